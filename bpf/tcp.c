@@ -17,6 +17,7 @@
  * still read what has arrived before (after a half close, or a reset).
  */
 #include <linux/types.h>
+#include "bucket.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -115,6 +116,8 @@ BPF_HASH(connections, u64, struct connection, MAX_CONNECTIONS);
 BPF_HASH(closed, u64, struct connection, MAX_CLOSED);
 BPF_HASH(latencies, struct latency_key, u64, MAX_LATENCIES);
 BPF_HASH(listeners, struct endpoint, struct listener, MAX_LISTENERS);
+/* where each listening socket listens: its port is already gone when it says that it stops */
+BPF_HASH(listening_at, u64, struct endpoint, MAX_LISTENERS);
 BPF_ARRAY(lost, u64, LOST_KINDS);
 
 static __always_inline void count_lost(int kind)
@@ -307,7 +310,10 @@ static __always_inline void listening(void *sk, void *task, u64 cgroup)
 	struct endpoint at = {};
 	struct listener fresh = {};
 	struct listener *known;
+	u64 key = (u64)sk;
 
+	if (listening_at.lookup(&key)) /* one socket, shared by a parent and its workers */
+		return;
 	read_address(at.address, sk, OFF_skc_rcv_saddr, OFF_skc_v6_rcv_saddr);
 	at.netns = netns_of(sk);
 	READ(at.port, sk, OFF_skc_num);
@@ -318,20 +324,21 @@ static __always_inline void listening(void *sk, void *task, u64 cgroup)
 	read_owner(&fresh.owner, task);
 	fresh.owner.cgroup = cgroup;
 	fresh.count = known ? known->count + 1 : 1;
-	if (listeners.update(&at, &fresh))
+	if (listening_at.update(&key, &at) || listeners.update(&at, &fresh))
 		count_lost(LOST_LISTENERS);
 }
 
 static __always_inline void not_listening(void *sk)
 {
-	struct endpoint at = {};
+	u64 key = (u64)sk;
+	struct endpoint *where = listening_at.lookup(&key);
+	struct endpoint at;
 	struct listener *known;
 
-	read_address(at.address, sk, OFF_skc_rcv_saddr, OFF_skc_v6_rcv_saddr);
-	at.netns = netns_of(sk);
-	READ(at.port, sk, OFF_skc_num);
-	if (*(u64 *)at.address == 0 && *(u32 *)(at.address + 12) == 0)
-		__builtin_memset(at.address, 0, 16);
+	if (!where)
+		return;
+	at = *where;
+	listening_at.delete(&key);
 	known = listeners.lookup(&at);
 	if (!known)
 		return;
@@ -396,20 +403,6 @@ int on_destroy(struct bpf_raw_tracepoint_args *ctx)
 	if (c)
 		finish(key, c);
 	return 0;
-}
-
-static __always_inline u32 bucket_of(u64 value)
-{
-	u32 shift = 0;
-	u64 high = value >> 5; /* non-zero: the top bit stands above bit 4 */
-	if (high >> 32) { shift += 32; high >>= 32; }
-	if (high >> 16) { shift += 16; high >>= 16; }
-	if (high >> 8) { shift += 8; high >>= 8; }
-	if (high >> 4) { shift += 4; high >>= 4; }
-	if (high >> 2) { shift += 2; high >>= 2; }
-	if (high >> 1) { shift += 1; high >>= 1; }
-	if (high) shift += 1;
-	return shift * 16 + (u32)(value >> shift);
 }
 
 static __always_inline void turned_around(struct connection *c, u64 since, u64 now)

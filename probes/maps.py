@@ -1,7 +1,8 @@
 """Whole BPF maps into numpy arrays, with the kernel's batch operations.
 
 A batch call copies one hash bucket at a time under the bucket's lock, so an entry that lives
-throughout the call is copied exactly once (kernel/bpf/hashtab.c, __htab_map_lookup_and_delete_batch).
+throughout the call is copied exactly once (kernel/bpf/hashtab.c,
+__htab_map_lookup_and_delete_batch).
 """
 
 from __future__ import annotations

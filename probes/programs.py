@@ -46,10 +46,11 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The maps at one moment. Arrays are views into reused memory: valid until the next sweep.
+    """The maps at one moment.
 
     Attributes:
-        live: CONNECTION[n], connections whose socket exists.
+        live: CONNECTION[n], connections whose socket exists; a view into reused memory, valid
+            until the next sweep.
         closed: CONNECTION[m], connections whose socket was destroyed since the last sweep.
         latency_id: uint64[k], connection ids of the latency samples since the last sweep.
         latency_bucket: uint32[k], their bucket of `probes.histogram`.
@@ -92,8 +93,9 @@ def import_bcc() -> Any:
     except ImportError as error:
         raise ProbeError(
             f"BCC is not installed ({error}). Install your distribution's package "
-            "(Debian, Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc) and, in "
-            "a virtual environment, create it with `/usr/bin/python3 -m venv --system-site-packages`."
+            "(Debian, Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc); a "
+            "virtual environment must be made with `/usr/bin/python3 -m venv "
+            "--system-site-packages` to see it."
         ) from error
     if not hasattr(bcc, "BPF"):
         raise ProbeError(
@@ -123,27 +125,28 @@ class Programs:
         bcc = import_bcc()
         self._lib = bcc.lib
         offsets = read_offsets()
-        flags = [f"-DOFF_{name}={value}" for name, value in offsets.items()]
+        flags = [f"-I{layout.HERE}"]
+        flags += [f"-DOFF_{name}={value}" for name, value in offsets.items()]
         flags += [
             f"-DMAX_{name.upper()}={getattr(self.capacity, name)}"
             for name in ("connections", "closed", "latencies", "listeners")
         ]
         os.environ["BCC_KERNEL_SOURCE"] = str(layout.HEADERS)
         try:
-            self._bpf = bcc.BPF(text=layout.TCP_SOURCE.read_text(), cflags=flags)
+            self._bpf = bcc.BPF(text=layout.TCP_SOURCE.read_bytes(), cflags=flags)
             self._functions = {
-                name: self._bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT) for name in HOOKS
+                name: self._bpf.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT) for name in HOOKS
             }
         except Exception as error:  # bcc raises plain Exception for everything
             raise ProbeError(f"the kernel refused Tailrace's eBPF programs: {error}") from error
         self._lost_before = 0
+        self._drained: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint64]]] = []
+        self._busy = False
         self._links: list[int] = []
         self._readers = {
             "live": self._reader("connections", np.dtype("u8"), layout.CONNECTION),
             "closed": self._reader("closed", np.dtype("u8"), layout.CONNECTION, drain=True),
-            "latencies": self._reader(
-                "latencies", layout.LATENCY_KEY, np.dtype("u8"), drain=True
-            ),
+            "latencies": self._reader("latencies", layout.LATENCY_KEY, np.dtype("u8"), drain=True),
             "listeners": self._reader("listeners", layout.ENDPOINT, layout.LISTENER),
         }
 
@@ -186,7 +189,7 @@ class Programs:
                 their owner, when they first move data.
         """
         try:
-            program = self._bpf.load_func("bpf_iter__task_file", _PROG_TYPE_TRACING)
+            program = self._bpf.load_func(b"bpf_iter__task_file", _PROG_TYPE_TRACING)
         except Exception as error:  # bcc raises plain Exception for everything
             raise ProbeError(f"the iterator task_file does not load: {error}") from error
         link = self._lib.bcc_iter_attach(program.fd, None, 0)
@@ -217,11 +220,28 @@ class Programs:
             ProbeError: the kernel refused to read a map.
         """
         _, live = self._readers["live"].read()
-        _, closed = self._readers["closed"].read()
-        key, number = self._readers["latencies"].read()
+        self.drain()
+        closed = np.concatenate([part[0] for part in self._drained])
+        key = np.concatenate([part[1] for part in self._drained])
+        number = np.concatenate([part[2] for part in self._drained])
+        self._drained.clear()
         lost_now = self._lost()
         lost, self._lost_before = lost_now - self._lost_before, lost_now
         return Snapshot(live, closed, key["id"], key["bucket"], number, lost)
+
+    def drain(self) -> None:
+        """Empty the maps that only fill up; the next sweep has what was in them."""
+        _, closed = self._readers["closed"].read()
+        key, number = self._readers["latencies"].read()
+        self._busy = (
+            len(closed) > self.capacity.closed // 20 or len(number) > self.capacity.latencies // 20
+        )
+        self._drained.append((closed.copy(), key.copy(), number.copy()))
+
+    @property
+    def drain_s(self) -> float:
+        """How long the maps may be left alone: short while connections come and go quickly."""
+        return 0.1 if self._busy else 1.0
 
     def listeners(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (ENDPOINT[n], LISTENER[n]): who listens where."""
@@ -230,7 +250,9 @@ class Programs:
     def _lost(self) -> int:
         table = self._bpf[b"lost"]
         refused = sum(int(table[ct.c_int(i)].value) for i in range(len(layout.LOST_KINDS)))
-        return refused + sum(self._fdinfo(f.fd, "recursion_misses") for f in self._functions.values())
+        return refused + sum(
+            self._fdinfo(f.fd, "recursion_misses") for f in self._functions.values()
+        )
 
     @staticmethod
     def _fdinfo(fd: int, field: str) -> int:
