@@ -54,7 +54,7 @@ class Probes(_Section):
 class Detector(_Section):
     """What is worth a finding."""
 
-    false_alerts: Rate = Field(default="1/week", validate_default=True)  # type: ignore[assignment]
+    false_alerts: Rate = Field(default="1/week", validate_default=True)
     warmup: Seconds = 45.0
 
 

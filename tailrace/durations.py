@@ -38,7 +38,8 @@ def duration_s(text: str | float) -> float:
             # Division is exact where 0.001 is not: 100ms must be 0.1
             value = float(number) / 1000 if unit == "ms" else float(number) * _UNITS_S[unit]
     elif isinstance(text, bool) or not isinstance(text, (int, float)):
-        raise ValueError("a duration is text like 10m, or a number of seconds")
+        # Not a TypeError: pydantic turns only a ValueError into its own report
+        raise ValueError("a duration is text like 10m, or a number of seconds")  # noqa: TRY004
     else:
         value = float(text)
     if not math.isfinite(value) or value < 0:
