@@ -37,7 +37,7 @@ class Detector(Protocol):
         """Return what is firing."""
 
     def learning(self) -> tuple[int, int]:
-        """Return how many streams are still learning, and how many there are."""
+        """Return how many streams are still learning, and how many are judged."""
 
     def to_bytes(self) -> bytes:
         """Return all state."""
@@ -206,13 +206,13 @@ class Daemon:
             self._health_due = uptime_s + HEALTH_EVERY_S
             with contextlib.suppress(StoreError):
                 self._pending = sum(health.pending for health in self._deliverer.health().values())
-        learning, streams = self._detector.learning()
+        learning, judged = self._detector.learning()
         return Status(
             uptime_s=uptime_s,
             windows=self._windows,
             pairs=len(self._pairs),
             learning=learning,
-            streams=streams,
+            judged=judged,
             firing=len(self._detector.firing()),
             lost=self._lost,
             pending=self._pending,

@@ -54,18 +54,14 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
 
 
 def _python() -> Check:
-    found = platform.python_version()
-    if sys.version_info >= (3, 11):
-        return Check(name="python", state="ok", detail=found)
-    return Check(
-        name="python", state="fail", detail=found, remedy="install Python 3.11 or newer"
-    )  # pragma: no cover - cannot run there
+    where = "" if sys.prefix == sys.base_prefix else f" in {sys.prefix}"
+    return Check(name="python", state="ok", detail=platform.python_version() + where)
 
 
 def _bcc() -> Check:
     try:
         module: Any = importlib.import_module("bcc")
-    except Exception as error:  # noqa: BLE001 - a broken libbpf raises anything from OSError up
+    except Exception as error:  # a broken libbpf raises anything from OSError up
         return Check(
             name="bcc",
             state="fail",
@@ -121,7 +117,7 @@ def _probes() -> Iterator[Check]:
     try:
         look: Callable[[], list[Any]] = importlib.import_module("probes.doctor").checks
         found = look()
-    except Exception as error:  # noqa: BLE001 - the doctor reports what breaks, it does not break
+    except Exception as error:  # the doctor reports what breaks, it does not break
         yield Check(name="probes", state="fail", detail=f"{type(error).__name__}: {error}")
         return
     for check in found:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from detector.detector import Detector
+
 from detector.settings import DetectorSettings
 from tailrace.durations import duration_text
 

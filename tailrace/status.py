@@ -25,7 +25,7 @@ class Status:
     windows: int
     pairs: int
     learning: int
-    streams: int
+    judged: int
     firing: int
     lost: int
     pending: int
@@ -154,7 +154,7 @@ class Logs:
             uptime=duration_text(round(status.uptime_s)),
             windows=status.windows,
             pairs=status.pairs,
-            streams=status.streams,
+            judged=status.judged,
             learning=status.learning,
             firing=status.firing,
             lost=status.lost,
@@ -195,12 +195,11 @@ def finding_line(finding: Finding) -> str:
 
 def status_line(status: Status) -> str:
     """Return the status as one line, the exceptional only when there is some."""
-    judged = status.streams - status.learning
     parts = [
         f"up {duration_text(round(status.uptime_s))}",
         f"window {status.windows}",
         f"{status.pairs} pairs",
-        f"{judged} of {status.streams} streams judged",
+        f"{status.judged} streams judged",
         f"{status.firing} firing",
     ]
     if status.learning:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 import tailrace
+from tailrace.cli import options
 from tailrace.errors import INTERRUPTED, OK, RUNTIME, TailraceError
 
 _COMMANDS = {
@@ -40,16 +41,18 @@ class _Lazy(click.Group):
         return command
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=options.examples(
+        "sudo tailrace run               watch this host, alert on changes",
+        "tailrace report --since 1h      what changed in the last hour",
+        "tailrace doctor                 is everything there that it takes?",
+    ),
+)
 @click.version_option(tailrace.__version__, "-V", "--version", prog_name="tailrace")
 def cli() -> None:
     """Anomaly detection for service-to-service traffic, from the kernel's own sockets.
-
-    \b
-    Examples:
-      sudo tailrace run               watch this host, alert on changes
-      tailrace report --since 1h      what changed in the last hour
-      tailrace doctor                 is everything there that it takes?
 
     Exit codes: 0 fine, 1 runtime error, 2 usage or configuration, 3 a check failed.
     """
@@ -84,8 +87,9 @@ def _expected(error: Exception) -> TailraceError | None:
     if isinstance(error, TailraceError):
         return error
     # Imported only now: most runs have no error, and none needs these modules for it
-    from alerts.errors import DeliveryError, StoreError  # noqa: PLC0415
     from probes.errors import ProbeError  # noqa: PLC0415
+
+    from alerts.errors import DeliveryError, StoreError  # noqa: PLC0415
 
     if isinstance(error, StoreError | DeliveryError | ProbeError):
         expected = TailraceError(str(error))

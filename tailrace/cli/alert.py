@@ -11,26 +11,16 @@ from tailrace.cli.output import say
 from tailrace.errors import ConfigError
 
 
-@click.group()
+@click.group(epilog=options.examples("tailrace alert test on-call"))
 def alert() -> None:
-    """Try out receivers of alerts.
-
-    \b
-    Example:
-      tailrace alert test on-call
-    """
+    """Try out receivers of alerts."""
 
 
-@alert.command()
+@alert.command(epilog=options.examples("tailrace alert test on-call --config tailrace.toml"))
 @click.argument("receiver")
 @options.config_option
 def test(receiver: str, config_path: Path | None) -> None:
-    """Send one message, marked as a test, to RECEIVER of the configuration.
-
-    \b
-    Example:
-      tailrace alert test on-call --config tailrace.toml
-    """
+    """Send one message, marked as a test, to RECEIVER of the configuration."""
     from tailrace import config  # noqa: PLC0415 - slow to import
 
     loaded = config.load(config_path)

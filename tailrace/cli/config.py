@@ -49,28 +49,22 @@ SAMPLE = """\
 """
 
 
-@click.group()
+@click.group(
+    epilog=options.examples(
+        "tailrace config init tailrace.toml",
+        "tailrace config check --config tailrace.toml",
+        "tailrace config show -o json",
+    )
+)
 def config() -> None:
-    """Write, check and show the configuration.
-
-    \b
-    Examples:
-      tailrace config init tailrace.toml
-      tailrace config check --config tailrace.toml
-      tailrace config show -o json
-    """
+    """Write, check and show the configuration."""
 
 
-@config.command()
+@config.command(epilog=options.examples("tailrace config init /etc/tailrace/tailrace.toml"))
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
                 default=Path("tailrace.toml"))  # fmt: skip
 def init(file: Path) -> None:
-    """Write a commented sample to FILE, or to stdout for `-`.
-
-    \b
-    Example:
-      tailrace config init /etc/tailrace/tailrace.toml
-    """
+    """Write a commented sample to FILE, or to stdout for `-`."""
     if str(file) == "-":
         click.echo(SAMPLE, nl=False)
         return
@@ -90,16 +84,11 @@ def init(file: Path) -> None:
     say(f"wrote {file}")
 
 
-@config.command()
+@config.command(epilog=options.examples("tailrace config check tailrace.toml"))
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.config_option
 def check(file: Path | None, config_path: Path | None) -> None:
-    """Check the configuration and the files it names; exit 2 when something is wrong.
-
-    \b
-    Example:
-      tailrace config check tailrace.toml
-    """
+    """Check the configuration and the files it names; exit 2 when something is wrong."""
     from tailrace import config as configuration  # noqa: PLC0415 - pydantic is slow to import
 
     path = configuration.find(file or config_path)
@@ -111,17 +100,12 @@ def check(file: Path | None, config_path: Path | None) -> None:
     say(f"{path}: fine, {len(loaded.alerts.receivers)} receivers")
 
 
-@config.command()
+@config.command(epilog=options.examples("tailrace config show --config tailrace.toml"))
 @click.option("-o", "--output", type=click.Choice(["toml", "json"]), default="toml",
               show_default=True, help="Format on stdout.")  # fmt: skip
 @options.config_option
 def show(output: str, config_path: Path | None) -> None:
-    """Show the configuration as it is in effect, defaults included and secrets left out.
-
-    \b
-    Example:
-      tailrace config show --config tailrace.toml
-    """
+    """Show the configuration as it is in effect, defaults included and secrets left out."""
     from tailrace import config as configuration  # noqa: PLC0415 - pydantic is slow to import
 
     effective = configuration.load(config_path).to_dict()
@@ -137,8 +121,10 @@ def _toml(config_dict: Mapping[str, Any]) -> str:
     blocks = [
         "\n".join([f"[{name}]", *_lines(config_dict[name])]) for name in ("probes", "detector")
     ]
-    for receiver in config_dict["alerts"]["receivers"]:
-        blocks.append("\n".join(["[[alerts.receivers]]", *_lines(receiver)]))
+    blocks += [
+        "\n".join(["[[alerts.receivers]]", *_lines(receiver)])
+        for receiver in config_dict["alerts"]["receivers"]
+    ]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -16,21 +16,16 @@ from tailrace.errors import CHECK_FAILED, OK
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@click.command()
+@click.command(epilog=options.examples("sudo tailrace doctor"))
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table",
               show_default=True, help="Format on stdout.")  # fmt: skip
 @options.state_dir_option
 @options.config_option
 @click.pass_context
 def doctor(
-    ctx: click.Context, output: str, state_dir: Path | None, config_path: Path | None
+    ctx: click.Context, *, output: str, state_dir: Path | None, config_path: Path | None
 ) -> None:
-    """Check that this machine has what `tailrace run` takes; exit 3 when something is missing.
-
-    \b
-    Example:
-      sudo tailrace doctor
-    """
+    """Check that this machine has what `tailrace run` takes; exit 3 when something is missing."""
     from tailrace.doctor import examine  # noqa: PLC0415 - slow to import
 
     checks = list(examine(options.state_dir_of(state_dir), config_path, now=time.time()))

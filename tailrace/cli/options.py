@@ -14,7 +14,7 @@ from tailrace import durations
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _Kind(click.ParamType):
+class _Kind(click.ParamType[float]):
     """A value that is converted by a function, whose ValueError is the message."""
 
     def __init__(self, name: str, convert: Callable[[str], float]) -> None:
@@ -43,6 +43,14 @@ MOMENT = _Kind("moment", lambda text: durations.moment_s(text, now=time.time()))
 WINDOW = _Kind("duration", _window)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: examples, one per line."""
+    # \b keeps click from filling the lines
+    return "\n".join(
+        ("\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {x}" for x in lines))
+    )
 
 
 def config_option(function: _F) -> _F:

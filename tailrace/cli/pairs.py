@@ -23,7 +23,9 @@ _TABLE = (
 )  # fmt: skip
 
 
-@click.command()
+@click.command(
+    epilog=options.examples("tailrace pairs", "sudo tailrace pairs --live --duration 10s -o json")
+)
 @click.option("--live", is_flag=True, help="Watch this host now, whether a daemon runs or not.")
 @click.option("--duration", "duration_s", type=options.DURATION, default="5s", show_default=True,
               metavar="TIME", help="How long --live watches.")  # fmt: skip
@@ -32,6 +34,7 @@ _TABLE = (
 @options.state_dir_option
 @options.config_option
 def pairs(
+    *,
     live: bool,
     duration_s: float,
     window_s: float | None,
@@ -43,11 +46,6 @@ def pairs(
 
     Rates are per second, ratios are shares, latencies are p50, p90 and p99 in seconds, over the
     daemon's last ten windows. Without a daemon, --live watches this host itself.
-
-    \b
-    Examples:
-      tailrace pairs
-      sudo tailrace pairs --live --duration 10s -o json
     """
     from tailrace import pairs as table  # noqa: PLC0415 - slow to import
     from tailrace import state  # noqa: PLC0415

@@ -10,7 +10,7 @@ from tailrace.cli import options
 from tailrace.cli.output import say
 
 
-@click.command()
+@click.command(epilog=options.examples("sudo tailrace record morning.csv --duration 30s"))
 @click.argument("file", type=options.NEW_FILE)
 @click.option("--duration", "duration_s", type=options.DURATION, metavar="TIME",
               help="Stop after this long. [default: until Ctrl-C]")  # fmt: skip
@@ -19,6 +19,7 @@ from tailrace.cli.output import say
 @click.pass_context
 def record(
     ctx: click.Context,
+    *,
     file: Path,
     duration_s: float | None,
     window_s: float | None,
@@ -28,10 +29,6 @@ def record(
 
     A CSV file holds every finished window even after a crash; a Parquet file can be read once
     the recording has ended.
-
-    \b
-    Example:
-      sudo tailrace record morning.csv --duration 30s
     """
     from tailrace import config, observe, recording  # noqa: PLC0415 - slow to import
 

@@ -13,17 +13,23 @@ from tailrace.cli.output import say
 
 if TYPE_CHECKING:
     import numpy as np
+    from detector.detector import Detector
     from numpy.typing import NDArray
 
-    from detector.detector import Detector
     from detector.finding import Finding
     from tailrace.recording import Recording
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "tailrace replay morning.csv",
+        "tailrace replay morning.csv -o jsonl",
+        "tailrace replay monday.csv tuesday.parquet --scores scores.csv",
+    )
+)
 @click.argument("files", type=options.EXISTING, nargs=-1, required=True)
 @click.option("--scores", type=options.NEW_FILE, metavar="FILE",
-              help="Write time,client,server,port,signal,score for every input row (CSV).")  # fmt: skip
+              help="Write a score in [0, 1] for every input row, as CSV.")  # fmt: skip
 @options.output_option
 @options.config_option
 def replay(
@@ -33,14 +39,9 @@ def replay(
 
     Findings appear in the order they were found, and again when they end. The same input gives
     the same output, byte for byte, and what `run` found while it made the recording.
-
-    \b
-    Examples:
-      tailrace replay morning.csv
-      tailrace replay morning.csv -o jsonl
-      tailrace replay monday.csv tuesday.parquet --scores scores.csv
     """
     from detector.detector import Detector  # noqa: PLC0415 - slow to import
+
     from tailrace import config, recording  # noqa: PLC0415
     from tailrace.cli.findings import COLUMNS, emit_findings  # noqa: PLC0415
 

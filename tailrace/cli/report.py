@@ -11,7 +11,12 @@ from tailrace.cli import options
 from tailrace.cli.output import say
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "tailrace report --since 1h",
+        "tailrace report --since 2d --server nginx.service --signal request_latency -o jsonl",
+    )
+)
 @click.option("--since", type=options.MOMENT, default="1h", show_default=True, metavar="MOMENT",
               help="From when on: how long ago (10m, 1h, 2d), or a time (RFC 3339).")  # fmt: skip
 @click.option("--until", type=options.MOMENT, metavar="MOMENT", help="Until when. [default: now]")
@@ -21,6 +26,7 @@ from tailrace.cli.output import say
 @options.output_option
 @options.state_dir_option
 def report(
+    *,
     since: float,
     until: float | None,
     client: str | None,
@@ -32,11 +38,6 @@ def report(
     """List what changed.
 
     Reads what the daemon stored, while it runs or after.
-
-    \b
-    Examples:
-      tailrace report --since 1h
-      tailrace report --since 2d --server nginx.service --signal request_latency -o jsonl
     """
     from alerts.store import Store  # noqa: PLC0415 - slow to import
     from tailrace.cli.findings import COLUMNS, emit_findings  # noqa: PLC0415
@@ -64,18 +65,13 @@ def _watched(directory: Path) -> str:
     return f"{len(rows)} service pairs are being watched: see `tailrace pairs`"
 
 
-@click.command()
+@click.command(epilog=options.examples("tailrace explain 3f2a9c"))
 @click.argument("finding_id", metavar="ID")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table",
               show_default=True, help="Format on stdout.")  # fmt: skip
 @options.state_dir_option
 def explain(finding_id: str, output: str, state_dir: Path | None) -> None:
-    """Show one finding and the evidence for it; the start of its ID is enough.
-
-    \b
-    Example:
-      tailrace explain 3f2a9c
-    """
+    """Show one finding and the evidence for it; the start of its ID is enough."""
     from alerts.store import Store  # noqa: PLC0415 - slow to import
     from tailrace.cli.findings import print_finding  # noqa: PLC0415
 

@@ -19,7 +19,12 @@ _STOP_S = 5.0
 """How long deliveries that are under way may take once the daemon stops."""
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "sudo tailrace run",
+        "sudo tailrace run --window 500ms --config tailrace.toml --record today.csv",
+    )
+)
 @options.window_option
 @click.option("--duration", "duration_s", type=options.DURATION, metavar="TIME",
               help="Stop after this long. [default: never]")  # fmt: skip
@@ -30,6 +35,7 @@ _STOP_S = 5.0
 @click.pass_context
 def run(
     ctx: click.Context,
+    *,
     window_s: float | None,
     duration_s: float | None,
     record_path: Path | None,
@@ -40,11 +46,6 @@ def run(
 
     Needs root, or CAP_BPF and CAP_PERFMON; `tailrace doctor` tells what is missing. SIGTERM or
     Ctrl-C stops it; what it has learned is kept in the state directory and taken up again.
-
-    \b
-    Examples:
-      sudo tailrace run
-      sudo tailrace run --window 500ms --config tailrace.toml --record today.csv
     """
     from alerts.store import Store  # noqa: PLC0415 - slow to import
     from tailrace import config, observe, recording, state, status  # noqa: PLC0415
