@@ -25,7 +25,6 @@ FILE = "tailrace.db"
 LOCK = "tailrace.lock"
 BUSY_TIMEOUT_S = 5.0
 """How long to wait for another connection's transaction."""
-_IO: StoreReason = "io"
 FULL_BELOW_BYTES = 64 * 1024
 """An I/O error on a file system with less room than this is a full disk."""
 
@@ -222,7 +221,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         return _full(path.parent)
     if result in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
         return _corrupt(path)
-    text, reason = f"cannot use {path}: {error} {name}".rstrip(), _IO
+    text = f"cannot use {path}: {error} {name}".rstrip()
+    reason: StoreReason = "io"
     if result in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"):
         text = f"cannot open {path}: check the owner and mode of it and of {path.parent}"
         reason = "not_writable"

@@ -223,18 +223,18 @@ class Store:
     def prune(self, *, now: float, keep_days: float = KEEP_DAYS) -> int:
         """Remove what is over for longer than `keep_days`; return how many rows that were.
 
-        What is firing stays, however old, and so does what belongs to it. Messages nobody could
-        deliver in that time go too.
+        What is firing stays, however old, and so does what belongs to it. Messages that nobody
+        could deliver in that time go with their alert.
 
         Raises:
             StoreError: as for `commit`.
         """
         before = now - keep_days * 86_400
         statements = (
-            "DELETE FROM deliveries WHERE coalesce(finished, created) < ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM alerts WHERE alerts.id = alert_id AND alerts.state = 'firing')",
-            "DELETE FROM alerts WHERE state = 'resolved' AND resolved < ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM deliveries WHERE deliveries.alert_id = alerts.id)",
+            "DELETE FROM alerts WHERE state = 'resolved' AND resolved < ?1",
+            # A message stays as long as its alert, as the next one may need its receipt
+            "DELETE FROM deliveries WHERE ?1 IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM alerts WHERE alerts.id = alert_id)",
             "DELETE FROM findings WHERE state != 'firing' AND ended < ?1 AND NOT EXISTS"
             " (SELECT 1 FROM alerts WHERE alerts.id = alert_id)",
         )
