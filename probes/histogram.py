@@ -69,3 +69,35 @@ def quantile_s(buckets: ArrayLike, counts: ArrayLike, q: ArrayLike) -> NDArray[n
     low, high = lower_edge_s(index[at]), lower_edge_s(index[at] + 1)
     value: NDArray[np.float64] = low + within * (high - low)
     return value
+
+
+def quantile_by_group_s(
+    group: NDArray[np.int64],
+    bucket: NDArray[np.int64],
+    number: NDArray[np.int64],
+    q: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return one quantile of many histograms at once.
+
+    Args:
+        group: int64[k], which histogram an entry belongs to; ascending.
+        bucket: int64[k]; ascending within a group.
+        number: int64[k], > 0.
+        q: quantile in [0, 1].
+
+    Returns:
+        (groups int64[g] ascending, quantile in seconds float64[g], samples int64[g]).
+    """
+    groups, start = np.unique(group, return_index=True)
+    if not len(groups):
+        return groups, np.empty(0), np.empty(0, np.int64)
+    upto = np.cumsum(number)
+    before = upto[start] - number[start]
+    total = np.add.reduceat(number, start)
+    # the running sum over all groups is ascending, so one search serves every group
+    rank = before + q * total
+    last = np.append(start[1:], len(group)) - 1
+    at = np.clip(np.searchsorted(upto, rank, side="left"), start, last)
+    within = np.clip((rank - (upto[at] - number[at])) / number[at], 0.0, 1.0)
+    low, high = lower_edge_s(bucket[at]), lower_edge_s(bucket[at] + 1)
+    return groups, low + within * (high - low), total

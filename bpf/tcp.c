@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * TCP connections of the whole host, aggregated in the kernel, one record per connection.
+ *
+ * Hooks are raw tracepoints only, so this loads where kprobes and fentry are compiled out or
+ * locked down. The two hot ones (a send, a receive) do one hash look-up on a connection that is
+ * already known; all else happens on rare events.
+ *
+ * No kernel struct is declared here. BCC's front end lays structs out for the host and its back
+ * end for BPF, and on some kernels the two disagree without a word; so every field is read at
+ * an offset taken from the running kernel's BTF (OFF_*, see probes/offsets.py) and checked
+ * against TCP_INFO at start (probes/selfcheck.py).
+ *
+ * Keys and lifetimes: a connection is keyed by its socket's address from the moment it is known
+ * until tcp_destroy_sock, when its record moves to `closed` under an id of its own. A socket
+ * address is reused within microseconds, an id never. State CLOSE is not the end: the owner may
+ * still read what has arrived before (after a half close, or a reset).
+ */
+#include <linux/types.h>
+#include "bucket.h"
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
+#define TCP_CLOSE 7
+#define TCP_LISTEN 10
+
+#define ROLE_CLIENT 1
+#define ROLE_SERVER 2
+
+#define TURN_NONE 0
+#define TURN_OUT 1 /* the last thing that moved was sent by this side */
+#define TURN_IN 2
+
+#define FLAG_OWNED 1	 /* owner seen at work on the socket, not inherited from the listener */
+#define FLAG_FAILED 2	 /* connect failed; `error` says how */
+#define FLAG_RESET_IN 4	 /* a reset arrived */
+#define FLAG_RESET_OUT 8 /* a reset was sent */
+#define FLAG_SEEDED 16	 /* open before the first hook was attached, or met late */
+#define FLAG_ATTEMPT 32	 /* the connect itself was seen */
+
+/* How often the TCP counters of a busy connection are read: they change with every segment, and
+ * nobody looks at them more often than once a window. */
+#define SAMPLE_NS 50000000ULL
+
+#define LOST_CONNECTIONS 0
+#define LOST_CLOSED 1
+#define LOST_LATENCIES 2
+#define LOST_LISTENERS 3
+#define LOST_KINDS 4
+
+struct owner {
+	u64 cgroup;
+	u32 tgid;
+	u32 pad;
+	char comm[16];
+};
+
+/* Mirrored by bpf.layout.CONNECTION. Counters only ever grow. */
+struct connection {
+	u64 id;
+	u64 opened_ns;	    /* SYN sent, child established, or first met; CLOCK_MONOTONIC */
+	u64 established_ns; /* 0: not (yet) */
+	u64 closed_ns;	    /* 0: not yet */
+	u64 bytes_out;	    /* as the owner's calls returned them */
+	u64 bytes_in;
+	u64 turnarounds; /* requests answered */
+	u64 last_out_ns;
+	u64 last_in_ns;
+	u64 sampled_ns;
+	struct owner owner;
+	u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	u8 remote_address[16];
+	u32 netns;
+	u16 local_port;
+	u16 remote_port;
+	u32 segments_out; /* data segments since opened_ns, retransmitted ones included */
+	u32 retransmits;
+	u32 segments_base; /* what the two counters stood at when a seeded socket was met */
+	u32 retransmits_base;
+	u32 srtt_us;
+	u16 error; /* errno */
+	u8 role;
+	u8 turn;
+	u32 flags;
+	u32 pad;
+};
+
+/* Mirrored by bpf.layout.ENDPOINT. */
+struct endpoint {
+	u8 address[16];
+	u32 netns;
+	u16 port;
+	u16 pad;
+};
+
+/* Mirrored by bpf.layout.LISTENER. */
+struct listener {
+	struct owner owner;
+	u64 count; /* sockets listening here (SO_REUSEPORT) */
+};
+
+/* Mirrored by bpf.layout.LATENCY_KEY. */
+struct latency_key {
+	u64 id;
+	u32 bucket;
+	u32 pad;
+};
+
+/* All preallocated: an allocation in a softirq may fail, and a failed update is a lost sample. */
+BPF_HASH(connections, u64, struct connection, MAX_CONNECTIONS);
+BPF_HASH(closed, u64, struct connection, MAX_CLOSED);
+BPF_HASH(latencies, struct latency_key, u64, MAX_LATENCIES);
+BPF_HASH(listeners, struct endpoint, struct listener, MAX_LISTENERS);
+/* where each listening socket listens: its port is already gone when it says that it stops */
+BPF_HASH(listening_at, u64, struct endpoint, MAX_LISTENERS);
+BPF_ARRAY(lost, u64, LOST_KINDS);
+
+static __always_inline void count_lost(int kind)
+{
+	u64 *number = lost.lookup(&kind);
+	if (number)
+		__sync_fetch_and_add(number, 1);
+}
+
+/* A macro and no function: the size must be a constant for the verifier. */
+#define READ(to, base, offset) bpf_probe_read_kernel(&(to), sizeof(to), (char *)(base) + (offset))
+
+static __always_inline u16 swap16(u16 v)
+{
+	return v << 8 | v >> 8;
+}
+
+static __always_inline int is_tcp(void *sk)
+{
+	u16 family = 0, protocol = 0;
+	READ(family, sk, OFF_skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	READ(protocol, sk, OFF_sk_protocol);
+	return protocol == IPPROTO_TCP;
+}
+
+static __always_inline u32 netns_of(void *sk)
+{
+	void *net = NULL;
+	u32 inum = 0;
+	READ(net, sk, OFF_skc_net);
+	READ(inum, net, OFF_net_inum);
+	return inum;
+}
+
+static __always_inline void read_address(u8 *to, void *sk, int offset4, int offset6)
+{
+	u16 family = 0;
+	READ(family, sk, OFF_skc_family);
+	if (family == AF_INET6) {
+		bpf_probe_read_kernel(to, 16, (char *)sk + offset6);
+		/* ::ffff:0:0 and :: are one wildcard to us */
+		return;
+	}
+	*(u64 *)to = 0;
+	*(u32 *)(to + 8) = 0xffff0000; /* bytes 00 00 ff ff on a little-endian machine */
+	bpf_probe_read_kernel(to + 12, 4, (char *)sk + offset4);
+}
+
+static __always_inline void read_tuple(struct connection *c, void *sk)
+{
+	u16 port = 0;
+	read_address(c->local_address, sk, OFF_skc_rcv_saddr, OFF_skc_v6_rcv_saddr);
+	read_address(c->remote_address, sk, OFF_skc_daddr, OFF_skc_v6_daddr);
+	READ(port, sk, OFF_skc_num);
+	c->local_port = port;
+	READ(port, sk, OFF_skc_dport);
+	c->remote_port = swap16(port);
+}
+
+/* The thread group leader's name: threads rename themselves, services do not. */
+static __always_inline void read_owner(struct owner *owner, void *task)
+{
+	void *leader = NULL;
+	READ(leader, task, OFF_group_leader);
+	READ(owner->comm, leader, OFF_comm);
+	READ(owner->tgid, task, OFF_tgid);
+}
+
+static __always_inline void current_owner(struct owner *owner)
+{
+	read_owner(owner, (void *)bpf_get_current_task());
+	owner->cgroup = bpf_get_current_cgroup_id();
+}
+
+static __always_inline void sample_tcp(struct connection *c, void *sk, u64 now)
+{
+	u32 value = 0;
+	READ(value, sk, OFF_srtt_us);
+	if (value)
+		c->srtt_us = value >> 3;
+	READ(value, sk, OFF_data_segs_out);
+	c->segments_out = value - c->segments_base;
+	READ(value, sk, OFF_total_retrans);
+	c->retransmits = value - c->retransmits_base;
+	c->sampled_ns = now;
+}
+
+/* Never twice the same: one socket cannot be opened twice in a nanosecond. The multipliers are
+ * odd, hence bijections; they only spread the bits. */
+static __always_inline u64 new_id(u64 sk, u64 now)
+{
+	return now * 0x9e3779b97f4a7c15ULL ^ sk * 0xc2b2ae3d27d4eb4fULL;
+}
+
+static __always_inline struct listener *listener_of(struct connection *c)
+{
+	struct endpoint at = {};
+	struct listener *found;
+
+	at.netns = c->netns;
+	at.port = c->local_port;
+	__builtin_memcpy(at.address, c->local_address, 16);
+	found = listeners.lookup(&at);
+	if (found)
+		return found;
+	__builtin_memset(at.address, 0, 16);
+	return listeners.lookup(&at);
+}
+
+static __always_inline void finish(u64 key, struct connection *c)
+{
+	u64 id = c->id;
+	if (closed.update(&id, c))
+		count_lost(LOST_CLOSED);
+	connections.delete(&key);
+}
+
+static __always_inline void store(u64 key, struct connection *c)
+{
+	struct connection *old = connections.lookup(&key);
+	if (old) /* its destroy was missed, or a failed socket connects again */
+		finish(key, old);
+	if (connections.update(&key, c))
+		count_lost(LOST_CONNECTIONS);
+}
+
+static __always_inline void open_client(void *sk, u64 now)
+{
+	struct connection c = {};
+	c.id = new_id((u64)sk, now);
+	c.opened_ns = now;
+	c.role = ROLE_CLIENT;
+	c.netns = netns_of(sk);
+	c.flags = FLAG_OWNED | FLAG_ATTEMPT;
+	read_tuple(&c, sk);
+	current_owner(&c.owner);
+	store((u64)sk, &c);
+}
+
+/* A child of a listener, made in a softirq: whoever is current has nothing to do with it. */
+static __always_inline void open_server(void *sk, u64 now)
+{
+	struct connection c = {};
+	struct listener *from;
+
+	c.id = new_id((u64)sk, now);
+	c.opened_ns = now;
+	c.established_ns = now;
+	c.role = ROLE_SERVER;
+	c.netns = netns_of(sk);
+	c.flags = FLAG_ATTEMPT;
+	read_tuple(&c, sk);
+	from = listener_of(&c);
+	if (from)
+		c.owner = from->owner;
+	store((u64)sk, &c);
+}
+
+/* An open connection nobody told us about. Who called whom is known by who listens. */
+static __always_inline void open_seeded(void *sk, u64 now, void *task, u64 cgroup)
+{
+	struct connection c = {};
+	u64 key = (u64)sk;
+	u8 state = 0;
+
+	READ(state, sk, OFF_skc_state);
+	if (state == TCP_LISTEN || state == TCP_CLOSE || state == TCP_SYN_SENT ||
+	    state == TCP_SYN_RECV)
+		return;
+	c.id = new_id(key, now);
+	c.opened_ns = now;
+	c.established_ns = now;
+	c.netns = netns_of(sk);
+	c.flags = FLAG_OWNED | FLAG_SEEDED;
+	read_tuple(&c, sk);
+	c.role = listener_of(&c) ? ROLE_SERVER : ROLE_CLIENT;
+	read_owner(&c.owner, task);
+	c.owner.cgroup = cgroup;
+	READ(c.segments_base, sk, OFF_data_segs_out);
+	READ(c.retransmits_base, sk, OFF_total_retrans);
+	sample_tcp(&c, sk, now);
+	if (connections.insert(&key, &c) == -7) /* -E2BIG: full; a race's loser may fail in peace */
+		count_lost(LOST_CONNECTIONS);
+}
+
+static __always_inline void listening(void *sk, void *task, u64 cgroup)
+{
+	struct endpoint at = {};
+	struct listener fresh = {};
+	struct listener *known;
+	u64 key = (u64)sk;
+
+	if (listening_at.lookup(&key)) /* one socket, shared by a parent and its workers */
+		return;
+	read_address(at.address, sk, OFF_skc_rcv_saddr, OFF_skc_v6_rcv_saddr);
+	at.netns = netns_of(sk);
+	READ(at.port, sk, OFF_skc_num);
+	/* the two wildcards, 0.0.0.0 and ::, are one */
+	if (*(u64 *)at.address == 0 && *(u32 *)(at.address + 12) == 0)
+		__builtin_memset(at.address, 0, 16);
+	known = listeners.lookup(&at);
+	read_owner(&fresh.owner, task);
+	fresh.owner.cgroup = cgroup;
+	fresh.count = known ? known->count + 1 : 1;
+	if (listening_at.update(&key, &at) || listeners.update(&at, &fresh))
+		count_lost(LOST_LISTENERS);
+}
+
+static __always_inline void not_listening(void *sk)
+{
+	u64 key = (u64)sk;
+	struct endpoint *where = listening_at.lookup(&key);
+	struct endpoint at;
+	struct listener *known;
+
+	if (!where)
+		return;
+	at = *where;
+	listening_at.delete(&key);
+	known = listeners.lookup(&at);
+	if (!known)
+		return;
+	if (known->count > 1)
+		known->count -= 1;
+	else
+		listeners.delete(&at);
+}
+
+/* raw tracepoint inet_sock_set_state(sk, oldstate, newstate), net/ipv4/af_inet.c */
+int on_set_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *sk = (void *)ctx->args[0];
+	int before = (int)ctx->args[1];
+	int after = (int)ctx->args[2];
+	u64 key = (u64)sk;
+	u64 now;
+	struct connection *c;
+	u16 error = 0;
+
+	if (!is_tcp(sk))
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (after == TCP_LISTEN) {
+		listening(sk, (void *)bpf_get_current_task(), bpf_get_current_cgroup_id());
+		return 0;
+	}
+	if (before == TCP_LISTEN && after == TCP_CLOSE) {
+		not_listening(sk);
+		return 0;
+	}
+	if (after == TCP_SYN_SENT) {
+		open_client(sk, now);
+		return 0;
+	}
+	if (before == TCP_SYN_RECV && after == TCP_ESTABLISHED) {
+		open_server(sk, now);
+		return 0;
+	}
+	c = connections.lookup(&key);
+	if (!c)
+		return 0;
+	if (before == TCP_SYN_SENT && after == TCP_ESTABLISHED) {
+		c->established_ns = now;
+		read_tuple(c, sk); /* the source was not chosen yet at SYN_SENT */
+	} else if (after == TCP_CLOSE) {
+		READ(error, sk, OFF_sk_err);
+		c->error = error;
+		sample_tcp(c, sk, now);
+		if (before == TCP_SYN_SENT)
+			c->flags |= FLAG_FAILED;
+		c->closed_ns = now;
+	}
+	return 0;
+}
+
+/* raw tracepoint tcp_destroy_sock(sk): nothing touches the socket after this */
+int on_destroy(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 key = ctx->args[0];
+	struct connection *c = connections.lookup(&key);
+	if (c)
+		finish(key, c);
+	return 0;
+}
+
+static __always_inline void turned_around(struct connection *c, u64 since, u64 now)
+{
+	struct latency_key key = {};
+	u64 one = 1;
+	u64 *number;
+
+	__sync_fetch_and_add(&c->turnarounds, 1);
+	key.id = c->id;
+	key.bucket = bucket_of(now > since ? now - since : 0);
+	number = latencies.lookup(&key);
+	if (number)
+		__sync_fetch_and_add(number, 1);
+	else if (latencies.update(&key, &one))
+		count_lost(LOST_LATENCIES);
+}
+
+/* The known connection of a socket that just moved data, or NULL. UDP and UNIX sockets pass here
+ * too; they are told apart only after the look-up has failed, which keeps TCP's path short. */
+static __always_inline struct connection *moved(void *sk, u64 now)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+	if (!c) {
+		if (!is_tcp(sk))
+			return NULL;
+		open_seeded(sk, now, (void *)bpf_get_current_task(), bpf_get_current_cgroup_id());
+		c = connections.lookup(&key);
+		if (!c)
+			return NULL;
+	}
+	if (!(c->flags & FLAG_OWNED)) {
+		current_owner(&c->owner);
+		c->flags |= FLAG_OWNED;
+	}
+	if (now - c->sampled_ns > SAMPLE_NS)
+		sample_tcp(c, sk, now);
+	return c;
+}
+
+/* raw tracepoint sock_send_length(sk, ret, flags), net/socket.c; in the sender's context, after
+ * the call: on loopback the peer may have read before this runs */
+int on_send(struct bpf_raw_tracepoint_args *ctx)
+{
+	int length = (int)ctx->args[1];
+	struct connection *c;
+	u64 now;
+
+	if (length <= 0)
+		return 0;
+	now = bpf_ktime_get_ns();
+	c = moved((void *)ctx->args[0], now);
+	if (!c)
+		return 0;
+	__sync_fetch_and_add(&c->bytes_out, length);
+	if (c->role == ROLE_SERVER && c->turn == TURN_IN)
+		turned_around(c, c->last_in_ns, now);
+	c->turn = TURN_OUT;
+	c->last_out_ns = now;
+	return 0;
+}
+
+/* raw tracepoint sock_recv_length(sk, ret, flags); ret is 0 for MSG_PEEK */
+int on_receive(struct bpf_raw_tracepoint_args *ctx)
+{
+	int length = (int)ctx->args[1];
+	struct connection *c;
+	u64 now;
+
+	if (length <= 0)
+		return 0;
+	now = bpf_ktime_get_ns();
+	c = moved((void *)ctx->args[0], now);
+	if (!c)
+		return 0;
+	__sync_fetch_and_add(&c->bytes_in, length);
+	if (c->role == ROLE_CLIENT && c->turn == TURN_OUT)
+		turned_around(c, c->last_out_ns, now);
+	c->turn = TURN_IN;
+	c->last_in_ns = now;
+	return 0;
+}
+
+/* raw tracepoint tcp_retransmit_skb(sk, skb): one per call, not per segment, so count by the socket's own counter */
+int on_retransmit(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *sk = (void *)ctx->args[0];
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+	if (c)
+		sample_tcp(c, sk, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* raw tracepoint tcp_receive_reset(sk) */
+int on_reset_in(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 key = ctx->args[0];
+	struct connection *c = connections.lookup(&key);
+	if (c)
+		c->flags |= FLAG_RESET_IN;
+	return 0;
+}
+
+/* raw tracepoint tcp_send_reset(sk, skb, ...); sk is NULL for a port nobody listens on */
+int on_reset_out(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 key = ctx->args[0];
+	struct connection *c = connections.lookup(&key);
+	if (c)
+		c->flags |= FLAG_RESET_OUT;
+	return 0;
+}
+
+/* Which of its two passes the iterator below is in: 0 listeners, 1 connections. */
+BPF_ARRAY(seed_pass, u32, 1);
+
+/* The iterator's context, fixed by the kernel's user-space interface (kernel/bpf/task_iter.c). */
+struct bpf_iter__task_file {
+	void *meta;
+	void *task;
+	u64 fd;
+	void *file;
+};
+
+/* Every file of every process: the only walk that crosses network namespaces and names the
+ * owner. Two passes, because who listens decides who is the server of a connection. */
+BPF_ITER(task_file)
+{
+	void *task = ctx->task;
+	void *file = ctx->file;
+	void *socket, *sk = NULL;
+	int zero = 0;
+	u32 *pass;
+	u8 state = 0;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	READ(sk, socket, OFF_socket_sk);
+	if (!sk || !is_tcp(sk))
+		return 0;
+	pass = seed_pass.lookup(&zero);
+	if (!pass)
+		return 0;
+	READ(state, sk, OFF_skc_state);
+	/* no helper tells a foreign task's cgroup: user space finds it by the process */
+	if (*pass == 0 && state == TCP_LISTEN)
+		listening(sk, task, 0);
+	else if (*pass == 1)
+		open_seeded(sk, bpf_ktime_get_ns(), task, 0);
+	return 0;
+}

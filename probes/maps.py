@@ -1,0 +1,85 @@
+"""Whole BPF maps into numpy arrays, with the kernel's batch operations.
+
+A batch call copies one hash bucket at a time under the bucket's lock, so an entry that lives
+throughout the call is copied exactly once (kernel/bpf/hashtab.c,
+__htab_map_lookup_and_delete_batch).
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.errors import ProbeError
+
+
+class MapReader:
+    """Reads one hash map into arrays that it owns and uses again."""
+
+    def __init__(
+        self,
+        lib: Any,
+        fd: int,
+        *,
+        name: str,
+        key: np.dtype[Any],
+        value: np.dtype[Any],
+        capacity: int,
+        drain: bool = False,
+    ) -> None:
+        """Prepare to read the map behind `fd`.
+
+        Args:
+            lib: libbcc, as the bcc module loads it.
+            fd: the map's descriptor.
+            name: for messages.
+            key: dtype of a key.
+            value: dtype of a value.
+            capacity: the map's max_entries.
+            drain: delete what is read, in the same step.
+        """
+        self._call = lib.bpf_lookup_and_delete_batch if drain else lib.bpf_lookup_batch
+        self._fd = fd
+        self._name = name
+        # never written before it is needed, so pages that no entry reaches cost no memory
+        self._keys = np.empty(capacity, key)
+        self._values = np.empty(capacity, value)
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return (keys, values), one per entry, in no order; views valid until the next read.
+
+        Raises:
+            ProbeError: the kernel refused.
+        """
+        capacity = len(self._keys)
+        cursor, following = ct.c_uint32(0), ct.c_uint32(0)
+        count = ct.c_uint32(0)
+        have = 0
+        first = True
+        while have < capacity:
+            count.value = capacity - have
+            status = self._call(
+                self._fd,
+                None if first else ct.byref(cursor),
+                ct.byref(following),
+                self._keys[have:].ctypes.data,
+                self._values[have:].ctypes.data,
+                ct.byref(count),
+            )
+            number = abs(ct.get_errno()) if status else 0
+            if status and number not in (errno.ENOENT, errno.ENOSPC):
+                raise ProbeError(
+                    f"reading the BPF map {self._name} failed: {os.strerror(number)}. "
+                    "Batch operations need a kernel of 5.6 or later."
+                )
+            have += count.value
+            if status:  # ENOENT: the end; ENOSPC: no room for the next bucket, i.e. the end
+                break
+            cursor.value = following.value
+            first = False
+        return self._keys[:have], self._values[:have]

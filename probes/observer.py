@@ -1,0 +1,118 @@
+"""This host's traffic as a stream of windows: the front door of this package."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from probes.errors import ProbeError
+from probes.naming import PairNames
+from probes.programs import Capacity, Programs
+from probes.selfcheck import check
+from probes.services import ServiceNames
+from probes.tracker import Tracker
+from probes.window import Window
+
+
+class Observer:
+    """Watches this host. Use it in a `with`; iterate over `windows()`.
+
+    Attributes:
+        notes: what the user should know about how well this kernel can be watched.
+    """
+
+    def __init__(self, window_s: float = 1.0, *, capacity: Capacity | None = None) -> None:
+        """Load and attach the probes, check them, and find what is already open.
+
+        Args:
+            window_s: length of a window, at least 0.1 s.
+            capacity: sizes of the kernel's maps.
+
+        Raises:
+            ProbeError: this host cannot be watched; the message says why and what to do.
+            ValueError: a window that is too short.
+        """
+        if window_s < 0.1:
+            raise ValueError(f"a window of {window_s} s is too short: at least 0.1 s")
+        self.window_s = window_s
+        self.notes: list[str] = []
+        self._stop = threading.Event()
+        self._programs = Programs(capacity)
+        try:
+            self._programs.attach()
+            found = check(self._programs)
+            self.notes += found.notes
+            try:
+                self._programs.seed()
+            except ProbeError as error:
+                self.notes.append(
+                    f"connections that are already open are met when they next move data: {error}"
+                )
+        except BaseException:
+            self._programs.close()
+            raise
+        services = ServiceNames(readable=not found.own_pid_namespace)
+        self._names = PairNames(services, own_tgid=found.tgid)
+        self._tracker = Tracker(self._names, rtt=found.rtt, segments=found.segments)
+
+    def windows(self) -> Iterator[Window]:
+        """Yield one window per `window_s`, aligned to the clock, until `stop()`.
+
+        What happened before the first window begins is not in it. A window that was held up
+        (the host slept, the caller was slow) is longer, and says so in `width`.
+        """
+        boundary, began_ns = self._wait(time.time())
+        if self._stop.is_set():
+            return
+        self._sweep(began_ns, boundary, self.window_s)
+        while True:
+            following, now_ns = self._wait(boundary)
+            if self._stop.is_set():
+                return
+            width = (now_ns - began_ns) / 1e9
+            yield self._sweep(now_ns, boundary, width)
+            boundary, began_ns = following, now_ns
+
+    def _wait(self, since: float) -> tuple[float, int]:
+        """Wait for the first boundary after `since`; return it and the monotonic time in ns."""
+        grid = self.window_s
+        # a late caller gets the boundary that has just passed, so windows stay on the grid
+        boundary = max(np.floor(since / grid + 0.5) + 1, np.floor(time.time() / grid)) * grid
+        while not self._stop.is_set():
+            left = boundary - time.time()
+            if left <= 0:
+                break
+            pause = self._programs.drain_s
+            self._stop.wait(min(left, pause))
+            if pause < left:
+                self._programs.drain()
+        return round(float(boundary), 3), time.monotonic_ns()
+
+    def _sweep(self, now_ns: int, start: float, width: float) -> Window:
+        self._names.set_listeners(*self._programs.listeners())
+        return self._tracker.update(
+            self._programs.sweep(), now_ns=now_ns, time=start, width=width, nominal=self.window_s
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many connections are followed."""
+        return self._tracker.connections
+
+    def stop(self) -> None:
+        """End `windows()`; may be called from a signal handler or another thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Detach from the kernel."""
+        self._stop.set()
+        self._programs.close()
+
+    def __enter__(self) -> Observer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
