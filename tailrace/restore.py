@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from detector.detector import Detector
-
+from detector.engine import Detector
 from detector.settings import DetectorSettings
 from tailrace.durations import duration_text
 

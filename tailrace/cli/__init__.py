@@ -87,9 +87,8 @@ def _expected(error: Exception) -> TailraceError | None:
     if isinstance(error, TailraceError):
         return error
     # Imported only now: most runs have no error, and none needs these modules for it
-    from probes.errors import ProbeError  # noqa: PLC0415
-
     from alerts.errors import DeliveryError, StoreError  # noqa: PLC0415
+    from probes.errors import ProbeError  # noqa: PLC0415
 
     if isinstance(error, StoreError | DeliveryError | ProbeError):
         expected = TailraceError(str(error))

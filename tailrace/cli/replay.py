@@ -13,9 +13,9 @@ from tailrace.cli.output import say
 
 if TYPE_CHECKING:
     import numpy as np
-    from detector.detector import Detector
     from numpy.typing import NDArray
 
+    from detector.engine import Detector
     from detector.finding import Finding
     from tailrace.recording import Recording
 
@@ -40,8 +40,7 @@ def replay(
     Findings appear in the order they were found, and again when they end. The same input gives
     the same output, byte for byte, and what `run` found while it made the recording.
     """
-    from detector.detector import Detector  # noqa: PLC0415 - slow to import
-
+    from detector.engine import Detector  # noqa: PLC0415 - slow to import
     from tailrace import config, recording  # noqa: PLC0415
     from tailrace.cli.findings import COLUMNS, emit_findings  # noqa: PLC0415
 
