@@ -1,0 +1,231 @@
+"""Slack: by a bot token (one message per alert, kept up to date) or by an incoming webhook.
+
+slack_sdk would follow redirects (sending the token along), retry by itself and log URLs; here it
+does none of these.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web import WebClient
+from slack_sdk.webhook import WebhookClient, WebhookResponse
+
+from alerts.errors import DeliveryError
+from alerts.receivers import slack_message
+from alerts.receivers.base import Message, check_status, network_error, read_secret, retry_after_s
+from alerts.settings import ReceiverSettings
+
+API_URL = "https://slack.com/api/"
+PACE_S = 1.0
+"""Slack takes one message per second and channel."""
+
+_TRANSIENT = frozenset(
+    {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "timeout"}
+)
+_NOT_THERE = frozenset(
+    {"cant_update_message", "edit_window_closed", "message_not_found", "thread_not_found"}
+)
+"""The earlier message was removed, or can no longer be changed."""
+
+# Its debug messages hold URLs and headers, its errors repeat what we report ourselves
+_silent = logging.Logger("alerts.receivers.slack.sdk", level=logging.CRITICAL + 1)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirects())
+
+
+class _WebhookClient(WebhookClient):
+    def _perform_http_request_internal(
+        self, url: str, req: urllib.request.Request
+    ) -> WebhookResponse:
+        with _opener.open(req, timeout=self.timeout) as answer:
+            return WebhookResponse(
+                url=url,
+                status_code=answer.status,
+                body=answer.read().decode("utf-8", "replace"),
+                headers=dict(answer.headers),
+            )
+
+
+class _WebClient(WebClient):
+    def _perform_urllib_http_request_internal(
+        self,
+        url: str,  # noqa: ARG002 - the request holds it
+        req: urllib.request.Request,
+    ) -> dict[str, Any]:
+        with _opener.open(req, timeout=self.timeout) as answer:
+            body = answer.read().decode("utf-8", "replace")
+            return {"status": answer.status, "headers": answer.headers, "body": body}
+
+
+class SlackWebhook:
+    """An incoming webhook: one message per change of state."""
+
+    pace_s = PACE_S
+
+    def __init__(self, settings: ReceiverSettings) -> None:
+        if not settings.url:
+            raise ValueError(
+                f"receiver {settings.name}: slack needs a url, or token_file and channel"
+            )
+        self.name = settings.name
+        self._client = _WebhookClient(
+            settings.url,
+            timeout=_whole_s(settings.timeout_s),
+            logger=_silent,
+            retry_handlers=[],
+            user_agent_prefix="tailrace",
+        )
+
+    def send(self, message: Message, *, now: float) -> Mapping[str, str]:
+        """Make one attempt; there is nothing to remember of it.
+
+        Raises:
+            DeliveryError: Slack did not answer "ok".
+        """
+        rendered = slack_message.render(message)
+        try:
+            answer = self._client.send(text=rendered["text"], blocks=rendered["blocks"])
+        except _TROUBLE as error:
+            # None: the original's text may hold the URL, which is the secret
+            raise _trouble(error) from None
+        code = _label(answer.body)
+        if 400 <= answer.status_code < 500 and answer.status_code not in (408, 410, 429):
+            raise DeliveryError("rejected", code or f"HTTP {answer.status_code}", retry=False)
+        check_status(answer.status_code, retry_after=_retry_after(answer.headers), now=now)
+        if code != "ok":
+            raise DeliveryError("server_error", "an answer that is not Slack's", retry=True)
+        return {}
+
+    def close(self) -> None:
+        """Do nothing: every message has a connection of its own."""
+
+
+class SlackBot:
+    """A bot: one message per alert; when it is over the message says so, and its thread too."""
+
+    pace_s = PACE_S
+
+    def __init__(self, settings: ReceiverSettings) -> None:
+        if settings.token_file is None or not settings.channel:
+            raise ValueError(f"receiver {settings.name}: a slack bot needs token_file and channel")
+        self.name = settings.name
+        self._url = settings.url or API_URL
+        self._token_file = settings.token_file
+        self._channel = settings.channel
+        self._timeout_s = _whole_s(settings.timeout_s)
+
+    def send(self, message: Message, *, now: float) -> Mapping[str, str]:
+        """Make one attempt; return channel and ts of the message, to change it later.
+
+        Raises:
+            DeliveryError: Slack did not take all of it; another attempt repeats only what
+                does no harm twice, and the reply that was not taken.
+        """
+        client = _WebClient(
+            token=read_secret(self._token_file),
+            base_url=self._url,
+            timeout=self._timeout_s,
+            logger=_silent,
+            retry_handlers=[],
+            user_agent_prefix="tailrace",
+        )
+        rendered = slack_message.render(message)
+        if message.event == "resolved" and {"channel", "ts"} <= message.earlier.keys():
+            earlier = {key: message.earlier[key] for key in ("channel", "ts")}
+            if self._end(client, message, rendered, earlier, now=now):
+                return earlier
+        posted = _call(client, "chat.postMessage", channel=self._channel, now=now, **rendered)
+        return {"channel": str(posted["channel"]), "ts": str(posted["ts"])}
+
+    def _end(
+        self,
+        client: WebClient,
+        message: Message,
+        rendered: Mapping[str, Any],
+        earlier: Mapping[str, str],
+        *,
+        now: float,
+    ) -> bool:
+        """Change the earlier message and reply to it; False when it is no longer there."""
+        try:
+            _call(client, "chat.update", now=now, **earlier, **rendered)
+        except DeliveryError as error:
+            if error.detail == "message_not_found":
+                return False
+            if error.detail not in _NOT_THERE:
+                raise
+        reply = slack_message.render_ending(message)
+        channel, ts = earlier["channel"], earlier["ts"]
+        _call(client, "chat.postMessage", channel=channel, thread_ts=ts, now=now, **reply)
+        return True
+
+    def close(self) -> None:
+        """Do nothing: every message has a connection of its own."""
+
+
+_TROUBLE = (OSError, http.client.HTTPException, SlackClientError, ValueError)
+
+
+def _call(client: WebClient, method: str, *, now: float, **arguments: Any) -> Mapping[str, Any]:
+    try:
+        answer = client.api_call(method, json=arguments)
+    except SlackApiError as error:
+        response = error.response
+        raise _refusal(response.status_code, response.headers, response.data, now=now) from None
+    except _TROUBLE as error:
+        raise _trouble(error) from None
+    data = answer.data
+    if not isinstance(data, dict) or (method == "chat.postMessage" and "ts" not in data):
+        raise DeliveryError("server_error", "an answer that is not Slack's", retry=True)
+    return data
+
+
+def _refusal(status: int, headers: Any, data: Any, *, now: float) -> DeliveryError:
+    code = _label(data.get("error", "")) if isinstance(data, dict) else ""
+    if code in ("ratelimited", "rate_limited"):
+        wait_s = retry_after_s(_retry_after(headers), now=now)
+        return DeliveryError("rate_limited", code, retry=True, retry_after_s=wait_s)
+    try:
+        check_status(status, retry_after=_retry_after(headers), now=now)
+    except DeliveryError as error:
+        return error
+    if not code:
+        return DeliveryError("server_error", "an answer that is not Slack's", retry=True)
+    if code in _TRANSIENT:
+        return DeliveryError("server_error", code, retry=True)
+    return DeliveryError("rejected", code, retry=False)
+
+
+def _trouble(error: Exception) -> DeliveryError:
+    if isinstance(error, OSError | http.client.HTTPException) and not isinstance(
+        error, UnicodeError
+    ):
+        return network_error(error)
+    return DeliveryError("misconfigured", "url or token", retry=False)
+
+
+def _label(text: Any) -> str:
+    """Return Slack's error code; "" for any other text, which is not to be repeated."""
+    return str(text) if re.fullmatch(r"[a-z_]{1,60}", str(text)) else ""
+
+
+def _retry_after(headers: Any) -> str | None:
+    return next((str(v) for k, v in dict(headers).items() if k.lower() == "retry-after"), None)
+
+
+def _whole_s(seconds: float) -> int:
+    return max(1, round(seconds))

@@ -1,0 +1,121 @@
+"""What a Slack message about an alert looks like, within Slack's limits.
+
+Block Kit: a header, what changed, a few facts, and how to see more. `text` says the same for
+notifications and screen readers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alerts import words
+from alerts.alert import Alert
+from alerts.receivers.base import Message
+from detector.finding import Finding, rfc3339
+
+HEADER_LIMIT = 150
+SECTION_LIMIT = 3000
+FIELD_LIMIT = 2000
+TOTAL_LIMIT = 12_000
+"""Slack states no limit on a whole message; about 13,200 characters are refused."""
+FINDINGS_LISTED = 10
+LINE_LIMIT = 400
+
+_SIGNS = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
+
+
+def escape(text: str, *, limit: int = SECTION_LIMIT) -> str:
+    """Return text that Slack shows as it is, at most `limit` characters after escaping."""
+    parts: list[str] = []
+    room = limit
+    for character in text:
+        part = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(character, character)
+        room -= len(part)
+        if room < 0:
+            # What was cut shows as an ellipsis, which needs room itself
+            while parts and sum(map(len, parts)) > limit - 1:
+                parts.pop()
+            return "".join(parts) + "…"
+        parts.append(part)
+    return "".join(parts)
+
+
+def render(message: Message) -> dict[str, Any]:
+    """Return `text` and `blocks` of the message that tells of an alert, or that it is over."""
+    alert = message.alert
+    headline = f"{_sign(message)} {_title(message)}"
+    latest = alert.findings[-1]
+    blocks = [
+        {"type": "header", "text": _plain(headline, limit=HEADER_LIMIT)},
+        {"type": "section", "text": _markdown(escape(_body(message)))},
+        {"type": "section", "fields": _facts(alert, alert.findings[0])},
+    ]
+    if len(alert.findings) > 1:
+        blocks.append({"type": "section", "text": _markdown(_others(alert))})
+    hint = f"See more: `tailrace explain {escape(latest.id, limit=64)}`"
+    blocks.append({"type": "context", "elements": [_markdown(hint)]})
+    text = escape(f"{headline}. {_body(message)}", limit=SECTION_LIMIT)
+    return {"text": text, "blocks": blocks}
+
+
+def render_ending(message: Message) -> dict[str, Any]:
+    """Return `text` and `blocks` of the reply, in the alert's thread, that it is over."""
+    text = escape(f"{_title(message)}. {_body(message)}")
+    return {"text": text, "blocks": [{"type": "section", "text": _markdown(text)}]}
+
+
+def _sign(message: Message) -> str:
+    return "✅" if message.event == "resolved" else _SIGNS[message.alert.severity]
+
+
+def _title(message: Message) -> str:
+    mark = "[test] " if message.test else ""
+    if message.event == "firing":
+        return f"{mark}{message.alert.title}"
+    over = "New normal" if message.alert.ended_as == "adopted" else "Resolved"
+    return f"{mark}{over}: {message.alert.title}"
+
+
+def _body(message: Message) -> str:
+    alert = message.alert
+    text = words.what(alert.findings[0])
+    if message.event == "firing":
+        return text
+    ended_as = [finding for finding in alert.findings if finding.state == alert.ended_as]
+    endings = [words.ending(finding) for finding in ended_as]
+    return f"{text}; {endings[-1]}" if endings and endings[-1] else text
+
+
+def _facts(alert: Alert, finding: Finding) -> list[dict[str, Any]]:
+    # Slack shows a time in the reader's own zone; the rest is for clients that cannot
+    since = (
+        f"<!date^{int(finding.onset)}^{{date_short_pretty}} {{time_secs}}|{rfc3339(finding.onset)}>"
+    )
+    facts = [
+        f"*Since*\n{since}",
+        f"*How sure*\n{escape(words.certainty(finding.significance))}",
+        f"*Severity*\n{alert.severity}",
+    ]
+    if finding.cause:
+        facts.append(f"*Cause*\n{escape(words.cause(finding), limit=FIELD_LIMIT - 8)}")
+    return [_markdown(fact) for fact in facts]
+
+
+def _others(alert: Alert) -> str:
+    listed = alert.findings[1:][-FINDINGS_LISTED:]
+    lines = [f"• {escape(words.what(finding), limit=LINE_LIMIT)}" for finding in listed]
+    more = alert.finding_count - 1 - len(listed)
+    if more > 0:
+        lines.append(f"… and {more} more")
+    while sum(len(line) + 1 for line in lines) > SECTION_LIMIT:
+        lines.pop(0)
+    return "\n".join(lines)
+
+
+def _plain(text: str, *, limit: int) -> dict[str, Any]:
+    return {"type": "plain_text", "text": escape(text, limit=limit), "emoji": True}
+
+
+def _markdown(escaped: str) -> dict[str, Any]:
+    # verbatim: a service called api.example.com or @here must not become a link or a mention
+    return {"type": "mrkdwn", "text": escaped, "verbatim": True}

@@ -1,0 +1,102 @@
+"""The tables of `tailrace.db` and how an older file becomes a newer one.
+
+`PRAGMA user_version` is the number of migrations applied. A migration that was released is never
+changed; a new one is appended.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+MIGRATIONS = (
+    """
+    -- The detector's findings: one row each, its latest state
+    CREATE TABLE findings (
+        id           TEXT PRIMARY KEY,
+        client       TEXT NOT NULL,
+        server       TEXT NOT NULL,
+        port         INTEGER NOT NULL,
+        transport    TEXT NOT NULL,
+        signal       TEXT NOT NULL,
+        direction    TEXT NOT NULL,
+        onset        REAL NOT NULL,
+        detected     REAL NOT NULL,
+        before       REAL,
+        after        REAL,
+        ratio        REAL,
+        unit         TEXT NOT NULL,
+        significance REAL,
+        cause        TEXT NOT NULL,
+        state        TEXT NOT NULL,
+        ended        REAL,
+        evidence     TEXT NOT NULL,  -- JSON object, in the order `tailrace explain` shows
+        alert_id     TEXT,           -- null: it had ended before it was first stored
+        created      REAL NOT NULL,
+        updated      REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX findings_detected ON findings (detected);
+    CREATE INDEX findings_ended ON findings (ended);
+    CREATE INDEX findings_alert ON findings (alert_id);
+
+    CREATE TABLE alerts (
+        id          TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL,
+        state       TEXT NOT NULL,
+        severity    TEXT NOT NULL,
+        started     REAL NOT NULL,
+        resolved    REAL,
+        updated     REAL NOT NULL,
+        alert       TEXT NOT NULL   -- the public form, JSON
+    ) WITHOUT ROWID;
+    -- Deduplication as an invariant: one firing alert of a fingerprint
+    CREATE UNIQUE INDEX alerts_firing ON alerts (fingerprint) WHERE state = 'firing';
+    CREATE INDEX alerts_started ON alerts (started);
+
+    -- The outbox: one row per receiver and change of state, in order of `sequence`
+    CREATE TABLE deliveries (
+        sequence  INTEGER PRIMARY KEY AUTOINCREMENT,
+        id        TEXT NOT NULL UNIQUE,  -- the message's id, the same in every attempt
+        receiver  TEXT NOT NULL,
+        alert_id  TEXT NOT NULL,
+        event     TEXT NOT NULL,         -- firing | resolved
+        payload   TEXT NOT NULL,         -- the alert as it was then, JSON
+        created   REAL NOT NULL,
+        due       REAL NOT NULL,
+        state     TEXT NOT NULL,         -- pending | sent | dropped
+        attempts  INTEGER NOT NULL,
+        reason    TEXT NOT NULL,         -- of the latest failure
+        detail    TEXT NOT NULL,
+        attempted REAL,
+        finished  REAL,
+        receipt   TEXT NOT NULL          -- what the receiver gave back, JSON object
+    );
+    CREATE INDEX deliveries_pending ON deliveries (receiver, sequence) WHERE state = 'pending';
+    CREATE INDEX deliveries_alert ON deliveries (alert_id, receiver);
+
+    CREATE TABLE receivers (
+        name          TEXT PRIMARY KEY,
+        last_success  REAL,
+        last_failure  REAL,
+        last_error    TEXT NOT NULL,     -- "" when the latest attempt succeeded
+        disabled      INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE snapshots (name TEXT PRIMARY KEY, data BLOB NOT NULL, saved REAL NOT NULL);
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+
+def version(db: sqlite3.Connection) -> int:
+    """Return the schema version of an open file; 0 for a new one."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring a file up to `VERSION`, each step whole or not at all."""
+    for done in range(version(db), VERSION):
+        # executescript ends an open transaction, so the script brings its own
+        db.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[done]} PRAGMA user_version = {done + 1}; COMMIT;"
+        )

@@ -1,0 +1,412 @@
+"""The detector: windows in, findings out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import report, state
+from detector.bank import Moment
+from detector.catalog import Catalog
+from detector.evidence import log_threshold
+from detector.finding import Finding, State
+from detector.health import Health
+from detector.latencies import LatencyBank
+from detector.levels import LevelBank
+from detector.observe import (
+    ACTIVITY,
+    RATIO,
+    SUBSTANCE,
+    Rows,
+    make_banks,
+    model_of,
+    observe,
+    order,
+    usable,
+)
+from detector.presence import Presence
+from detector.ratios import RatioBank
+from detector.settings import DetectorSettings
+from probes.window import Kind, Pair, Window
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+ADOPT_S = 600.0
+"""A change that lasts this long is the new normal."""
+STALE_S, STALE_WINDOWS = 180.0, 10.0
+"""A firing stream without rows for this long, and this many windows, is over."""
+PAUSED = 1.5
+"""A window this many times longer than asked for means that the host or the daemon was paused."""
+FORGET_S = 7 * 86_400.0
+"""A pair not seen for this long is forgotten, and new if it comes back."""
+FORGET_EVERY = 1024
+KIND_OF_MODEL = (Kind.COUNT, Kind.SUM, Kind.RATIO, Kind.LATENCY, Kind.GAUGE)
+
+
+class Learning(NamedTuple):
+    """How far the detector is: streams that are still learning, and streams that are judged."""
+
+    learning: int
+    judged: int
+
+
+class Detector:
+    """Finds significant changes of service pairs, online.
+
+    Args:
+        settings: the knobs.
+    """
+
+    def __init__(self, settings: DetectorSettings = DetectorSettings()) -> None:  # noqa: B008 - frozen
+        self._settings = settings
+        self._catalog = Catalog()
+        self._banks = make_banks()
+        self._presence = Presence()
+        self._health = Health()
+        self._open: dict[tuple[str, int], Finding] = {}
+        self._causes: dict[int, dict[str, float]] = {}
+        self._scores: Floats = np.zeros(0)
+        self._time = -np.inf
+        self._watched_s, self._windows = 0.0, 0
+
+    def update(self, window: Window) -> list[Finding]:
+        """Take the next window; return findings that began ("firing") or ended in it.
+
+        A window that is not later than the last one (a clock set back), that lost samples, or
+        that a pause stretched is not read: it neither alarms nor teaches.
+        """
+        self._scores = np.zeros(len(window))
+        paused = window.width > PAUSED * window.nominal or window.width <= 0.0
+        if not np.isfinite(window.time) or window.time <= self._time:
+            return []
+        self._time = window.time
+        if window.lost > 0 or paused:
+            return []
+        self._windows += 1
+        rows = self._rows(window)
+        told = self._watched_s >= self._settings.warmup_s
+        span = (window.time, window.time + self._step(window, rows))
+        self._meet_pairs(told=told)
+        findings: list[Finding] = []
+        for model in range(len(self._banks)):
+            findings += self._judge(model, window, rows, span[1])
+        findings += self._follow_pairs(window, rows, span)
+        findings += self._close_stale(span[1])
+        self._watched_s += span[1] - span[0]
+        if self._windows % FORGET_EVERY == 0:
+            self._forget()
+        return sorted(findings, key=_by_name)
+
+    def scores(self) -> Floats:
+        """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order."""
+        return self._scores
+
+    def firing(self) -> list[Finding]:
+        """Return the findings that have not ended."""
+        return sorted(self._open.values(), key=_by_name)
+
+    def learning(self) -> Learning:
+        """Return how many streams are still learning and how many are judged."""
+        judged = sum(int((bank.table["judged"] > 0).sum()) for bank in self._banks)
+        return Learning(self._catalog.streams.size - judged, judged)
+
+    # One window, step by step
+
+    def _rows(self, window: Window) -> Rows:
+        histogram = np.zeros(len(window), dtype=bool)
+        histogram[window.histograms.row] = True
+        models = np.array(
+            [model_of(signal, histogram=True) for signal in window.signals], dtype=np.int64
+        )
+        row = np.flatnonzero(usable(window, models)) if len(window) else np.zeros(0, np.int64)
+        stream = self._catalog.find(window)[row] if len(row) else row
+        if (stream < 0).any():
+            self._add(window, row[stream < 0], histogram)
+            stream = self._catalog.find(window)[row]
+        stream, row = order(stream, row, window.value)
+        t = self._catalog.streams
+        since = window.time - t["last"][stream]
+        if window.width > 0:
+            spacing = np.full(len(stream), window.width)
+        else:
+            spacing = np.fmin(t["spacing"][stream], since)
+        t["spacing"][stream], t["last"][stream] = spacing, window.time
+        return Rows(stream, row, spacing)
+
+    def _add(self, window: Window, row: Ints, histogram: NDArray[np.bool_]) -> None:
+        new, at = self._catalog.add(window, row)
+        t = self._catalog.streams
+        names = [self._catalog.signal_of[i] for i in new]
+        model = np.array(
+            [model_of(s, histogram=bool(histogram[r])) for s, r in zip(names, at, strict=True)]
+        )
+        first = self._catalog.pairs["first"][t["pair"][new]]
+        t["bank"][new] = model
+        for number, bank in enumerate(self._banks):
+            mine = model == number
+            if not mine.any():
+                continue
+            # The prior of a ratio is good from the pair's first second; others learn their own
+            born = np.where(number == RATIO, 0.0, window.time - first[mine])
+            local = bank.add(int(mine.sum()), born)
+            t["local"][new[mine]] = local
+            signals = [name for name, is_mine in zip(names, mine, strict=True) if is_mine]
+            if isinstance(bank, RatioBank):
+                bank.set_floor(local, signals)
+            elif isinstance(bank, LatencyBank):
+                bank.set_design(local, signals)
+            elif isinstance(bank, LevelBank):
+                bank.set_offset(local, signals)
+
+    def _step(self, window: Window, rows: Rows) -> float:
+        """Return the length of the window: as measured, or the shortest of its streams'."""
+        if window.width > 0:
+            return float(window.width)
+        known = rows.width[rows.width > 0]
+        return float(known.min()) if len(known) else 0.0
+
+    def _meet_pairs(self, *, told: bool) -> None:
+        known = self._presence.table.size
+        fresh = self._catalog.pair_of[known:]
+        if fresh:
+            self._presence.add(fresh, self._time, told=told, watched_s=self._watched_s)
+
+    def _log_c(self, spacing: Floats, penalty: float = 0.0) -> Floats:
+        streams = self._catalog.streams.size + self._catalog.pairs.size
+        known = np.where(spacing > 0, spacing, 1.0)
+        return log_threshold(streams, known, self._settings.false_alerts_per_week) + penalty
+
+    def _judge(self, model: int, window: Window, rows: Rows, end: float) -> list[Finding]:
+        t, bank = self._catalog.streams, self._banks[model]
+        mine = t["bank"][rows.stream] == model
+        if not mine.any():
+            return []
+        rows = Rows(rows.stream[mine], rows.row[mine], rows.width[mine])
+        known, obs = observe(model, window, rows)
+        rows = Rows(rows.stream[known], rows.row[known], rows.width[known])
+        kind = KIND_OF_MODEL[model]
+        # Local numbers ascend with stream numbers: both are given out in the same order
+        at = t["local"][rows.stream]
+        first = self._catalog.pairs["first"][t["pair"][rows.stream]]
+        moment = Moment(
+            window.time,
+            end,
+            self._log_c(rows.width, self._health.penalty.get(kind, 0.0)),
+            np.where(rows.width > 0, rows.width, 1.0),
+            end - first,
+            self._settings.warmup_s,
+            ADOPT_S,
+        )
+        outcome = bank.update(at, obs, moment)
+        self._scores[rows.row] = outcome.score
+        if outcome.health == outcome.health:
+            self._health.update(kind, outcome.health)
+        self._count_causes(window, rows, bank.table["run_start"][at])
+        stream_of = dict(zip(at.tolist(), rows.stream.tolist(), strict=True))
+        log_c_of = dict(zip(at.tolist(), moment.log_c.tolist(), strict=True))
+        findings = []
+        for i in outcome.fired.tolist():
+            number = stream_of[i]
+            finding = report.changed(
+                bank,
+                i,
+                pair=self._pair(number),
+                signal=self._catalog.signal_of[number],
+                log_c=log_c_of[i],
+                cause=report.main_cause(self._causes.get(number, {})),
+            )
+            self._open["stream", number] = finding
+            findings.append(finding)
+        findings += [self._end(stream_of[i], "resolved", end) for i in outcome.resolved.tolist()]
+        findings += [self._end(stream_of[i], "adopted", end) for i in outcome.adopted.tolist()]
+        if len(outcome.adopted):
+            age = dict(zip(at.tolist(), moment.age.tolist(), strict=True))
+            bank.relearn(outcome.adopted, np.array([age[i] for i in outcome.adopted.tolist()]))
+        return findings
+
+    def _pair(self, stream: int) -> Pair:
+        return self._catalog.pair_of[int(self._catalog.streams["pair"][stream])]
+
+    def _end(self, stream: int, how: State, end: float) -> Finding:
+        bank = self._banks[self._catalog.streams["bank"][stream]]
+        local = int(self._catalog.streams["local"][stream])
+        return report.ended(self._open.pop(("stream", stream)), bank, local, how, end)
+
+    def _count_causes(self, window: Window, rows: Rows, run_start: Floats) -> None:
+        """Keep count of the causes of every stream that has a run of evidence, and no others."""
+        if not window.causes and not self._causes:
+            return
+        running = ~np.isnan(run_start)
+        for stream in rows.stream[~running].tolist():
+            self._causes.pop(stream, None)
+        for stream, row in zip(
+            rows.stream[running].tolist(), rows.row[running].tolist(), strict=True
+        ):
+            counts = self._causes.setdefault(stream, {})
+            for cause, number in sorted(window.causes.get(row, {}).items()):
+                counts[cause] = counts.get(cause, 0.0) + number
+
+    def _follow_pairs(self, window: Window, rows: Rows, span: tuple[float, float]) -> list[Finding]:
+        if not len(rows.stream):
+            return []
+        of_pair = self._catalog.streams["pair"][rows.stream]
+        pairs = self._catalog.pairs
+        pairs["last"][of_pair] = window.time
+        signal = window.signal[rows.row]
+        is_active = np.array([s in ACTIVITY for s in window.signals])[signal]
+        is_event = np.array([s in SUBSTANCE for s in window.signals])[signal]
+        is_ratio = np.array([s == "connect_errors" for s in window.signals])[signal]
+        value = window.value[rows.row]
+        width = np.where(rows.width > 0, rows.width, 1.0)
+        size = pairs.size
+        events = np.bincount(of_pair[is_event], (value * width)[is_event], size)
+        attempts = window.count[rows.row[is_ratio]]
+        events = np.maximum(events, np.bincount(of_pair[is_ratio], attempts, size))
+        active = np.bincount(of_pair[is_active], value[is_active] > 0, size) > 0
+        measured = np.bincount(of_pair[is_active], minlength=size) > 0
+        shortest = np.full(size, np.inf)
+        np.minimum.at(shortest, of_pair, width)
+        at = np.unique(of_pair)
+        out = self._presence.update(
+            at,
+            events=events[at],
+            active=active[at],
+            measured=measured[at],
+            span=span,
+            log_c=self._log_c(shortest[at]),
+            warmup_s=self._settings.warmup_s,
+            adopt_s=ADOPT_S,
+        )
+        t, end = self._presence.table, span[1]
+        findings = []
+        for i in out.new.tolist():
+            chance = float(-np.log(t["arrival"][i]))
+            finding = report.presence(self._pair_named(i), "new", t["since"][i], end, chance)
+            self._open["pair", i] = finding
+            findings.append(finding)
+        for i in out.gone.tolist():
+            onset, nats = float(t["gap_start"][i]), float(t["arrival"][i])
+            finding = report.presence(self._pair_named(i), "gone", onset, end, nats)
+            self._open["pair", i] = finding
+            findings.append(finding)
+        findings += [self._end_pair(i, "adopted", end) for i in out.new_ended.tolist()]
+        findings += [self._end_pair(i, "resolved", end) for i in out.back.tolist()]
+        findings += [self._end_pair(i, "adopted", end) for i in out.gone_adopted.tolist()]
+        return findings
+
+    def _pair_named(self, i: int) -> Pair:
+        return self._catalog.pair_of[i]
+
+    def _end_pair(self, i: int, how: State, end: float) -> Finding:
+        return dataclasses.replace(self._open.pop(("pair", i)), state=how, ended=end)
+
+    def _close_stale(self, end: float) -> list[Finding]:
+        """End what fires without rows: nobody tries any more, or nobody is there to measure."""
+        streams, pairs = self._catalog.streams, self._catalog.pairs
+        findings = []
+        for what, i in sorted(self._open):
+            if what == "stream":
+                limit = max(STALE_S, STALE_WINDOWS * float(streams["spacing"][i]))
+                if end - streams["last"][i] > limit:
+                    bank = self._banks[streams["bank"][i]]
+                    bank.close(streams["local"][[i]], end)
+                    findings.append(self._end(i, "resolved", end))
+            elif self._presence.is_gone(i) and end - pairs["last"][i] > STALE_S:
+                self._presence.close(np.array([i]))
+                findings.append(self._end_pair(i, "resolved", end))
+        return findings
+
+    def _forget(self) -> None:
+        """Drop pairs that have not been seen for long, with their streams."""
+        self._presence.forget(self._time)
+        pairs, streams = self._catalog.pairs, self._catalog.streams
+        kept = ~(self._time - pairs["last"] > FORGET_S)
+        if kept.all():
+            return
+        stays = kept[streams["pair"]]
+        of_stream, of_pair = np.cumsum(stays) - 1, np.cumsum(kept) - 1
+        for number, bank in enumerate(self._banks):
+            mine = streams["bank"] == number
+            rows = np.zeros(bank.table.size, dtype=bool)
+            rows[streams["local"][mine & stays]] = True
+            streams["local"][mine] = (np.cumsum(rows) - 1)[streams["local"][mine]]
+            bank.table.keep(rows)
+        self._presence.table.keep(kept)
+        numbers = {"stream": of_stream, "pair": of_pair}
+        # What fires has been closed as stale long before, so every open finding has a number
+        self._open = {(what, int(numbers[what][i])): f for (what, i), f in self._open.items()}
+        self._causes = {int(of_stream[i]): c for i, c in self._causes.items() if stays[i]}
+        self._catalog.keep(stays, kept)
+
+    # State
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state; a detector restored from it continues as if never stopped."""
+        tables = {
+            "streams": self._catalog.streams,
+            "pairs": self._catalog.pairs,
+            "presence": self._presence.table,
+            **{f"bank{i}": bank.table for i, bank in enumerate(self._banks)},
+        }
+        arrays = {
+            f"{name}.{column}": array
+            for name, table in tables.items()
+            for column, array in table.state().items()
+        }
+        meta = {
+            "time": self._time,
+            "watched_s": self._watched_s,
+            "windows": self._windows,
+            "pairs": [list(pair) for pair in self._catalog.pair_of],
+            "signals": self._catalog.signal_of,
+            "arrivals": self._presence.arrivals,
+            "health": self._health.to_state(),
+            "causes": [[i, counts] for i, counts in self._causes.items()],
+            "open": [[what, i, report.to_state(f)] for (what, i), f in self._open.items()],
+        }
+        return state.pack(meta, arrays)
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes,
+        settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+    ) -> Detector:
+        """Return the detector whose `to_bytes` gave `data`.
+
+        Raises:
+            ValueError: when `data` is damaged, of a newer version, or not a detector's state.
+        """
+        meta, arrays = state.unpack(data)
+        self = cls(settings)
+        try:
+            self._load(meta, arrays)
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"the detector's state is incomplete: {error!r}") from error
+        return self
+
+    def _load(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        def columns(name: str) -> dict[str, NDArray[Any]]:
+            prefix = f"{name}."
+            return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+        self._catalog.streams.load(columns("streams"))
+        self._catalog.pairs.load(columns("pairs"))
+        self._catalog.restore([Pair(*pair) for pair in meta["pairs"]], meta["signals"])
+        self._presence.table.load(columns("presence"))
+        for i, bank in enumerate(self._banks):
+            bank.table.load(columns(f"bank{i}"))
+        self._presence.arrivals = {k: (a, b) for k, (a, b) in meta["arrivals"].items()}
+        self._health = Health.from_state(meta["health"])
+        self._causes = {int(i): counts for i, counts in meta["causes"]}
+        self._open = {(what, i): report.from_state(f) for what, i, f in meta["open"]}
+        self._time, self._watched_s = meta["time"], meta["watched_s"]
+        self._windows = meta["windows"]
+
+
+def _by_name(finding: Finding) -> tuple[object, ...]:
+    return (finding.onset, finding.pair, finding.signal, finding.direction, finding.state)

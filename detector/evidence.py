@@ -1,0 +1,83 @@
+"""The mixture Shiryaev-Roberts e-detector that every model shares.
+
+Source: Shin, Ramdas, Rinaldo, "E-detectors: a nonparametric framework for sequential change
+detection" (arXiv 2203.03532). For likelihood ratios L with E[L | past] <= 1 while nothing has
+changed, R = (1 + R) L crosses c at most once in c windows on average, whatever the dependence
+between streams. A weighted mean of R over alternatives keeps the property, and so does any
+capping of L from above.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+SECONDS_PER_WEEK = 604_800.0
+CEILING = 1e30
+"""R is cut here: far above any threshold, far below overflow."""
+WINDOWS_AT_LEAST = 3.0
+"""No change is reported on fewer windows: a pause of a second is not a change of traffic."""
+
+
+def log_threshold(streams: int, spacing_s: Floats, alerts_per_week: float) -> Floats:
+    """Return ln c per stream so that all together give `alerts_per_week` false alarms.
+
+    Args:
+        streams: how many streams share the budget.
+        spacing_s: float64[m], seconds between the windows of each stream.
+        alerts_per_week: the budget, > 0.
+    """
+    windows = SECONDS_PER_WEEK / np.maximum(spacing_s, 1e-3)
+    budget: Floats = np.log(max(streams, 1) * windows / max(alerts_per_week, 1e-9))
+    # Never below 6 nats (1 in 400 windows): a huge budget is no licence for pure noise
+    return np.maximum(budget, 6.0)
+
+
+def step(r: Floats, log_l: Floats, cap: Floats) -> Floats:
+    """Return R after one window.
+
+    Args:
+        r: float64[m, K], R of each stream and alternative.
+        log_l: float64[m, K], ln L of this window.
+        cap: float64[m], most that one window may contribute, nats.
+    """
+    grown: Floats = (1.0 + r) * np.exp(np.minimum(log_l, cap[:, None]))
+    return np.minimum(grown, CEILING)
+
+
+def negative_binomial(x: Floats, mean: Floats, shape: Floats, factor: Floats) -> Floats:
+    """Return ln of NB(factor * mean, shape) over NB(mean, shape) at x.
+
+    Args:
+        x: float64[m], events counted.
+        mean: float64[m], mean under the null's edge, > 0.
+        shape: float64[m], r = 1 / dispersion: variance = mean + mean**2 / r.
+        factor: float64[K], the alternatives.
+
+    Returns:
+        float64[m, K].
+    """
+    x, mean, shape = x[:, None], mean[:, None], shape[:, None]
+    ratio: Floats = x * np.log(factor) - (x + shape) * np.log1p(
+        (factor - 1.0) * mean / (shape + mean)
+    )
+    return ratio
+
+
+def binomial(hits: Floats, trials: Floats, null: Floats, alternative: Floats) -> Floats:
+    """Return ln of Binomial(trials, alternative) over Binomial(trials, null) at hits.
+
+    All broadcast; null and alternative lie inside (0, 1). No trials give 0: no evidence.
+    """
+    ratio: Floats = hits * np.log(alternative / null) + (trials - hits) * np.log(
+        (1.0 - alternative) / (1.0 - null)
+    )
+    return ratio
+
+
+def normal(z: Floats, shift: Floats) -> Floats:
+    """Return ln of N(shift, 1) over N(0, 1) at z; float64[m], float64[K] -> float64[m, K]."""
+    ratio: Floats = z[:, None] * shift - 0.5 * shift * shift
+    return ratio

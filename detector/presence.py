@@ -1,0 +1,190 @@
+"""Pairs that appear and pairs that fall silent."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.table import Column, Table
+from probes.window import Pair
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEW_ADOPT_S = 300.0
+"""A new pair is part of the picture after five minutes."""
+SUBSTANCE = 1.0
+"""Connections, requests or attempts that make a new pair worth a word ..."""
+SUBSTANCE_WITHIN_S = 60.0
+"""... if they come within this time of its first row."""
+SERVER_HALF_LIFE_S, SERVER_NEWS = 3600.0, 2.0
+"""A server port that had this many new clients within about an hour gets them all the time."""
+HOST_HALF_LIFE_S, HOST_NEWS = 600.0, 6.0
+"""Most new pairs told within about ten minutes: a burst of clients is one event, not dozens."""
+GAP_WINDOWS = 5.0
+GAP_FACTOR = 3.0
+"""A silence is no news before it is this many times the longest one known."""
+ACTIVE_WINDOWS = 20.0
+GAP_MEMORY = 0.999
+"""The longest silence known is forgotten by this factor per active window."""
+BACK_WINDOWS = 3.0
+
+QUIET, WAITING, NEW, GONE = 0, 1, 2, 3
+
+
+class Presences(NamedTuple):
+    """What a window did to pairs: indices of pairs by what became of them."""
+
+    new: Ints
+    new_ended: Ints
+    gone: Ints
+    back: Ints
+    gone_adopted: Ints
+
+
+class Presence:
+    """Arrival law of new pairs per server port, and law of activity per pair.
+
+    A pair's silence is judged against the chance h that it becomes active in a window in which
+    it was not so in the last: learned from its own silences, so that a job that runs every
+    minute is not missed between runs. The evidence is the length of the silence times
+    -ln(1 - h), a geometric survival probability; and no silence counts that is not several
+    times the longest one known, because real silences are not geometric.
+    """
+
+    def __init__(self) -> None:
+        self.table = Table(
+            {
+                "state": Column("i1"),
+                "since": Column("f8"),
+                "substance": Column("f8"),
+                "arrival": Column("f8"),
+                "active": Column("f8"),
+                "windows": Column("f8"),
+                "gap": Column("f8"),
+                "gap_start": Column("f8", (), np.nan),
+                "gap_windows": Column("f8"),
+                "returns": Column("f8"),
+                "longest": Column("f8"),
+                "back": Column("f8"),
+                "flaps": Column("f8"),
+            }
+        )
+        self.arrivals: dict[str, tuple[float, float]] = {}
+
+    def add(self, pairs: list[Pair], time: float, *, told: bool, watched_s: float) -> None:
+        """Add pairs seen for the first time; `told` when the host is past its warm-up."""
+        at = self.table.grow(len(pairs))
+        for i, pair in zip(at.tolist(), pairs, strict=True):
+            self.table["since"][i] = time
+            key = f"{pair.server}:{pair.port}/{pair.transport}"
+            known = self._decayed(key, time, SERVER_HALF_LIFE_S)
+            everywhere = self._decayed("", time, HOST_HALF_LIFE_S)
+            if watched_s > 10.0:  # the first windows show who is there, not who comes
+                self.arrivals[key] = (known + 1.0, time)
+            if told:
+                self.arrivals[""] = (everywhere + 1.0, time)
+            if told and known < SERVER_NEWS and everywhere < HOST_NEWS:
+                self.table["state"][i] = WAITING
+                self.table["arrival"][i] = (known + 0.5) / max(watched_s, 1.0)
+
+    def _decayed(self, key: str, time: float, half_life_s: float) -> float:
+        count, then = self.arrivals.get(key, (0.0, time))
+        decayed: float = count * 0.5 ** (max(time - then, 0.0) / half_life_s)
+        return decayed
+
+    def forget(self, time: float) -> None:
+        """Drop servers whose last new client is long past."""
+        self.arrivals = {
+            key: value
+            for key, value in self.arrivals.items()
+            if self._decayed(key, time, SERVER_HALF_LIFE_S) > 0.01
+        }
+
+    def update(
+        self,
+        at: Ints,
+        *,
+        events: Floats,
+        active: NDArray[np.bool_],
+        measured: NDArray[np.bool_],
+        span: tuple[float, float],
+        log_c: Floats,
+        warmup_s: float,
+        adopt_s: float,
+    ) -> Presences:
+        """Move on by one window.
+
+        Args:
+            at: int64[p], pairs that have rows in this window, ascending.
+            events: float64[p], connections, requests and attempts in it.
+            active: bool[p], whether anything moved.
+            measured: bool[p], whether a rate was measured, without which silence means nothing.
+            span: start and end of the window, epoch seconds.
+            log_c: float64[p], thresholds, nats.
+            warmup_s: shortest activity before a silence is judged.
+            adopt_s: how long a silence lasts before it is the new normal.
+        """
+        start, end = span
+        new, new_ended = self._arrive(at, events, end)
+        t = self.table
+        law, busy = at[measured], active[measured]
+        gone_now = t["state"][law] == GONE
+        # While a silence is reported the law stands still
+        learn, first = ~gone_now, ~busy & (t["gap"][law] == 0)
+        t["gap_start"][law[first]] = start
+        ended = learn & busy & (t["gap"][law] > 0)
+        t["returns"][law] += ended
+        t["gap_windows"][law] += np.where(ended, t["gap"][law], 0.0)
+        longest = np.maximum(t["longest"][law], np.where(ended, t["gap"][law], 0.0))
+        t["longest"][law] = np.where(learn & busy, longest * GAP_MEMORY, longest)
+        t["active"][law] += learn & busy
+        t["windows"][law] += learn
+        t["gap"][law] = np.where(busy, 0.0, t["gap"][law] + 1.0)
+        share = (t["active"][law] + 0.5) / (t["windows"][law] - t["gap"][law] + 1.0)
+        hazard = (t["returns"][law] + 4.0 * share) / (t["gap_windows"][law] + 4.0)
+        nats = -t["gap"][law] * np.log1p(-np.clip(0.9 * hazard, 0.0, 0.9))
+        silent = (
+            (t["state"][law] == QUIET)
+            & (t["gap"][law] >= np.maximum(GAP_WINDOWS, GAP_FACTOR * t["longest"][law]))
+            & (nats >= log_c[measured])
+            & (t["active"][law] >= ACTIVE_WINDOWS)
+            & (t["gap_start"][law] - t["since"][law] >= warmup_s)
+        )
+        gone = law[silent]
+        t["state"][gone], t["arrival"][gone], t["back"][gone] = GONE, nats[silent], 0.0
+        t["windows"][gone] -= t["gap"][gone]
+        t["substance"][gone] = end
+        t["back"][law] += gone_now & busy
+        need = BACK_WINDOWS * 2.0 ** np.minimum(t["flaps"][law], 6.0)
+        back = law[gone_now & (t["back"][law] >= need)]
+        settled = gone_now & (t["back"][law] < need) & (end - t["substance"][law] >= adopt_s)
+        adopted = law[settled]
+        self.close(back)
+        t["flaps"][back] += 1.0
+        self.close(adopted)
+        names = ("active", "windows", "gap", "gap_windows", "returns", "longest", "flaps")
+        self.table.reset(adopted, names)
+        return Presences(new, new_ended, gone, back, adopted)
+
+    def _arrive(self, at: Ints, events: Floats, end: float) -> tuple[Ints, Ints]:
+        t = self.table
+        waiting = t["state"][at] == WAITING
+        t["substance"][at] += np.where(waiting, events, 0.0)
+        fired = at[waiting & (t["substance"][at] >= SUBSTANCE)]
+        late = at[waiting & (end - t["since"][at] > SUBSTANCE_WITHIN_S)]
+        ended = np.flatnonzero((t["state"] == NEW) & (end - t["since"] >= NEW_ADOPT_S))
+        t["state"][late] = QUIET
+        t["state"][fired] = NEW
+        t["state"][ended] = QUIET
+        return fired, ended
+
+    def is_gone(self, i: int) -> bool:
+        """Return whether the silence of pair `i` is being reported."""
+        return bool(self.table["state"][i] == GONE)
+
+    def close(self, at: Ints) -> None:
+        """End what is reported of pairs `at`."""
+        self.table["state"][at] = QUIET

@@ -1,0 +1,132 @@
+"""`tailrace config`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tailrace.cli import options
+from tailrace.cli.output import say
+from tailrace.errors import UsageError
+
+SAMPLE = """\
+# Tailrace's configuration. What is commented out shows the default, or an example.
+
+[probes]
+# How often this host's traffic is read: 100ms to 60s. Shorter sees faster, and costs more.
+# window = "1s"
+
+[detector]
+# How many findings without a real cause are acceptable, for the whole host:
+# "1/week", "2/day", "1/month".
+# false_alerts = "1/week"
+# A pair is judged once it was seen for this long.
+# warmup = "45s"
+
+# Receivers: as many as you like, each with its own name. Paths of files with secrets are
+# relative to this file. `tailrace alert test NAME` tries one out.
+
+# [[alerts.receivers]]
+# name = "on-call"
+# type = "webhook"                     # JSON, signed as by Standard Webhooks
+# url = "https://example.com/hooks/tailrace"
+# secret_file = "webhook.secret"       # whsec_..., optional
+
+# [[alerts.receivers]]
+# name = "team"
+# type = "slack"                       # one message per alert, updated as it goes on
+# token_file = "slack.token"           # xoxb-..., needs the scope chat:write
+# channel = "#alerts"
+
+# [[alerts.receivers]]
+# name = "team-simple"
+# type = "slack"                       # an incoming webhook: one message per change
+# url = "https://hooks.slack.com/services/..."
+"""
+
+
+@click.group(
+    epilog=options.examples(
+        "tailrace config init tailrace.toml",
+        "tailrace config check --config tailrace.toml",
+        "tailrace config show -o json",
+    )
+)
+def config() -> None:
+    """Write, check and show the configuration."""
+
+
+@config.command(epilog=options.examples("tailrace config init /etc/tailrace/tailrace.toml"))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+                default=Path("tailrace.toml"))  # fmt: skip
+def init(file: Path) -> None:
+    """Write a commented sample to FILE, or to stdout for `-`."""
+    if str(file) == "-":
+        click.echo(SAMPLE, nl=False)
+        return
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(SAMPLE)
+    except FileExistsError:
+        raise UsageError(
+            "it is there already, and stays as it is",
+            where=str(file),
+            remedy="name another file, or `-` for stdout",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot write it: {error.strerror}", where=str(file), remedy="check the directory"
+        ) from error
+    say(f"wrote {file}")
+
+
+@config.command(epilog=options.examples("tailrace config check tailrace.toml"))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@options.config_option
+def check(file: Path | None, config_path: Path | None) -> None:
+    """Check the configuration and the files it names; exit 2 when something is wrong."""
+    from tailrace import config as configuration  # noqa: PLC0415 - pydantic is slow to import
+
+    path = configuration.find(file or config_path)
+    if path is None:
+        say(f"no configuration file ({configuration.SYSTEM_PATH}): the defaults hold")
+        return
+    loaded = configuration.read(path)
+    configuration.check_files(loaded)
+    say(f"{path}: fine, {len(loaded.alerts.receivers)} receivers")
+
+
+@config.command(epilog=options.examples("tailrace config show --config tailrace.toml"))
+@click.option("-o", "--output", type=click.Choice(["toml", "json"]), default="toml",
+              show_default=True, help="Format on stdout.")  # fmt: skip
+@options.config_option
+def show(output: str, config_path: Path | None) -> None:
+    """Show the configuration as it is in effect, defaults included and secrets left out."""
+    from tailrace import config as configuration  # noqa: PLC0415 - pydantic is slow to import
+
+    effective = configuration.load(config_path).to_dict()
+    if output == "json":
+        public = {"schema": "tailrace.config/1", **effective}
+        click.echo(json.dumps(public, ensure_ascii=False, indent=2))
+    else:
+        click.echo(_toml(effective), nl=False)
+
+
+def _toml(config_dict: Mapping[str, Any]) -> str:
+    """Return the configuration as TOML: our values are text only, and JSON's text is TOML's."""
+    blocks = [
+        "\n".join([f"[{name}]", *_lines(config_dict[name])]) for name in ("probes", "detector")
+    ]
+    blocks += [
+        "\n".join(["[[alerts.receivers]]", *_lines(receiver)])
+        for receiver in config_dict["alerts"]["receivers"]
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _lines(table: Mapping[str, str]) -> list[str]:
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]

@@ -1,0 +1,74 @@
+"""Findings as a list and one in full, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from alerts import words
+from detector.finding import Finding
+from tailrace.cli.output import emit, print_table
+
+COLUMNS = (
+    "schema", "id", "client", "server", "port", "transport", "signal", "direction", "onset",
+    "detected", "before", "after", "ratio", "unit", "significance", "cause", "state", "ended",
+)  # fmt: skip
+_COLOURS = {"firing": "red", "resolved": "green", "adopted": "yellow"}
+
+
+def emit_findings(items: Iterable[Finding], output: str, *, columns: Sequence[str]) -> int:
+    """Write findings in the format that was asked for; return how many."""
+    return emit(items, output, to_json=Finding.to_json, table=_table, columns=columns)
+
+
+def _table(findings: Sequence[Finding]) -> None:
+    if not findings:
+        return
+    print_table(
+        ("id", "since", "pair", "what changed", "state"),
+        (
+            (f.id[:8], words.moment(f.onset), words.pair(f.pair), change(f), f.state)
+            for f in findings
+        ),
+        style=lambda row: _COLOURS[row[-1]],
+    )
+
+
+def change(finding: Finding) -> str:
+    """Return what changed without the pair's name, e.g. "requests up 3.0x (340 -> 1,020 req/s)"."""
+    if finding.direction == "new":
+        return "new service pair"
+    before, after = words.value(finding, finding.before), words.value(finding, finding.after)
+    if finding.direction == "gone":
+        return f"silent (was {before})" if finding.before else "silent"
+    cause = f", {words.cause(finding)}" if finding.cause else ""
+    return f"{words.subject(finding.signal)} {finding.direction}: {before} -> {after}{cause}"
+
+
+def print_finding(finding: Finding) -> None:
+    """Write one finding with all that is known about it."""
+    ending = words.ending(finding)
+    lines = [
+        ("finding", finding.id),
+        ("state", f"{finding.state}, {ending}" if ending else finding.state),
+        ("began", words.moment(finding.onset)),
+        ("detected", f"{words.moment(finding.detected)}, "
+                     f"{words.duration(finding.detected - finding.onset)} later"),
+        ("signal", finding.signal),
+        ("before", words.value(finding, finding.before)),
+        ("after", words.value(finding, finding.after)),
+        ("certainty", words.certainty(finding.significance)),
+        ("cause", words.cause(finding)),
+    ]  # fmt: skip
+    click.echo(words.what(finding))
+    click.echo()
+    for name, text in lines:
+        if text:
+            click.echo(f"  {name:<10} {text}")
+    if finding.evidence:
+        click.echo("\nEvidence")
+        width = max(len(name) for name in finding.evidence)
+        for name, value in finding.evidence.items():
+            text = value if isinstance(value, str) else f"{value:.6g}"
+            click.echo(f"  {words.clean(name):<{width}}  {text}")

@@ -1,0 +1,107 @@
+"""Lists on stdout: a table for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+_T = TypeVar("_T")
+
+
+def emit(
+    items: Iterable[_T],
+    output: str,
+    *,
+    to_json: Callable[[_T], Mapping[str, Any]],
+    table: Callable[[Sequence[_T]], None],
+    columns: Sequence[str] = (),
+) -> int:
+    """Write a list in the format that was asked for; return how many items it had.
+
+    Args:
+        items: what to list; JSON lines are written as they come.
+        output: "table", "json" (one array), "jsonl" (one object per line) or "csv".
+        to_json: an item's public form.
+        table: writes the items as a table.
+        columns: the first columns of CSV; all others follow as they come.
+    """
+    if output == "jsonl":
+        number = 0
+        for item in items:
+            number += 1
+            sys.stdout.write(json.dumps(to_json(item), ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.flush()
+        return number
+    every = list(items)
+    if output == "json":
+        public = [to_json(item) for item in every]
+        click.echo(json.dumps(public, ensure_ascii=False, allow_nan=False, indent=2))
+    elif output == "csv":
+        _csv([_flat(to_json(item)) for item in every], columns)
+    else:
+        table(every)
+    return len(every)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    names = dict.fromkeys(columns)
+    for row in rows:
+        names |= dict.fromkeys(row)
+    writer = csv.DictWriter(sys.stdout, list(names), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `{"a": {"b": 1}}` as `{"a_b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in item.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}_{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def print_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[int] = (),
+    style: Callable[[Sequence[str]], str] = lambda _: "",
+) -> None:
+    """Write rows as a table, as wide as the terminal, or as they need off a terminal.
+
+    Args:
+        headings: one per column.
+        rows: cells as plain text.
+        right: columns to align right.
+        style: a row's colour.
+    """
+    from rich import box  # noqa: PLC0415 - slow to import
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(
+        highlight=False, width=100_000, no_color=True
+    )  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    aligned = set(right)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number in aligned else "left",
+                         overflow="fold")  # fmt: skip
+    for row in rows:
+        # Text: a service's name is never markup
+        table.add_row(*(Text(cell) for cell in row), style=style(row))
+    console.print(table)
+
+
+def say(text: str) -> None:
+    """Say something on stderr."""
+    click.echo(text, err=True)

@@ -1,0 +1,116 @@
+"""`tailrace pairs`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tailrace.cli import options
+from tailrace.cli.output import emit, print_table, say
+from tailrace.errors import TailraceError
+
+if TYPE_CHECKING:
+    from tailrace.pairs import Row
+
+_KEY = ("client", "server", "port", "transport")
+_TABLE = (
+    "requests", "request_latency", "connections", "connect_errors", "retransmits", "bytes_sent",
+    "bytes_received", "rtt",
+)  # fmt: skip
+
+
+@click.command(
+    epilog=options.examples("tailrace pairs", "sudo tailrace pairs --live --duration 10s -o json")
+)
+@click.option("--live", is_flag=True, help="Watch this host now, whether a daemon runs or not.")
+@click.option("--duration", "duration_s", type=options.DURATION, default="5s", show_default=True,
+              metavar="TIME", help="How long --live watches.")  # fmt: skip
+@options.window_option
+@options.output_option
+@options.state_dir_option
+@options.config_option
+def pairs(
+    *,
+    live: bool,
+    duration_s: float,
+    window_s: float | None,
+    output: str,
+    state_dir: Path | None,
+    config_path: Path | None,
+) -> None:
+    """List every current service pair with its signals.
+
+    Rates are per second, ratios are shares, latencies are p50, p90 and p99 in seconds, over the
+    daemon's last ten windows. Without a daemon, --live watches this host itself.
+    """
+    from tailrace import pairs as table  # noqa: PLC0415 - slow to import
+    from tailrace import state  # noqa: PLC0415
+
+    if live:
+        rows = _observed(duration_s, window_s, config_path)
+    else:
+        file = state.directory(state_dir) / state.PAIRS
+        rows = table.published(file, now=time.time())
+    if not emit(rows, output, to_json=lambda row: row, table=_table, columns=_KEY):
+        say("no service pair at the moment")
+
+
+def _observed(duration_s: float, window_s: float | None, config_path: Path | None) -> list[Row]:
+    from tailrace import config, observe  # noqa: PLC0415
+    from tailrace.pairs import PairTable  # noqa: PLC0415
+
+    window_s = window_s or config.load(config_path).probes.window
+    limit = observe.windows_within(duration_s, window_s) or 1
+    table = PairTable(windows=limit)
+    with observe.observer(window_s) as observer:
+        for note in observer.notes:
+            say(note)
+        with observe.stopped_by_signals(observer.stop) as interrupt:
+            for number, window in enumerate(observer.windows(), start=1):
+                table.add(window)
+                if number >= limit:
+                    break
+    if interrupt.exit_code:
+        raise KeyboardInterrupt
+    if interrupt.number is not None:
+        raise TailraceError("stopped before the time was over")
+    return table.rows()
+
+
+def _table(rows: Sequence[Row]) -> None:
+    if not rows:
+        return
+    used = [name for name in _TABLE if any(name in row for row in rows)]
+    headings = ["client", "server", *(name.replace("_", " ") for name in used)]
+    print_table(
+        headings,
+        (
+            [row["client"], f"{row['server']}:{row['port']}{_transport(row)}"]
+            + [_cell(name, row.get(name)) for name in used]
+            for row in rows
+        ),
+        right=range(2, len(headings)),
+    )
+    if any("request_latency" in row for row in rows):
+        say("latencies: p50 / p99; -o json has everything")
+
+
+def _transport(row: Row) -> str:
+    return "" if row["transport"] == "tcp" else f"/{row['transport']}"
+
+
+def _cell(signal: str, value: Any) -> str:
+    from alerts import words  # noqa: PLC0415
+    from probes.window import UNITS  # noqa: PLC0415
+
+    if value is None:
+        return "-"
+    unit = UNITS.get(signal, "")
+    if isinstance(value, dict):
+        shown = [value["p50"]] + ([value["p99"]] if value["p99"] is not None else [])
+        return " / ".join(words.quantity(each, unit) for each in shown)
+    return words.quantity(value, unit, signal=signal)

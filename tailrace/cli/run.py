@@ -1,0 +1,102 @@
+"""`tailrace run`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tailrace.cli import options
+
+if TYPE_CHECKING:
+    from alerts.deliver import Deliverer
+    from alerts.store import Store
+    from tailrace.config import Config
+
+_STOP_S = 5.0
+"""How long deliveries that are under way may take once the daemon stops."""
+
+
+@click.command(
+    epilog=options.examples(
+        "sudo tailrace run",
+        "sudo tailrace run --window 500ms --config tailrace.toml --record today.csv",
+    )
+)
+@options.window_option
+@click.option("--duration", "duration_s", type=options.DURATION, metavar="TIME",
+              help="Stop after this long. [default: never]")  # fmt: skip
+@click.option("--record", "record_path", type=options.NEW_FILE, metavar="FILE",
+              help="Also write every window to FILE (.csv, .csv.gz or .parquet).")  # fmt: skip
+@options.state_dir_option
+@options.config_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    window_s: float | None,
+    duration_s: float | None,
+    record_path: Path | None,
+    state_dir: Path | None,
+    config_path: Path | None,
+) -> None:
+    """Watch this host's traffic, detect changes and alert on them.
+
+    Needs root, or CAP_BPF and CAP_PERFMON; `tailrace doctor` tells what is missing. SIGTERM or
+    Ctrl-C stops it; what it has learned is kept in the state directory and taken up again.
+    """
+    from alerts.store import Store  # noqa: PLC0415 - slow to import
+    from tailrace import config, observe, recording, state, status  # noqa: PLC0415
+    from tailrace.daemon import Daemon  # noqa: PLC0415
+    from tailrace.restore import detector_of  # noqa: PLC0415
+
+    settings = config.load(config_path)
+    config.check_files(settings)
+    window_s = window_s or settings.probes.window
+    directory = state.prepared(state.directory(state_dir))
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store.open(directory))
+        voice = stack.enter_context(status.voice())
+        detector = detector_of(store, settings.detector_settings(), note=voice.note)
+        recorder = None
+        if record_path is not None:
+            recorder = stack.enter_context(recording.create(record_path))
+        observer = stack.enter_context(observe.observer(window_s))
+        for note in observer.notes:
+            voice.note(note)
+        deliverer = _deliverer(store, settings, stack)
+        daemon = Daemon(
+            detector=detector,
+            store=store,
+            voice=voice,
+            deliverer=deliverer,
+            recorder=recorder,
+            pairs_file=directory / state.PAIRS,
+        )
+
+        def stop() -> None:
+            daemon.stop()
+            observer.stop()
+
+        voice.note(f"watching this host in windows of {window_s:g} s, state in {directory}")
+        interrupt = stack.enter_context(observe.stopped_by_signals(stop))
+        daemon.run(observer.windows(), limit=observe.windows_within(duration_s, window_s))
+        voice.note("stopped; what was learned is kept")
+    ctx.exit(interrupt.exit_code)
+
+
+def _deliverer(store: Store, settings: Config, stack: contextlib.ExitStack) -> Deliverer | None:
+    """Return the started deliverer; None without receivers."""
+    receivers = settings.receiver_settings()
+    store.register_receivers([receiver.name for receiver in receivers])
+    if not receivers:
+        return None
+    from alerts.deliver import Deliverer  # noqa: PLC0415 - HTTP clients are slow to import
+    from alerts.receivers import make_receiver  # noqa: PLC0415
+
+    deliverer = Deliverer(store, [make_receiver(receiver) for receiver in receivers])
+    deliverer.start()
+    stack.callback(deliverer.stop, _STOP_S)
+    return deliverer

@@ -1,0 +1,257 @@
+"""The configuration: a TOML file in, settings of every part out.
+
+Looked for at --config, $TAILRACE_CONFIG and /etc/tailrace/tailrace.toml, in this order; without
+any of them the defaults hold.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from alerts.settings import ReceiverSettings
+from detector.settings import DetectorSettings
+from tailrace.config_errors import explain
+from tailrace.durations import duration_s, duration_text, per_week
+from tailrace.errors import ConfigError, at_line
+
+SYSTEM_PATH = Path("/etc/tailrace/tailrace.toml")
+VARIABLE = "TAILRACE_CONFIG"
+SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 0.1, 60.0
+
+
+def check_window(seconds: float) -> float:
+    """Return the length of a window if it is allowed.
+
+    Raises:
+        ValueError: it is not within 100 ms and 60 s.
+    """
+    if not SHORTEST_WINDOW_S <= seconds <= LONGEST_WINDOW_S:
+        raise ValueError(f"a window is from 100ms to 60s long, not {duration_text(seconds)}")
+    return seconds
+
+
+Seconds = Annotated[float, BeforeValidator(duration_s)]
+Rate = Annotated[float, BeforeValidator(per_week)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Probes(_Section):
+    """What is observed, and how often it is read."""
+
+    window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
+
+
+class Detector(_Section):
+    """What is worth a finding."""
+
+    false_alerts: Rate = Field(default="1/week", validate_default=True)
+    warmup: Seconds = 45.0
+
+
+class Receiver(_Section):
+    """Who is told."""
+
+    name: str = Field(min_length=1, max_length=100)
+    type: Literal["webhook", "slack"]
+    url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    secret_file: Path | None = None
+    token_file: Path | None = None
+    channel: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        if self.type == "webhook":
+            if self.url is None:
+                raise ValueError('a webhook needs url = "https://…"')
+            for key in ("token_file", "channel"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} is for type slack, not for a webhook")
+        else:
+            if self.secret_file is not None:
+                raise ValueError("secret_file is for type webhook, not for slack")
+            if self.token_file is not None and self.channel is None:
+                raise ValueError('a token_file needs channel = "#…", where the bot posts')
+            if self.token_file is None and self.url is None:
+                raise ValueError("slack needs url (incoming webhook), or token_file and channel")
+            if self.token_file is None and self.channel is not None:
+                raise ValueError("channel needs token_file (an incoming webhook has its own)")
+        return self
+
+
+class Alerts(_Section):
+    """Where alerts go."""
+
+    receivers: tuple[Receiver, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [receiver.name for receiver in self.receivers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two receivers are named `{name}`: names must be unique")
+        return self
+
+
+class Config(_Section):
+    """The whole configuration, checked."""
+
+    probes: Probes = Probes()
+    detector: Detector = Detector()
+    alerts: Alerts = Alerts()
+
+    def detector_settings(self) -> DetectorSettings:
+        """Return what the detector needs to know."""
+        return DetectorSettings(
+            false_alerts_per_week=self.detector.false_alerts, warmup_s=self.detector.warmup
+        )
+
+    def receiver_settings(self) -> tuple[ReceiverSettings, ...]:
+        """Return what the delivery needs to know, receiver by receiver."""
+        return tuple(
+            ReceiverSettings(**receiver.model_dump()) for receiver in self.alerts.receivers
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the effective configuration as it is written in TOML; no secret is in it."""
+        receivers = [
+            {
+                key: _without_secrets(value) if key == "url" else str(value)
+                for key, value in receiver.model_dump(exclude_none=True).items()
+            }
+            for receiver in self.alerts.receivers
+        ]
+        return {
+            "probes": {"window": duration_text(self.probes.window)},
+            "detector": {
+                "false_alerts": _rate_text(self.detector.false_alerts),
+                "warmup": duration_text(self.detector.warmup),
+            },
+            "alerts": {"receivers": receivers},
+        }
+
+
+def find(given: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the configuration file that counts, or None when there is none.
+
+    Raises:
+        ConfigError: the file that was asked for does not exist.
+    """
+    asked = [(given, "--config"), (environment.get(VARIABLE), f"${VARIABLE}")]
+    for path, by in asked:
+        if path:
+            if not Path(path).is_file():
+                raise ConfigError(
+                    "no such file",
+                    where=f"{path} (from {by})",
+                    remedy="correct the path, or write a sample with `tailrace config init FILE`",
+                )
+            return Path(path)
+    return SYSTEM_PATH if SYSTEM_PATH.is_file() else None
+
+
+def load(given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Return the configuration that counts; the defaults when there is no file.
+
+    Raises:
+        ConfigError: it is wrong; the message says where and what to do.
+    """
+    path = find(given, environment)
+    return Config() if path is None else read(path)
+
+
+def read(path: Path) -> Config:
+    """Return the configuration in a file.
+
+    Raises:
+        ConfigError: it is wrong; the message says where and what to do.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"cannot read it: {reason}", where=str(path),
+                          remedy="make it a readable TOML file") from error  # fmt: skip
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"not TOML: {error}",
+            where=at_line(path, getattr(error, "lineno", None)),
+            remedy="correct that line; `tailrace config init` writes a sample to compare with",
+        ) from error
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, path=path, text=text, model=Config, raw=raw) from error
+    return _with_absolute_paths(config, path.absolute().parent)
+
+
+def check_files(config: Config, *, only: str | None = None) -> None:
+    """Check that the files which receivers name can be read; their content is never shown.
+
+    Raises:
+        ConfigError: one cannot.
+    """
+    for receiver in config.alerts.receivers:
+        if only is not None and receiver.name != only:
+            continue
+        for key in ("secret_file", "token_file"):
+            file: Path | None = getattr(receiver, key)
+            if file is None:
+                continue
+            try:
+                empty = not file.read_bytes().strip()
+            except OSError as error:
+                problem = f"cannot read {file}: {error.strerror}"
+            else:
+                if not empty:
+                    continue
+                problem = f"{file} is empty"
+            raise ConfigError(
+                problem,
+                where=f"receiver `{receiver.name}`, key `{key}`",
+                remedy="write the secret into that file, readable by the user Tailrace runs as",
+            )
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL's host only: an incoming webhook's path is its password."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return (
+        f"{parts.scheme}://{host}/…"
+        if parts.path.strip("/") or parts.query
+        else f"{parts.scheme}://{host}"
+    )
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    receivers = tuple(
+        receiver.model_copy(
+            update={
+                key: base / value
+                for key in ("secret_file", "token_file")
+                if (value := getattr(receiver, key)) is not None
+            }
+        )
+        for receiver in config.alerts.receivers
+    )
+    return config.model_copy(update={"alerts": Alerts(receivers=receivers)})
+
+
+def _rate_text(per_week_value: float) -> str:
+    for unit, factor in (("week", 1.0), ("day", 7.0), ("month", 7.0 / 30.0)):
+        number = per_week_value / factor
+        if abs(number - round(number)) < 1e-9:
+            return f"{round(number)}/{unit}"
+    return f"{per_week_value!r}/week"

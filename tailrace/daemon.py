@@ -1,0 +1,219 @@
+"""The daemon's loop: windows in; findings stored, alerts delivered and current pairs shown.
+
+It knows nothing of kernels: the windows may as well come from a recording.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from alerts.errors import StoreError
+from detector.finding import Finding
+from probes.window import Window
+from tailrace import pairs
+from tailrace.errors import TailraceError
+from tailrace.recording import Recorder
+from tailrace.status import Status, Voice
+
+SNAPSHOT_EVERY_S = 30.0
+PUBLISH_EVERY_S = 1.0
+PUBLISH_SHARE = 20.0
+"""Publishing the pairs may take one twentieth of the time, however many there are."""
+HEALTH_EVERY_S = 5.0
+
+
+class Detector(Protocol):
+    """What the loop needs of a detector."""
+
+    def update(self, window: Window) -> list[Finding]:
+        """Learn from one window; return the findings that began or ended with it."""
+
+    def firing(self) -> Sequence[Finding]:
+        """Return what is firing."""
+
+    def learning(self) -> tuple[int, int]:
+        """Return how many streams are still learning, and how many are judged."""
+
+    def to_bytes(self) -> bytes:
+        """Return all state."""
+
+
+class Store(Protocol):
+    """What the loop needs of a store."""
+
+    def commit(
+        self, findings: Sequence[Finding], *, snapshot: bytes | None, now: float
+    ) -> Sequence[object]:
+        """Store findings and the detector's state, together."""
+
+
+class Health(Protocol):
+    """How deliveries to one receiver go."""
+
+    @property
+    def pending(self) -> int:
+        """Messages still owed."""
+
+
+class Deliverer(Protocol):
+    """What the loop needs of a deliverer."""
+
+    def wake(self) -> None:
+        """Look for new messages now."""
+
+    def health(self) -> Mapping[str, Health]:
+        """Return how deliveries go."""
+
+
+class Daemon:
+    """Feeds windows to the detector and its findings to all others.
+
+    Args:
+        detector: with its earlier state restored, if there is any.
+        store: where findings and state survive.
+        deliverer: told when there is something to deliver; None without receivers.
+        voice: told how it goes.
+        recorder: keeps every window; None for no recording.
+        pairs_file: where the current pairs are published; None for nowhere.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: Detector,
+        store: Store,
+        voice: Voice,
+        deliverer: Deliverer | None = None,
+        recorder: Recorder | None = None,
+        pairs_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._detector, self._store, self._deliverer = detector, store, deliverer
+        self._voice, self._recorder, self._pairs_file = voice, recorder, pairs_file
+        self._clock = clock
+        self._pairs = pairs.PairTable()
+        self._owed: list[Finding] = []
+        self._store_failed = ""
+        self._pairs_failed = ""
+        self._snapshot_due = -math.inf
+        self._publish_due = -math.inf
+        self._health_due = -math.inf
+        self._pending = 0
+        self._windows = 0
+        self._lost = 0
+        self._stopping = False
+
+    def run(self, windows: Iterable[Window], *, limit: int | None = None) -> None:
+        """Take windows until they end, `stop` is called or there were `limit` of them.
+
+        Raises:
+            StoreError: at the end, the findings or the state could not be stored.
+        """
+        started = time.monotonic()
+        self._snapshot_due = time.monotonic() + SNAPSHOT_EVERY_S
+        for window in windows:
+            if self._stopping:
+                break
+            self.step(window)
+            self._voice.status(self._status(time.monotonic() - started))
+            if self._stopping or (limit is not None and self._windows >= limit):
+                break
+        self._commit([])
+        if self._store_failed:
+            self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
+
+    def stop(self) -> None:
+        """Stop after the window at hand; safe in a signal handler."""
+        self._stopping = True
+
+    def step(self, window: Window) -> None:
+        """Take one window."""
+        self._windows += 1
+        self._lost += window.lost
+        self._pairs.add(window)
+        findings: list[Finding] = []
+        if len(window):
+            # A window without a row says nothing, and a recording cannot hold it: replay and
+            # run see the same
+            self._record(window)
+            findings = self._detector.update(window)
+        due = time.monotonic() >= self._snapshot_due
+        if findings or self._owed or due:
+            self._commit(findings)
+        for finding in findings:
+            self._voice.finding(finding)
+        self._publish(window)
+
+    def _record(self, window: Window) -> None:
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.write(window)
+        except TailraceError as error:
+            # Watching matters more than its recording
+            self._voice.warning(f"the recording ends here: {error}")
+            with contextlib.suppress(TailraceError):
+                self._recorder.close()
+            self._recorder = None
+
+    def _commit(self, findings: Sequence[Finding]) -> None:
+        self._owed += findings
+        self._snapshot_due = time.monotonic() + SNAPSHOT_EVERY_S
+        try:
+            self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
+        except StoreError as error:
+            # Nothing was stored: all of it is tried again with the next window
+            if str(error) != self._store_failed:
+                self._voice.warning(f"nothing can be stored at the moment: {error}")
+            self._store_failed = str(error)
+            self._snapshot_due = -math.inf
+            return
+        if self._store_failed:
+            self._voice.note(f"stored again, with {len(self._owed)} findings that had to wait")
+        self._store_failed = ""
+        if self._owed and self._deliverer is not None:
+            self._deliverer.wake()
+        self._owed = []
+
+    def _publish(self, window: Window) -> None:
+        started = time.monotonic()
+        if self._pairs_file is None or started < self._publish_due:
+            return
+        try:
+            pairs.publish(
+                self._pairs_file,
+                self._pairs,
+                now=self._clock(),
+                window_s=window.nominal if window.nominal > 0 else 1.0,
+            )
+            self._pairs_failed = ""
+        except OSError as error:
+            if str(error) != self._pairs_failed:
+                self._voice.warning(f"cannot write {self._pairs_file}: {error.strerror}")
+            self._pairs_failed = str(error)
+        took = time.monotonic() - started
+        # A little less than the interval, so that a window of one second publishes each time
+        self._publish_due = started + max(0.9 * PUBLISH_EVERY_S, PUBLISH_SHARE * took)
+
+    def _status(self, uptime_s: float) -> Status:
+        if self._deliverer is not None and uptime_s >= self._health_due:
+            self._health_due = uptime_s + HEALTH_EVERY_S
+            with contextlib.suppress(StoreError):
+                self._pending = sum(health.pending for health in self._deliverer.health().values())
+        learning, judged = self._detector.learning()
+        return Status(
+            uptime_s=uptime_s,
+            windows=self._windows,
+            pairs=len(self._pairs),
+            learning=learning,
+            judged=judged,
+            firing=len(self._detector.firing()),
+            lost=self._lost,
+            pending=self._pending,
+        )

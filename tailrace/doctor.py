@@ -1,0 +1,203 @@
+"""Preflight: is everything there that Tailrace takes, and if not, what to do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tailrace import config, pairs, state
+from tailrace.errors import ConfigError, TailraceError
+
+State = Literal["ok", "warn", "fail"]
+BTF = Path("/sys/kernel/btf/vmlinux")
+_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_LITTLE_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what, in a word or two.
+        state: "ok"; "warn": works, with less; "fail": `tailrace run` will not work.
+        detail: what was found.
+        remedy: what to do; "" when there is nothing to do.
+    """
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterator[Check]:
+    """Yield every check, the cheap ones first."""
+    yield _python()
+    yield _bcc()
+    yield _btf()
+    yield _capabilities(Path("/proc/self/status"))
+    yield from _probes()
+    yield _config(config_path)
+    yield _state_dir(state_dir)
+    yield _disk(state_dir)
+    yield _daemon(state_dir, now)
+    yield _pyarrow()
+
+
+def _python() -> Check:
+    where = "" if sys.prefix == sys.base_prefix else f" in {sys.prefix}"
+    return Check(name="python", state="ok", detail=platform.python_version() + where)
+
+
+def _bcc() -> Check:
+    try:
+        module: Any = importlib.import_module("bcc")
+    except Exception as error:  # a broken libbpf raises anything from OSError up
+        return Check(
+            name="bcc",
+            state="fail",
+            detail=f"cannot be imported: {error}",
+            remedy="apt-get install python3-bpfcc, and use the system's Python "
+            "(python3 -m venv --system-site-packages)",
+        )
+    if not hasattr(module, "BPF"):
+        return Check(
+            name="bcc",
+            state="fail",
+            detail=f"{module.__file__} is another package of the same name",
+            remedy="pip uninstall bcc; apt-get install python3-bpfcc",
+        )
+    return Check(name="bcc", state="ok", detail=str(getattr(module, "__version__", "found")))
+
+
+def _btf() -> Check:
+    kernel = platform.release()
+    if BTF.is_file():
+        return Check(name="btf", state="ok", detail=f"{BTF}, kernel {kernel}")
+    return Check(
+        name="btf",
+        state="fail",
+        detail=f"{BTF} is missing, kernel {kernel}",
+        remedy="boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (distributions' own have it)",
+    )
+
+
+def _capabilities(status: Path) -> Check:
+    text = next(
+        line
+        for line in status.read_text(encoding="ascii").splitlines()
+        if line.startswith("CapEff")
+    )
+    held = int(text.split()[1], 16)
+    has = {name for name, bit in _CAPABILITIES.items() if held >> bit & 1}
+    if "CAP_SYS_ADMIN" in has or {"CAP_BPF", "CAP_PERFMON"} <= has:
+        return Check(name="capabilities", state="ok", detail=", ".join(sorted(has)))
+    missing = ", ".join(name for name in ("CAP_BPF", "CAP_PERFMON") if name not in has)
+    return Check(
+        name="capabilities",
+        state="fail",
+        detail=f"without {missing}",
+        remedy="run as root, or give the service AmbientCapabilities=CAP_BPF CAP_PERFMON",
+    )
+
+
+def _probes() -> Iterator[Check]:
+    """Yield what the kernel side itself looks at."""
+    if importlib.util.find_spec("probes.doctor") is None:
+        return
+    try:
+        look: Callable[[], list[Any]] = importlib.import_module("probes.doctor").checks
+        found = look()
+    except Exception as error:  # the doctor reports what breaks, it does not break
+        yield Check(name="probes", state="fail", detail=f"{type(error).__name__}: {error}")
+        return
+    for check in found:
+        yield Check(name=check.name, state=check.state, detail=check.detail, remedy=check.remedy)
+
+
+def _config(path: Path | None) -> Check:
+    try:
+        found = config.find(path)
+        loaded = config.Config() if found is None else config.read(found)
+        config.check_files(loaded)
+    except ConfigError as error:
+        where = f"{error.where}: " if error.where else ""
+        return Check(
+            name="configuration", state="fail", detail=where + error.what, remedy=error.remedy
+        )
+    receivers = len(loaded.alerts.receivers)
+    detail = f"{found or 'none, the defaults hold'}; {receivers} receivers"
+    if not receivers:
+        return Check(
+            name="configuration",
+            state="warn",
+            detail=detail,
+            remedy="nobody is told of alerts: add [[alerts.receivers]], `tailrace config init -`",
+        )
+    return Check(
+        name="configuration",
+        state="ok",
+        detail=detail,
+        remedy="try them with `tailrace alert test NAME`",
+    )
+
+
+def _state_dir(path: Path) -> Check:
+    from alerts.errors import StoreError  # noqa: PLC0415 - slow to import
+    from alerts.store import Store  # noqa: PLC0415
+
+    at = _existing(path)
+    if not os.access(at, os.W_OK | os.X_OK):
+        return Check(
+            name="state directory",
+            state="fail",
+            detail=f"{path} cannot be written",
+            remedy="run as the user who owns it, or name another with --state-dir",
+        )
+    try:
+        Store.open(path, read_only=True).close()
+    except StoreError as error:
+        if error.reason == "missing":
+            return Check(name="state directory", state="ok", detail=f"{path}, nothing stored yet")
+        return Check(name="state directory", state="fail", detail=str(error))
+    return Check(name="state directory", state="ok", detail=str(path))
+
+
+def _disk(path: Path) -> Check:
+    free = shutil.disk_usage(_existing(path)).free
+    detail = f"{free / 2**20:,.0f} MiB free for {path}"
+    if free < _LITTLE_BYTES:
+        return Check(name="disk", state="warn", detail=detail, remedy="free some space")
+    return Check(name="disk", state="ok", detail=detail)
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _daemon(state_dir: Path, now: float) -> Check:
+    try:
+        rows = pairs.published(state_dir / state.PAIRS, now=now)
+    except TailraceError:
+        return Check(name="daemon", state="ok", detail="none is running with this state directory")
+    return Check(name="daemon", state="ok", detail=f"running, {len(rows)} pairs")
+
+
+def _pyarrow() -> Check:
+    if importlib.util.find_spec("pyarrow") is not None:
+        return Check(name="parquet", state="ok", detail="pyarrow is installed")
+    return Check(
+        name="parquet",
+        state="warn",
+        detail="pyarrow is not installed: recordings are CSV only",
+        remedy="pip install 'tailrace[parquet]' if you want Parquet",
+    )

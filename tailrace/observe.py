@@ -1,0 +1,88 @@
+"""This host as a source of windows, and how watching it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Protocol, Self, cast
+
+from probes.window import Window
+from tailrace.errors import TailraceError
+
+
+class Observer(Protocol):
+    """What watches the host: `probes.observer.Observer`."""
+
+    notes: list[str]
+
+    def windows(self) -> Iterator[Window]:
+        """Yield one window per interval, until it is stopped."""
+
+    def stop(self) -> None:
+        """Make `windows` end; safe in a signal handler."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def observer(window_s: float) -> Observer:
+    """Return what watches this host.
+
+    Raises:
+        TailraceError: this machine lacks what it takes.
+    """
+    try:
+        # Late: it needs BCC, which only some machines and no other command have use for
+        module = importlib.import_module("probes.observer")
+    except ImportError as error:
+        raise TailraceError(
+            f"cannot watch this host: {error}",
+            remedy="run `tailrace doctor` to see what is missing",
+        ) from error
+    return cast("Observer", module.Observer(window_s=window_s))
+
+
+def windows_within(duration_s: float | None, window_s: float) -> int | None:
+    """Return how many windows cover a duration; None for no end."""
+    if duration_s is None:
+        return None
+    return max(1, math.ceil(round(duration_s / window_s, 6)))
+
+
+class Interrupt:
+    """Which signal asked for the end, if one did."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, otherwise 0: SIGTERM is how a service is stopped."""
+        return 130 if self.number == signal.SIGINT else 0
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[Interrupt]:
+    """Call `stop` on the first SIGTERM or SIGINT; a second one ends the process at once."""
+    interrupt = Interrupt()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        interrupt.number = number
+        restore()
+        stop()
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield interrupt
+    finally:
+        restore()

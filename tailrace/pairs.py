@@ -1,0 +1,180 @@
+"""The current pairs: what the last windows say about each, and the file that shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.finding import rfc3339
+from probes.histogram import quantile_s
+from probes.window import Kind, Pair, Window, kind_of
+from tailrace.errors import TailraceError
+
+SCHEMA = "tailrace.pairs/1"
+WINDOWS = 10
+"""How many windows a row sums up."""
+STALE_S = 10.0
+"""A file that was not replaced for this long, and for five windows, has no daemon behind it."""
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+Row = dict[str, Any]
+
+
+class PairTable:
+    """The last windows, and one row for every pair in them."""
+
+    def __init__(self, windows: int = WINDOWS) -> None:
+        self._windows: deque[Window] = deque(maxlen=windows)
+
+    def add(self, window: Window) -> None:
+        """Take one more window; the oldest is forgotten."""
+        self._windows.append(window)
+
+    def __len__(self) -> int:
+        return len({pair for window in self._windows for pair in window.pairs})
+
+    def rows(self) -> list[Row]:
+        """Return one row per pair, by name.
+
+        Rates are means per second, ratios are pooled with their denominators, and latencies are
+        the quantiles of all samples together.
+        """
+        sums = _sum(self._windows)
+        rows: dict[Pair, Row] = {}
+        for pair, signal, value in _values(sums):
+            row = rows.get(pair)
+            if row is None:
+                row = rows[pair] = {
+                    "client": pair.client,
+                    "server": pair.server,
+                    "port": pair.port,
+                    "transport": pair.transport,
+                }
+            row[signal] = value
+        return [rows[pair] for pair in sorted(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """All rows of some windows, each with the stream it belongs to."""
+
+    pairs: Sequence[Pair]
+    signals: Sequence[str]
+    stream: NDArray[np.int64]
+    value: NDArray[np.float64]
+    count: NDArray[np.float64]
+    width: NDArray[np.float64]
+    histogram_stream: NDArray[np.int64]
+    bucket: NDArray[np.int64]
+    number: NDArray[np.int64]
+
+
+def _sum(windows: Sequence[Window] | deque[Window]) -> _Sums:
+    pairs: dict[Pair, int] = {}
+    signals: dict[str, int] = {}
+    for window in windows:
+        for signal in window.signals:
+            signals.setdefault(signal, len(signals))
+    stream, width, histogram_stream = [], [], []
+    for window in windows:
+        pair = np.array([pairs.setdefault(p, len(pairs)) for p in window.pairs], np.int64)
+        kind = np.array([signals[s] for s in window.signals], np.int64)
+        of_row = pair[window.pair] * len(signals) + kind[window.signal]
+        stream.append(of_row)
+        width.append(np.full(len(window), _width_s(window)))
+        histogram_stream.append(of_row[window.histograms.row])
+    return _Sums(
+        pairs=tuple(pairs),
+        signals=tuple(signals),
+        stream=np.concatenate([*stream, np.empty(0, np.int64)]),
+        value=np.concatenate([*(w.value for w in windows), np.empty(0)]),
+        count=np.concatenate([*(w.count for w in windows), np.empty(0)]),
+        width=np.concatenate([*width, np.empty(0)]),
+        histogram_stream=np.concatenate([*histogram_stream, np.empty(0, np.int64)]),
+        bucket=np.concatenate([*(w.histograms.bucket for w in windows), np.empty(0, np.int64)]),
+        number=np.concatenate([*(w.histograms.number for w in windows), np.empty(0, np.int64)]),
+    )
+
+
+def _values(sums: _Sums) -> Iterator[tuple[Pair, str, float | Mapping[str, float | None]]]:
+    kinds = [kind_of(signal) for signal in sums.signals]
+    by_kind = np.array([k in (Kind.RATIO, Kind.LATENCY) for k in kinds], bool)
+    streams, row = np.unique(sums.stream, return_inverse=True)
+    if not len(streams):
+        return
+    counted = by_kind[sums.stream % len(sums.signals)] & (sums.count > 0)
+    weight = np.where(counted, np.nan_to_num(sums.count), sums.width)
+    mean = np.bincount(row, weight * sums.value) / np.bincount(row, weight)
+    order = np.argsort(sums.histogram_stream, kind="stable")
+    sorted_streams = sums.histogram_stream[order]
+    starts = np.searchsorted(sorted_streams, streams, side="left").tolist()
+    ends = np.searchsorted(sorted_streams, streams, side="right").tolist()
+    for at, (stream, value) in enumerate(zip(streams.tolist(), mean.tolist(), strict=True)):
+        pair, signal = divmod(stream, len(sums.signals))
+        result: float | Mapping[str, float | None] = value
+        if kinds[signal] is Kind.LATENCY:
+            part = order[starts[at] : ends[at]]
+            result = _quantiles(sums.bucket[part], sums.number[part], median=value)
+        yield sums.pairs[pair], sums.signals[signal], result
+
+
+def _quantiles(
+    bucket: NDArray[np.int64], number: NDArray[np.int64], *, median: float
+) -> dict[str, float | None]:
+    if not len(bucket):  # a recording of somebody else's: the medians are all there is
+        return {"p50": median, "p90": None, "p99": None}
+    values = quantile_s(bucket, number, list(_QUANTILES.values())).tolist()
+    return dict(zip(_QUANTILES, values, strict=True))
+
+
+def _width_s(window: Window) -> float:
+    return next((w for w in (window.width, window.nominal) if not math.isnan(w) and w > 0), 1.0)
+
+
+def publish(path: Path, table: PairTable, *, now: float, window_s: float) -> None:
+    """Replace the file that `tailrace pairs` reads, at once and as a whole."""
+    data = {"schema": SCHEMA, "time": now, "window_s": window_s, "pairs": table.rows()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".pairs-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(data, file, separators=(",", ":"))
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def published(path: Path, *, now: float) -> list[Row]:
+    """Return the rows that a running daemon published.
+
+    Raises:
+        TailraceError: no daemon does.
+    """
+    remedy = "start `tailrace run`, or look for yourself with `tailrace pairs --live`"
+    try:
+        data = json.loads(path.read_bytes())
+        rows: list[Row] = data["pairs"]
+        age = now - float(data["time"])
+        limit = max(STALE_S, 5 * float(data["window_s"]))
+    except FileNotFoundError:
+        raise TailraceError("no daemon has run here", where=str(path), remedy=remedy) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not the daemon's file"
+        raise TailraceError(f"cannot read it: {reason}", where=str(path), remedy=remedy) from error
+    if age > limit:
+        raise TailraceError(
+            f"the daemon is not running; the last it wrote is of {rfc3339(now - age)}",
+            where=str(path),
+            remedy=remedy,
+        )
+    return rows

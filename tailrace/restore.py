@@ -1,0 +1,41 @@
+"""The detector as it was when the daemon last ran."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from detector.engine import Detector
+from detector.settings import DetectorSettings
+from tailrace.durations import duration_text
+
+
+class Store(Protocol):
+    """Where states are kept."""
+
+    def snapshot(self, name: str = "detector") -> bytes | None:
+        """Return a state, None when there is none."""
+
+    def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
+        """Keep a state."""
+
+
+def detector_of(
+    store: Store, settings: DetectorSettings, *, note: Callable[[str], None]
+) -> Detector:
+    """Return the detector with its stored baselines, or a new one when there are none.
+
+    A state that cannot be read (of another version) is set aside, never overwritten.
+    """
+    data = store.snapshot("detector")
+    if data is None:
+        warmup = duration_text(settings.warmup_s)
+        note(f"no baselines yet: nothing is judged before {warmup} of traffic were seen")
+        return Detector(settings)
+    try:
+        return Detector.from_bytes(data, settings)
+    except ValueError as error:
+        store.save_snapshot("detector-unreadable", data, now=time.time())
+        note(f"the stored baselines cannot be used ({error}): they are set aside, learning anew")
+        return Detector(settings)

@@ -1,0 +1,211 @@
+"""What a running daemon says: a live line on a terminal, structured logs elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TextIO
+
+from alerts import words
+from detector.finding import Finding
+from tailrace.durations import duration_text
+
+_LOG_EVERY_S = 60.0
+
+Event = MutableMapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How the daemon is doing."""
+
+    uptime_s: float
+    windows: int
+    pairs: int
+    learning: int
+    judged: int
+    firing: int
+    lost: int
+    pending: int
+
+
+class Voice(Protocol):
+    """Says things to whoever watches."""
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing."""
+
+    def warning(self, text: str) -> None:
+        """Say that something is wrong and goes on."""
+
+    def finding(self, finding: Finding) -> None:
+        """Say that a finding fires or ended."""
+
+    def status(self, status: Status) -> None:
+        """Say how it goes, once per window; the voice decides how often to repeat it."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def voice(stream: TextIO | None = None) -> Voice:
+    """Return the voice that fits where stderr goes."""
+    stream = stream or sys.stderr
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return Terminal(stream)
+    return Logs(stream)
+
+
+class Terminal:
+    """One line that is always current, and findings above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console  # noqa: PLC0415 - slow to import
+        from rich.live import Live  # noqa: PLC0415
+
+        self._console = Console(file=stream, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        _log_through(self._print_event)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the status."""
+        self._console.print(text, style="dim", markup=False)
+
+    def warning(self, text: str) -> None:
+        """Print a line above the status."""
+        self._console.print(f"warning: {text}", style="yellow", markup=False)
+
+    def finding(self, finding: Finding) -> None:
+        """Print what changed above the status."""
+        colour = "red" if finding.state == "firing" else "green"
+        self._console.print(finding_line(finding), style=colour, markup=False)
+
+    def status(self, status: Status) -> None:
+        """Redraw the line."""
+        from rich.text import Text  # noqa: PLC0415
+
+        self._live.update(Text(status_line(status), no_wrap=True, overflow="ellipsis"))
+        self._live.refresh()
+
+    def _print_event(self, event: Event) -> None:
+        """Print what another part logs."""
+        level, text = event.pop("level"), event.pop("event")
+        event.pop("timestamp")
+        details = " ".join(f"{key}={value}" for key, value in event.items())
+        style = "dim" if level in ("debug", "info") else "yellow"
+        self._console.print(f"{text}: {details}", style=style, markup=False)
+
+
+class Logs:
+    """One `key=value` line per event."""
+
+    def __init__(self, stream: TextIO) -> None:
+        import structlog  # noqa: PLC0415 - slow to import
+
+        render = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+        _log_through(lambda event: print(render(None, "", event), file=stream, flush=True))
+        self._log: Any = structlog.get_logger("tailrace")
+        self._next_status_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def note(self, text: str) -> None:
+        """Log it."""
+        self._log.info("note", text=text)
+
+    def warning(self, text: str) -> None:
+        """Log it."""
+        self._log.warning("warning", text=text)
+
+    def finding(self, finding: Finding) -> None:
+        """Log what changed."""
+        self._log.warning(
+            "finding",
+            id=finding.id,
+            state=finding.state,
+            client=finding.pair.client,
+            server=finding.pair.server,
+            port=finding.pair.port,
+            signal=finding.signal,
+            direction=finding.direction,
+            text=sentence(finding),
+        )
+
+    def status(self, status: Status) -> None:
+        """Log the first, and one per minute."""
+        if status.uptime_s < self._next_status_s:
+            return
+        self._next_status_s = status.uptime_s + _LOG_EVERY_S
+        self._log.info(
+            "status",
+            uptime=duration_text(round(status.uptime_s)),
+            windows=status.windows,
+            pairs=status.pairs,
+            judged=status.judged,
+            learning=status.learning,
+            firing=status.firing,
+            lost=status.lost,
+            pending=status.pending,
+        )
+
+
+def _log_through(write: Callable[[Event], None]) -> None:
+    """Send what any part of the program logs to `write`, never to stdout."""
+    import structlog  # noqa: PLC0415
+
+    def write_event(_logger: object, _method: str, event: Event) -> Event:
+        write(event)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            write_event,
+        ],
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def sentence(finding: Finding) -> str:
+    """Return what changed, and how it ended if it did."""
+    ending = words.ending(finding)
+    return f"{words.what(finding)}; {ending}" if ending else words.what(finding)
+
+
+def finding_line(finding: Finding) -> str:
+    """Return a finding as one line of a terminal."""
+    at = finding.detected if finding.ended is None else finding.ended
+    return f"{words.moment(at)}  {finding.state:<8}  {finding.id[:8]}  {sentence(finding)}"
+
+
+def status_line(status: Status) -> str:
+    """Return the status as one line, the exceptional only when there is some."""
+    parts = [
+        f"up {duration_text(round(status.uptime_s))}",
+        f"window {status.windows}",
+        f"{status.pairs} pairs",
+        f"{status.judged} streams judged",
+        f"{status.firing} firing",
+    ]
+    if status.learning:
+        parts.insert(4, f"{status.learning} learning")
+    if status.lost:
+        parts.append(f"{status.lost} samples lost")
+    if status.pending:
+        parts.append(f"{status.pending} messages pending")
+    return " · ".join(parts)
