@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import httpx
 from standardwebhooks import Webhook as Signer
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from alerts.errors import DeliveryError
 from alerts.receivers.base import Message, check_status, network_error, read_secret
@@ -69,7 +70,7 @@ class Webhook:
                 for secret in read_secret(self._secret_file).splitlines()
                 if secret.strip()
             )
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError, EmptyWebhookSecretError):
             detail = f"{self._secret_file} holds no whsec_ secret"
             raise DeliveryError("secret_unreadable", detail, retry=True) from None
         return headers
