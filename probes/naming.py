@@ -10,19 +10,15 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.matching import hash_rows
-from probes.services import ServiceNames
+from probes.services import ServiceNames, program_name
 from probes.window import Pair
 
 _GROUP: Final = np.dtype(
     [
-        ("tgid", "u4"),
         ("netns", "u4"),
-        ("executable", "S32"),
-        ("cgroup", "u8"),
+        ("owner", layout.OWNER),
+        ("peer", layout.OWNER),
         ("address", "V16"),
-        ("peer_executable", "S32"),
-        ("peer_cgroup", "u8"),
-        ("peer_tgid", "u4"),
         ("port", "u2"),
         ("role", "u1"),
         ("self", "u1"),
@@ -59,18 +55,14 @@ class PairNames:
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
         self._endpoints: dict[tuple[int, bytes, int], str] = {}
-        self._listeners: dict[tuple[int, bytes, int], tuple[int, str, int]] = {}
+        self._listeners: dict[tuple[int, bytes, int], Any] = {}
         self.pairs: list[Pair] = []
         self.folded = 0
 
     def set_listeners(self, at: NDArray[Any], who: NDArray[Any]) -> None:
         """Take note of who listens where: ENDPOINT[n], LISTENER[n]."""
         self._listeners = {
-            (int(a["netns"]), bytes(a["address"]), int(a["port"])): (
-                int(w["owner"]["tgid"]),
-                _text(w["owner"]["executable"]),
-                int(w["owner"]["cgroup"]),
-            )
+            (int(a["netns"]), bytes(a["address"]), int(a["port"])): w["owner"]
             for a, w in zip(at, who, strict=True)
         }
 
@@ -88,16 +80,12 @@ class PairNames:
         group = np.zeros(len(rows), _GROUP)
         client = rows["role"] == layout.CLIENT
         group["role"] = rows["role"]
-        group["tgid"] = rows["owner"]["tgid"]
-        group["executable"] = rows["owner"]["executable"]
-        group["cgroup"] = rows["owner"]["cgroup"]
+        group["owner"] = rows["owner"]
         group["netns"] = rows["netns"]
         group["address"] = rows["remote_address"]
         group["port"] = np.where(client, rows["remote_port"], rows["local_port"])
         group["self"] = client & (rows["local_address"] == rows["remote_address"])
-        group["peer_tgid"] = np.where(matched, peers["owner"]["tgid"], 0)
-        group["peer_executable"] = np.where(matched, peers["owner"]["executable"], b"")
-        group["peer_cgroup"] = np.where(matched, peers["owner"]["cgroup"], 0)
+        group["peer"][matched] = peers["owner"][matched]
         _, first, inverse = np.unique(hash_rows(group), return_index=True, return_inverse=True)
         found = np.array(
             [self._pair_of(group[i], matched=bool(matched[i])) for i in first], np.int32
@@ -105,15 +93,11 @@ class PairNames:
         return found[inverse]
 
     def _pair_of(self, group: Any, *, matched: bool) -> int:
-        tgid, peer = int(group["tgid"]), int(group["peer_tgid"])
-        if tgid == self._own or (matched and peer == self._own):
+        owner, peer = group["owner"], group["peer"]
+        if owner["tgid"] == self._own or (matched and peer["tgid"] == self._own):
             return IGNORED
-        own = self._services.name(tgid, _text(group["executable"]), int(group["cgroup"]))
-        other = (
-            self._services.name(peer, _text(group["peer_executable"]), int(group["peer_cgroup"]))
-            if matched
-            else ""
-        )
+        own = self._service(owner)
+        other = self._service(peer) if matched else ""
         address, port = bytes(group["address"]), int(group["port"])
         if group["role"] == layout.SERVER:
             return self._number(Pair(other or address_text(address), own, port))
@@ -132,10 +116,16 @@ class PairNames:
         netns, address, port = where
         text = address_text(address)
         if local or ipaddress.ip_address(text).is_loopback:
-            listener = self._listeners.get(where) or self._listeners.get((netns, bytes(16), port))
-            if listener:
-                return self._services.name(*listener)
+            listener = self._listeners.get(where)
+            if listener is None:
+                listener = self._listeners.get((netns, bytes(16), port))
+            if listener is not None:
+                return self._service(listener)
         return text
+
+    def _service(self, owner: Any) -> str:
+        program = program_name(_text(owner["command"]), _text(owner["executable"]))
+        return self._services.name(int(owner["tgid"]), program, int(owner["cgroup"]))
 
     def _number(self, pair: Pair) -> int:
         index = self._index.get(pair)

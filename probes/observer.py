@@ -42,21 +42,25 @@ class Observer:
         self._stop = threading.Event()
         self._programs = Programs(capacity)
         try:
+            self._note_unseeded(listeners_only=True)
             self._programs.attach()
             found = check(self._programs)
+            self._note_unseeded(listeners_only=False)
             self.notes += found.notes
-            try:
-                self._programs.seed()
-            except ProbeError as error:
-                self.notes.append(
-                    f"connections that are already open are met when they next move data: {error}"
-                )
         except BaseException:
             self._programs.close()
             raise
         services = ServiceNames(readable=not found.own_pid_namespace)
         self._names = PairNames(services, own_tgid=found.tgid)
         self._tracker = Tracker(self._names, rtt=found.rtt, segments=found.segments)
+
+    def _note_unseeded(self, *, listeners_only: bool) -> None:
+        try:
+            self._programs.seed(listeners_only=listeners_only)
+        except ProbeError as error:
+            self.notes = [
+                f"connections that are already open are met when they next move data: {error}"
+            ]
 
     def windows(self) -> Iterator[Window]:
         """Yield one window per `window_s`, aligned to the clock, until `stop()`.
