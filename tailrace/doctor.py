@@ -187,7 +187,9 @@ def _existing(path: Path) -> Path:
 def _daemon(state_dir: Path, now: float) -> Check:
     try:
         rows = pairs.published(state_dir / state.PAIRS, now=now)
-    except TailraceError:
+    except TailraceError as error:
+        return Check(name="daemon", state="warn", detail=error.what, remedy="restart it")
+    if rows is None:
         return Check(name="daemon", state="ok", detail="none is running with this state directory")
     return Check(name="daemon", state="ok", detail=f"running, {len(rows)} pairs")
 
