@@ -29,7 +29,7 @@ REQUIRED = COLUMNS[:6]
 
 
 if TYPE_CHECKING:
-    from _csv import _writer as CsvWriter  # noqa: N812 - the stubs have no public name
+    from _csv import Writer as CsvWriter
 
     from _typeshed import SupportsWrite
 
