@@ -91,7 +91,8 @@ def exact_text(seconds: float) -> str:
     >>> [exact_text(s) for s in (0.1, 1.0, 90.0, 600.0, 7200.0, 1e-05)]
     ['100ms', '1s', '90s', '10m', '2h', '0.01ms']
     """
-    if seconds < 1 and duration_s(text := f"{seconds * 1000:g}ms") == seconds and "e" not in text:
+    text = f"{seconds * 1000:g}ms"
+    if seconds < 1 and "e" not in text and duration_s(text) == seconds:
         return text
     for unit in ("d", "h", "m"):
         if seconds and seconds % _UNITS_S[unit] == 0:
