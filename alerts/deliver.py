@@ -237,6 +237,9 @@ class Deliverer:
         """
         self._stopping.set()
         self.wake()
+        if not self._threads:  # otherwise each thread closes its own
+            for worker in self._workers:
+                worker.receiver.close()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

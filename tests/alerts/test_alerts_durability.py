@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -215,6 +216,49 @@ def test_a_reader_without_a_daemon_ever(tmp_path):
         Store.open(tmp_path, read_only=True)
     assert caught.value.reason == "missing"
     assert list(tmp_path.iterdir()) == []
+
+
+READER = """
+    import os, sys
+    from pathlib import Path
+    from alerts.store import Store
+    os.setgid(65534)
+    os.setuid(65534)
+    with Store.open(Path(sys.argv[1]), read_only=True) as store:
+        print(len(store.findings()), len(store.alerts()))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize("daemon", ["running", "stopped", "killed"])
+def test_somebody_who_may_only_read_can_report(daemon):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        path.chmod(0o755)
+        store = Store.open(path)
+        store.commit([finding()], snapshot=None, now=T0)
+        if daemon == "killed":  # as the files are left behind: copied while open
+            copy = path / "killed"
+            copy.mkdir()
+            for file in path.glob("tailrace.db*"):
+                (copy / file.name).write_bytes(file.read_bytes())
+        if daemon != "running":
+            store.close()
+        result = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(READER),
+                str(copy if daemon == "killed" else path),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        store.close()
+    assert (result.stdout, result.stderr) == ("1 1\n", "")
 
 
 @pytest.fixture
