@@ -25,6 +25,8 @@ FILE = "tailrace.db"
 LOCK = "tailrace.lock"
 BUSY_TIMEOUT_S = 5.0
 """How long to wait for another connection's transaction."""
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+"""What the write-ahead log is cut back to after a large transaction."""
 FULL_BELOW_BYTES = 64 * 1024
 """An I/O error on a file system with less room than this is a full disk."""
 
@@ -148,6 +150,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         _check_whole(db, path)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
         schema.migrate(db)
     except sqlite3.Error as error:
         db.close()
