@@ -6,8 +6,9 @@ before they are sent, and delivered at least once to every receiver under a stab
 The surface, by module:
 
 * `alerts.store`: `Store.open(state_dir, read_only=False)`; the daemon's `commit(findings,
-  snapshot=, now=)`, `snapshot()`, `adopt_orphans(known, now=)`, `prune(now=)`; a reader's `findings(…)`, `finding(id_prefix)`,
-  `alerts(…)`, `outbox.health()`, `outbox.deliveries(state="dropped")`.
+  snapshot=, now=)`, `snapshot()`, `adopt_orphans(known, now=)`, `prune(now=)`; a reader's
+  `findings(…)`, `finding(id_prefix)`, `alerts(…)`, `outbox.health()`,
+  `outbox.deliveries(state="dropped")`.
 * `alerts.deliver`: `Deliverer(store, receivers)` with `start()`, `wake()` after each commit,
   `stop(timeout_s)`, `health()`; `Backoff`.
 * `alerts.receivers`: `make_receiver(settings)`.
