@@ -7,6 +7,7 @@ under way, under the same message id.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -111,13 +112,10 @@ class Worker:
             raise DeliveryError("disabled", retry=False)
         if now - delivery.created > self._backoff.give_up_s:
             raise DeliveryError("expired", delivery.reason, retry=False)
-        message = Message(
-            id=delivery.id,
-            event=delivery.event,
-            alert=alert_from_json(delivery.alert),
-            earlier=self._outbox.earlier_receipt(delivery),
-        )
+        earlier = self._outbox.earlier_receipt(delivery)
         try:
+            alert = alert_from_json(delivery.alert)
+            message = Message(id=delivery.id, event=delivery.event, alert=alert, earlier=earlier)
             return self.receiver.send(message, now=now)
         except DeliveryError:
             raise
@@ -137,12 +135,12 @@ class Worker:
         was_down = self._failures > 0
         self._failures = 0
         self._pause(self.receiver.pace_s, now=now)
-        log.info("alert delivered", **_about(delivery), attempts=delivery.attempts + 1)
 
         def record() -> None:
             self._outbox.sent(delivery, receipt=receipt, now=now)
             if was_down:
                 self._outbox.hasten(delivery.receiver, now=now)
+            log.info("alert delivered", **_about(delivery), attempts=delivery.attempts + 1)
 
         return record
 
@@ -153,8 +151,12 @@ class Worker:
         if not error.retry:
             self._disabled = self._disabled or error.disable
             self._pause(0.0 if self._disabled else self.receiver.pace_s, now=now)
-            log.error("alert dropped", **about)
-            return lambda: self._outbox.drop(delivery, error, now=now)
+
+            def record_dropped() -> None:
+                self._outbox.drop(delivery, error, now=now)
+                log.error("alert dropped", **about)
+
+            return record_dropped
         # The receiver rests as a whole: what ails one message probably ails the next
         self._failures += 1
         asked_s = error.retry_after_s or 0.0
@@ -162,8 +164,12 @@ class Worker:
         rest_s = self._backoff.delay_s(self._failures, jitter=self._jitter())
         due = now + max(asked_s, row_s)
         self._pause(max(asked_s, rest_s, self.receiver.pace_s), now=now)
-        log.warning("alert not delivered yet", **about, retry_in_s=round(due - now, 1))
-        return lambda: self._outbox.put_off(delivery, error, due=due, now=now)
+
+        def record_put_off() -> None:
+            self._outbox.put_off(delivery, error, due=due, now=now)
+            log.warning("alert not delivered yet", **about, retry_in_s=round(due - now, 1))
+
+        return record_put_off
 
     def _pause(self, seconds: float, *, now: float) -> None:
         self._resume_at = now + seconds
@@ -182,6 +188,10 @@ class Deliverer:
         clock: epoch seconds.
         jitter: a number in [0, 1).
         wait: waits until an event is set, at most that many seconds.
+
+    Raises:
+        ValueError: two receivers have the same name.
+        StoreError: the store cannot be written.
     """
 
     def __init__(
@@ -195,7 +205,10 @@ class Deliverer:
         jitter: Callable[[], float] = random.random,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
-        store.register_receivers([receiver.name for receiver in receivers], notify=notify)
+        names = [receiver.name for receiver in receivers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"receivers need names of their own: {', '.join(sorted(names))}")
+        store.register_receivers(names, notify=notify)
         self._outbox = store.outbox
         self._wait = wait
         self._stopping = threading.Event()
@@ -231,6 +244,9 @@ class Deliverer:
         """
         self._stopping.set()
         self.wake()
+        if not self._threads:  # otherwise each thread closes its own
+            for worker in self._workers:
+                worker.receiver.close()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -251,10 +267,17 @@ class Deliverer:
                 wake.clear()
                 try:
                     delay_s = worker.step()
-                except StoreError as error:
-                    if error.reason == "closed":
+                except Exception as error:  # alerts go on, even when the log cannot be written
+                    reason = error.reason if isinstance(error, StoreError) else "internal"
+                    if reason == "closed":
                         return
-                    log.warning("alerts cannot be read or recorded", reason=error.reason)
+                    with contextlib.suppress(Exception):
+                        log.error(  # noqa: TRY400 - a text may hold anything
+                            "alerts cannot be read or recorded",
+                            receiver=worker.receiver.name,
+                            reason=reason,
+                            kind=type(error).__name__,
+                        )
                     delay_s = STORE_RETRY_S
                 if delay_s > 0:
                     self._wait(wake, delay_s)
@@ -266,6 +289,6 @@ def _about(delivery: Delivery) -> dict[str, str]:
     return {
         "receiver": delivery.receiver,
         "alert": delivery.alert_id,
-        "event": delivery.event,
+        "change": delivery.event,
         "message": delivery.id,
     }

@@ -128,9 +128,10 @@ class Outbox:
     def next_due(self, receiver: str, *, now: float) -> tuple[Delivery | None, float | None]:
         """Return the message to send now, or None and when there will be one (None: not known)."""
         # Of each alert only the first pending row may go. One that is due impossibly late was
-        # written before the clock was set back
+        # written before the clock was set back. What failed is due after what was never tried
         due = self._database.rows(
-            f"SELECT * {_FIRST_PENDING} AND (due <= ?2 OR due > ?2 + ?3) ORDER BY sequence LIMIT 1",
+            f"SELECT * {_FIRST_PENDING} AND (due <= ?2 OR due > ?2 + ?3) ORDER BY due, sequence"
+            " LIMIT 1",
             (receiver, now, LONGEST_DELAY_S),
         )
         if due:

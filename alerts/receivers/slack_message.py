@@ -54,13 +54,12 @@ def render(message: Message) -> dict[str, Any]:
         blocks.append({"type": "section", "text": _markdown(_others(alert))})
     hint = f"See more: `tailrace explain {escape(latest.id, limit=64)}`"
     blocks.append({"type": "context", "elements": [_markdown(hint)]})
-    text = escape(f"{headline}. {_body(message)}", limit=SECTION_LIMIT)
-    return {"text": text, "blocks": blocks}
+    return {"text": escape(f"{_sign(message)} {_sentence(message)}"), "blocks": blocks}
 
 
 def render_ending(message: Message) -> dict[str, Any]:
     """Return `text` and `blocks` of the reply, in the alert's thread, that it is over."""
-    text = escape(f"{_title(message)}. {_body(message)}")
+    text = escape(_sentence(message))
     return {"text": text, "blocks": [{"type": "section", "text": _markdown(text)}]}
 
 
@@ -69,11 +68,18 @@ def _sign(message: Message) -> str:
 
 
 def _title(message: Message) -> str:
+    return f"{_mark(message)}{message.alert.title}"
+
+
+def _sentence(message: Message) -> str:
+    return f"{_mark(message)}{_body(message)}"
+
+
+def _mark(message: Message) -> str:
     mark = "[test] " if message.test else ""
     if message.event == "firing":
-        return f"{mark}{message.alert.title}"
-    over = "New normal" if message.alert.ended_as == "adopted" else "Resolved"
-    return f"{mark}{over}: {message.alert.title}"
+        return mark
+    return f"{mark}New normal: " if message.alert.ended_as == "adopted" else f"{mark}Resolved: "
 
 
 def _body(message: Message) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import httpx
 from standardwebhooks import Webhook as Signer
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from alerts.errors import DeliveryError
 from alerts.receivers.base import Message, check_status, network_error, read_secret
@@ -27,8 +28,9 @@ class Webhook:
         self.name = settings.name
         self._url = settings.url
         self._secret_file = settings.secret_file
-        # httpx logs every request with its whole URL, which may hold a token
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for library in ("httpx", "httpcore"):
+            # They log the whole URL and all headers, which may hold a token
+            logging.getLogger(library).setLevel(logging.WARNING)
         self._client = httpx.Client(
             timeout=settings.timeout_s,
             follow_redirects=False,
@@ -69,7 +71,7 @@ class Webhook:
                 for secret in read_secret(self._secret_file).splitlines()
                 if secret.strip()
             )
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError, EmptyWebhookSecretError):
             detail = f"{self._secret_file} holds no whsec_ secret"
             raise DeliveryError("secret_unreadable", detail, retry=True) from None
         return headers
