@@ -13,7 +13,7 @@ HEADERS: Final = HERE
 """What `BCC_KERNEL_SOURCE` points at: holds `include/`, all that BCC needs of a kernel tree."""
 
 _OWNER = np.dtype(
-    [("cgroup", "u8"), ("tgid", "u4"), ("pad", "u4"), ("comm", "S16")],
+    [("cgroup", "u8"), ("tgid", "u4"), ("pad", "u4"), ("executable", "S32")],
 )
 
 CONNECTION: Final = np.dtype(

@@ -57,7 +57,7 @@ struct owner {
 	u64 cgroup;
 	u32 tgid;
 	u32 pad;
-	char comm[16];
+	char executable[32];
 };
 
 /* Mirrored by bpf.layout.CONNECTION. Counters only ever grow. */
@@ -179,13 +179,22 @@ static __always_inline void read_tuple(struct connection *c, void *sk)
 	c->remote_port = swap16(port);
 }
 
-/* The thread group leader's name: threads rename themselves, services do not. */
+/* The file that the process runs, by its last name, and only for kernel threads the command:
+ * threads and programs rename themselves, and a process may be gone before anybody can ask. */
 static __always_inline void read_owner(struct owner *owner, void *task)
 {
-	void *leader = NULL;
-	READ(leader, task, OFF_group_leader);
-	READ(owner->comm, leader, OFF_comm);
+	void *mm = NULL, *file = NULL, *dentry = NULL, *name = NULL;
+
 	READ(owner->tgid, task, OFF_tgid);
+	READ(mm, task, OFF_mm);
+	if (mm) {
+		READ(file, mm, OFF_exe_file);
+		READ(dentry, file, OFF_f_dentry);
+		READ(name, dentry, OFF_d_name);
+		bpf_probe_read_kernel_str(owner->executable, sizeof(owner->executable), name);
+	} else {
+		bpf_probe_read_kernel_str(owner->executable, 16, (char *)task + OFF_comm);
+	}
 }
 
 static __always_inline void current_owner(struct owner *owner)

@@ -17,9 +17,11 @@ _GROUP: Final = np.dtype(
     [
         ("tgid", "u4"),
         ("netns", "u4"),
-        ("comm", "S16"),
+        ("executable", "S32"),
+        ("cgroup", "u8"),
         ("address", "V16"),
-        ("peer_comm", "S16"),
+        ("peer_executable", "S32"),
+        ("peer_cgroup", "u8"),
         ("peer_tgid", "u4"),
         ("port", "u2"),
         ("role", "u1"),
@@ -57,7 +59,7 @@ class PairNames:
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
         self._endpoints: dict[tuple[int, bytes, int], str] = {}
-        self._listeners: dict[tuple[int, bytes, int], tuple[int, str]] = {}
+        self._listeners: dict[tuple[int, bytes, int], tuple[int, str, int]] = {}
         self.pairs: list[Pair] = []
         self.folded = 0
 
@@ -66,7 +68,8 @@ class PairNames:
         self._listeners = {
             (int(a["netns"]), bytes(a["address"]), int(a["port"])): (
                 int(w["owner"]["tgid"]),
-                _text(w["owner"]["comm"]),
+                _text(w["owner"]["executable"]),
+                int(w["owner"]["cgroup"]),
             )
             for a, w in zip(at, who, strict=True)
         }
@@ -86,13 +89,15 @@ class PairNames:
         client = rows["role"] == layout.CLIENT
         group["role"] = rows["role"]
         group["tgid"] = rows["owner"]["tgid"]
-        group["comm"] = rows["owner"]["comm"]
+        group["executable"] = rows["owner"]["executable"]
+        group["cgroup"] = rows["owner"]["cgroup"]
         group["netns"] = rows["netns"]
         group["address"] = rows["remote_address"]
         group["port"] = np.where(client, rows["remote_port"], rows["local_port"])
         group["self"] = client & (rows["local_address"] == rows["remote_address"])
         group["peer_tgid"] = np.where(matched, peers["owner"]["tgid"], 0)
-        group["peer_comm"] = np.where(matched, peers["owner"]["comm"], b"")
+        group["peer_executable"] = np.where(matched, peers["owner"]["executable"], b"")
+        group["peer_cgroup"] = np.where(matched, peers["owner"]["cgroup"], 0)
         _, first, inverse = np.unique(hash_rows(group), return_index=True, return_inverse=True)
         found = np.array(
             [self._pair_of(group[i], matched=bool(matched[i])) for i in first], np.int32
@@ -103,8 +108,12 @@ class PairNames:
         tgid, peer = int(group["tgid"]), int(group["peer_tgid"])
         if tgid == self._own or (matched and peer == self._own):
             return IGNORED
-        own = self._services.name(tgid, _text(group["comm"]))
-        other = self._services.name(peer, _text(group["peer_comm"])) if matched else ""
+        own = self._services.name(tgid, _text(group["executable"]), int(group["cgroup"]))
+        other = (
+            self._services.name(peer, _text(group["peer_executable"]), int(group["peer_cgroup"]))
+            if matched
+            else ""
+        )
         address, port = bytes(group["address"]), int(group["port"])
         if group["role"] == layout.SERVER:
             return self._number(Pair(other or address_text(address), own, port))
@@ -141,5 +150,5 @@ class PairNames:
         return index
 
 
-def _text(command: Any) -> str:
-    return bytes(command).decode(errors="replace")
+def _text(name: Any) -> str:
+    return bytes(name).decode(errors="replace")

@@ -52,22 +52,25 @@ class ServiceNames:
 
         Args:
             proc: where procfs is.
-            readable: whether its process ids are the kernel's; if not, commands are the names.
+            readable: whether its process ids are the kernel's; if not, executables are the names.
             clock: seconds, monotonic.
         """
         self._proc = proc
         self._readable = readable
         self._clock = clock
         self._known: dict[tuple[int, str], _Known] = {}
-        self._executables: dict[str, str] = {}
+        self._cgroups: dict[int, str] = {}
 
-    def name(self, tgid: int, command: str) -> str:
-        """Return the service of process `tgid`, whose thread group leader is called `command`.
+    def name(self, tgid: int, executable: str, cgroup: int) -> str:
+        """Return the service of a process.
 
-        A process that is gone before it was ever looked at is named by its command (or the
-        executable that processes of this command turned out to be).
+        Args:
+            tgid: its process id.
+            executable: the file it runs, as the kernel told.
+            cgroup: its id in the unified hierarchy, 0 if unknown. Names a process that is already
+                gone when another of the same cgroup has been seen alive.
         """
-        key = (tgid, command)
+        key = (tgid, executable)
         now = self._clock()
         known = self._known.get(key)
         if known is not None and now - known.checked_s < _FRESH_S:
@@ -76,7 +79,10 @@ class ServiceNames:
         if known is not None and started in (known.started, ""):
             known.checked_s = now
             return known.name
-        name = self._look_up(tgid, command) if started else self._executables.get(command, command)
+        if started:
+            name = self._look_up(tgid, cgroup) or executable
+        else:
+            name = self._cgroups.get(cgroup, executable)
         self._known[key] = _Known(name, started, now)
         if len(self._known) > 20_000:
             self._forget(now)
@@ -97,19 +103,17 @@ class ServiceNames:
             return ""
         return text.rpartition(")")[2].split()[19]  # field 22 of proc(5)
 
-    def _look_up(self, tgid: int, command: str) -> str:
-        directory = self._proc / str(tgid)
+    def _look_up(self, tgid: int, cgroup: int) -> str | None:
+        """Return the service that the process's cgroups name, in v2 or any v1 hierarchy."""
         try:
-            lines = (directory / "cgroup").read_text().splitlines()
+            lines = (self._proc / str(tgid) / "cgroup").read_text().splitlines()
         except OSError:
-            lines = []
+            return None
         for line in lines:
-            service = service_of_cgroup(line.split(":", 2)[2])
+            hierarchy, _, path = line.split(":", 2)
+            service = service_of_cgroup(path)
             if service:
+                if hierarchy == "0" and cgroup:
+                    self._cgroups[cgroup] = service
                 return service
-        try:
-            executable = (directory / "exe").readlink().name.removesuffix(" (deleted)")
-        except OSError:
-            return self._executables.get(command, command)
-        self._executables[command] = executable
-        return executable
+        return None

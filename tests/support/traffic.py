@@ -81,7 +81,8 @@ def nginx(directory: Path, *, port: int | None = None, listen: str = "") -> Iter
     configuration = directory / "nginx.conf"
     configuration.write_text(
         f"""
-        user root; worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/error.log;
+        user root; worker_processes 1; daemon off;
+        pid {directory}/pid; error_log {directory}/error.log;
         events {{ worker_connections 4096; }}
         http {{
           access_log off; keepalive_requests 1000000000;

@@ -1,0 +1,105 @@
+"""Can this kernel be watched? Each step of starting the probes, tried for real."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from probes.errors import ProbeError
+from probes.offsets import FIELDS, read_offsets
+from probes.programs import HOOKS, Programs
+from probes.selfcheck import check
+
+_REPORT = "please report it with the output of `tailrace doctor -o json`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One step.
+
+    Attributes:
+        name: what was tried.
+        state: "ok"; "warn": works, with less; "fail": this host cannot be watched.
+        detail: what was found.
+        remedy: what to do; "" when there is nothing to do.
+    """
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+    remedy: str = ""
+
+
+def checks() -> list[Check]:
+    """Try every step of starting the probes, until one fails; nothing stays loaded."""
+    return list(_steps())
+
+
+def _steps() -> Iterator[Check]:
+    try:
+        read_offsets()
+    except ProbeError as error:
+        yield Check(name="kernel fields", state="fail", detail=str(error), remedy=_REPORT)
+        return
+    yield Check(
+        name="kernel fields", state="ok", detail=f"all {len(FIELDS)} found in the kernel's BTF"
+    )
+    began = time.monotonic()
+    try:
+        programs = Programs()
+    except ProbeError as error:
+        yield Check(
+            name="programs",
+            state="fail",
+            detail=str(error),
+            remedy="if the lines above are fine, " + _REPORT,
+        )
+        return
+    try:
+        took_s = time.monotonic() - began
+        yield Check(name="programs", state="ok", detail=f"compiled and loaded in {took_s:.1f} s")
+        yield from _attached(programs)
+    finally:
+        programs.close()
+
+
+def _attached(programs: Programs) -> Iterator[Check]:
+    try:
+        programs.attach()
+    except ProbeError as error:
+        yield Check(
+            name="tracepoints",
+            state="fail",
+            detail=str(error),
+            remedy=f"boot Linux 6.3 or later (this is {platform.release()})",
+        )
+        return
+    yield Check(name="tracepoints", state="ok", detail=", ".join(HOOKS.values()))
+    try:
+        found = check(programs)
+    except ProbeError as error:
+        yield Check(name="self-check", state="fail", detail=str(error), remedy=_REPORT)
+        return
+    if found.notes:
+        for note in found.notes:
+            yield Check(name="self-check", state="warn", detail=note, remedy=_REPORT)
+    else:
+        yield Check(
+            name="self-check",
+            state="ok",
+            detail="a connection of our own is seen as TCP_INFO reports it",
+        )
+    try:
+        programs.seed()
+    except ProbeError as error:
+        yield Check(
+            name="open connections",
+            state="warn",
+            detail=f"they are met when they next move data: {error}",
+            remedy="nothing to do: they are found by and by",
+        )
+        return
+    yield Check(name="open connections", state="ok", detail="found, with owner and direction")
