@@ -137,7 +137,7 @@ class Daemon:
             self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
 
     def stop(self) -> None:
-        """Stop after the window at hand; safe in a signal handler."""
+        """Stop after the window at hand; may be called from any thread."""
         self._stopping = True
 
     def step(self, window: Window) -> None:
