@@ -2,4 +2,19 @@
 
 In: `detector.finding.Finding`. Out: alerts with a life (firing, resolved), stored durably
 before they are sent, and delivered at least once to every receiver under a stable id.
+
+The surface, by module:
+
+* `alerts.store`: `Store.open(state_dir, read_only=False)`; the daemon's `commit(findings,
+  snapshot=, now=)`, `snapshot()`, `adopt_orphans(known, now=)`, `prune(now=)`; a reader's
+  `findings(…)`, `finding(id_prefix)`, `alerts(…)`, `outbox.health()`,
+  `outbox.deliveries(state="dropped")`.
+* `alerts.deliver`: `Deliverer(store, receivers)` with `start()`, `wake()` after each commit,
+  `stop(timeout_s)`, `health()`; `Backoff`.
+* `alerts.receivers`: `make_receiver(settings)`.
+* `alerts.trial`: `send_test(settings)`, for `tailrace alert test`.
+* `alerts.alert`: `Alert`, `severity(finding)`, public forms from and to JSON.
+* `alerts.words`: findings in words, shared with the report.
+* `alerts.errors`: `StoreError` and `DeliveryError`, each with a short reason.
+* `alerts.settings`: `ReceiverSettings`.
 """

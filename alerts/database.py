@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 from alerts import schema
@@ -25,6 +25,8 @@ FILE = "tailrace.db"
 LOCK = "tailrace.lock"
 BUSY_TIMEOUT_S = 5.0
 """How long to wait for another connection's transaction."""
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+"""What the write-ahead log is cut back to after a large transaction."""
 FULL_BELOW_BYTES = 64 * 1024
 """An I/O error on a file system with less room than this is a full disk."""
 
@@ -32,11 +34,11 @@ FULL_BELOW_BYTES = 64 * 1024
 class Database:
     """One connection, shared by threads; every statement runs under one lock."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, lock_file: IO[str] | None) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: int | None) -> None:
         self.path = path
-        self.read_only = lock_file is None
+        self.read_only = lock is None
         self._db = db
-        self._lock_file = lock_file
+        self._daemon_lock = lock  # a file descriptor
         self._lock = threading.RLock()
 
     @classmethod
@@ -49,11 +51,11 @@ class Database:
         path = state_dir / FILE
         if read_only:
             return cls(path, _open_reader(path), None)
-        lock_file = _lock(state_dir)
+        lock = _lock(state_dir)
         try:
-            return cls(path, _open_writer(path), lock_file)
+            return cls(path, _open_writer(path), lock)
         except BaseException:
-            lock_file.close()
+            os.close(lock)
             raise
 
     @contextlib.contextmanager
@@ -99,23 +101,23 @@ class Database:
         """Close the file and release the lock; closing twice is harmless."""
         with self._lock:
             self._db.close()
-            if self._lock_file is not None:
-                self._lock_file.close()
+            if self._daemon_lock is not None:
+                os.close(self._daemon_lock)
+                self._daemon_lock = None
 
 
-def _lock(state_dir: Path) -> IO[str]:
-    path = state_dir / LOCK
+def _lock(state_dir: Path) -> int:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        # Not a Python file: closing one writes what it buffered, which a full disk refuses
+        lock = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise _explain_os(error, state_dir) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.seek(0)
-        holder = file.read(20).strip()
-        file.close()
+        holder = os.read(lock, 20).decode("ascii", "replace").strip()
+        os.close(lock)
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise _explain_os(error, state_dir) from error
         who = f" (process {holder})" if holder.isdecimal() else ""
@@ -125,10 +127,9 @@ def _lock(state_dir: Path) -> IO[str]:
         ) from error
     # The number only helps the message above; a full disk must not stop the daemon here
     with contextlib.suppress(OSError):
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-    return file
+        os.truncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+    return lock
 
 
 def _connect(target: str, *, uri: bool) -> sqlite3.Connection:
@@ -149,6 +150,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
         _check_whole(db, path)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
         schema.migrate(db)
     except sqlite3.Error as error:
         db.close()

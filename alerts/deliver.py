@@ -188,6 +188,10 @@ class Deliverer:
         clock: epoch seconds.
         jitter: a number in [0, 1).
         wait: waits until an event is set, at most that many seconds.
+
+    Raises:
+        ValueError: two receivers have the same name.
+        StoreError: the store cannot be written.
     """
 
     def __init__(
@@ -201,7 +205,10 @@ class Deliverer:
         jitter: Callable[[], float] = random.random,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
-        store.register_receivers([receiver.name for receiver in receivers], notify=notify)
+        names = [receiver.name for receiver in receivers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"receivers need names of their own: {', '.join(sorted(names))}")
+        store.register_receivers(names, notify=notify)
         self._outbox = store.outbox
         self._wait = wait
         self._stopping = threading.Event()
@@ -237,6 +244,9 @@ class Deliverer:
         """
         self._stopping.set()
         self.wake()
+        if not self._threads:  # otherwise each thread closes its own
+            for worker in self._workers:
+                worker.receiver.close()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -7,9 +7,10 @@ transaction: after `kill -9` all of a step is there, or nothing of it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -138,6 +139,28 @@ class Store:
             # already there is not added again, so joining findings notify nobody
             if alert.state == "firing" or _was_told(db, alert, receiver):
                 outbox.enqueue(db, alert, event=alert.state, receiver=receiver, now=now)
+
+    def adopt_orphans(self, known: Collection[str], *, now: float) -> list[Alert]:
+        """End the findings that fire here but that the detector no longer knows.
+
+        A detector that starts without its snapshot takes what it sees for normal, so they are
+        adopted. Left alone, their alerts would fire for ever and keep further ones from being
+        told. To be called when the detector was restored or started afresh.
+
+        Args:
+            known: ids of the findings that fire in the detector.
+            now: epoch seconds.
+
+        Returns:
+            The alerts that are resolved by this.
+
+        Raises:
+            StoreError: as for `commit`.
+        """
+        rows = self._database.rows("SELECT * FROM findings WHERE state = 'firing' ORDER BY id")
+        orphans = [records.from_row(row) for row in rows if row["id"] not in known]
+        ended = [dataclasses.replace(each, state="adopted", ended=now) for each in orphans]
+        return self.commit(ended, snapshot=None, now=now)
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state under its name.

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from alerts.settings import ReceiverSettings
 from detector.settings import DetectorSettings
 from tailrace.config_errors import explain
-from tailrace.durations import duration_s, duration_text, per_week
+from tailrace.durations import duration_s, duration_text, exact_text, per_week
 from tailrace.errors import ConfigError, at_line
 
 SYSTEM_PATH = Path("/etc/tailrace/tailrace.toml")
@@ -131,10 +131,10 @@ class Config(_Section):
             for receiver in self.alerts.receivers
         ]
         return {
-            "probes": {"window": duration_text(self.probes.window)},
+            "probes": {"window": exact_text(self.probes.window)},
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),
-                "warmup": duration_text(self.detector.warmup),
+                "warmup": exact_text(self.detector.warmup),
             },
             "alerts": {"receivers": receivers},
         }

@@ -25,6 +25,7 @@ PUBLISH_EVERY_S = 1.0
 PUBLISH_SHARE = 20.0
 """Publishing the pairs may take one twentieth of the time, however many there are."""
 HEALTH_EVERY_S = 5.0
+PRUNE_EVERY_S = 21_600.0
 
 
 class Detector(Protocol):
@@ -50,6 +51,9 @@ class Store(Protocol):
         self, findings: Sequence[Finding], *, snapshot: bytes | None, now: float
     ) -> Sequence[object]:
         """Store findings and the detector's state, together."""
+
+    def prune(self, *, now: float) -> int:
+        """Remove what is over for long."""
 
 
 class Health(Protocol):
@@ -104,6 +108,7 @@ class Daemon:
         self._snapshot_due = -math.inf
         self._publish_due = -math.inf
         self._health_due = -math.inf
+        self._prune_due = -math.inf
         self._pending = 0
         self._windows = 0
         self._lost = 0
@@ -125,11 +130,14 @@ class Daemon:
             if self._stopping or (limit is not None and self._windows >= limit):
                 break
         self._commit([])
+        if self._pairs_file is not None:
+            # A file that is still there tells of a daemon that did not end by itself
+            self._pairs_file.unlink(missing_ok=True)
         if self._store_failed:
             self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
 
     def stop(self) -> None:
-        """Stop after the window at hand; safe in a signal handler."""
+        """Stop after the window at hand; may be called from any thread."""
         self._stopping = True
 
     def step(self, window: Window) -> None:
@@ -149,6 +157,10 @@ class Daemon:
         for finding in findings:
             self._voice.finding(finding)
         self._publish(window)
+        if time.monotonic() >= self._prune_due:
+            self._prune_due = time.monotonic() + PRUNE_EVERY_S
+            with contextlib.suppress(StoreError):
+                self._store.prune(now=self._clock())
 
     def _record(self, window: Window) -> None:
         if self._recorder is None:

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -112,11 +112,10 @@ def _capabilities(status: Path) -> Check:
 
 def _probes() -> Iterator[Check]:
     """Yield what the kernel side itself looks at."""
-    if importlib.util.find_spec("probes.doctor") is None:
-        return
     try:
-        look: Callable[[], list[Any]] = importlib.import_module("probes.doctor").checks
-        found = look()
+        from probes.doctor import checks  # noqa: PLC0415 - it needs BCC
+
+        found = checks()
     except Exception as error:  # the doctor reports what breaks, it does not break
         yield Check(name="probes", state="fail", detail=f"{type(error).__name__}: {error}")
         return
@@ -187,7 +186,9 @@ def _existing(path: Path) -> Path:
 def _daemon(state_dir: Path, now: float) -> Check:
     try:
         rows = pairs.published(state_dir / state.PAIRS, now=now)
-    except TailraceError:
+    except TailraceError as error:
+        return Check(name="daemon", state="warn", detail=error.what, remedy="restart it")
+    if rows is None:
         return Check(name="daemon", state="ok", detail="none is running with this state directory")
     return Check(name="daemon", state="ok", detail=f"running, {len(rows)} pairs")
 

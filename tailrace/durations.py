@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+from decimal import Decimal
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
@@ -82,6 +83,21 @@ def duration_text(seconds: float) -> str:
             rest = whole % size // step
             return f"{whole // size}{big}" + (f"{rest:02d}{small}" if rest else "")
     raise AssertionError(seconds)
+
+
+def exact_text(seconds: float) -> str:
+    """Return a duration as text that `duration_s` reads back to the same number.
+
+    >>> [exact_text(s) for s in (0.1, 1.0, 90.0, 600.0, 7200.0, 1e-05)]
+    ['100ms', '1s', '90s', '10m', '2h', '0.01ms']
+    """
+    text = f"{seconds * 1000:g}ms"
+    if seconds < 1 and "e" not in text and duration_s(text) == seconds:
+        return text
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS_S[unit] == 0:
+            return f"{seconds / _UNITS_S[unit]:.0f}{unit}"
+    return f"{Decimal(repr(seconds)):f}s".replace(".0s", "s")
 
 
 def moment_s(text: str, *, now: float) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Protocol, Self, cast
+from typing import Protocol, Self
 
 from probes.window import Window
 from tailrace.errors import TailraceError
@@ -23,7 +23,7 @@ class Observer(Protocol):
         """Yield one window per interval, until it is stopped."""
 
     def stop(self) -> None:
-        """Make `windows` end; safe in a signal handler."""
+        """Make `windows` end; called from another thread."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
@@ -36,14 +36,14 @@ def observer(window_s: float) -> Observer:
         TailraceError: this machine lacks what it takes.
     """
     try:
-        # Late: it needs BCC, which only some machines and no other command have use for
-        module = importlib.import_module("probes.observer")
+        # Late: it needs BCC, which only some machines have, and few commands have use for
+        from probes.observer import Observer as Host  # noqa: PLC0415
     except ImportError as error:
         raise TailraceError(
             f"cannot watch this host: {error}",
             remedy="run `tailrace doctor` to see what is missing",
         ) from error
-    return cast("Observer", module.Observer(window_s=window_s))
+    return Host(window_s=window_s)
 
 
 def windows_within(duration_s: float | None, window_s: float) -> int | None:
@@ -78,7 +78,8 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[Interrupt]:
     def on_signal(number: int, _frame: FrameType | None) -> None:
         interrupt.number = number
         restore()
-        stop()
+        # Not from here: the main thread may hold the very lock that waking it takes
+        threading.Thread(target=stop, name="stop", daemon=True).start()
 
     for number in before:
         signal.signal(number, on_signal)

@@ -154,26 +154,26 @@ def publish(path: Path, table: PairTable, *, now: float, window_s: float) -> Non
         raise
 
 
-def published(path: Path, *, now: float) -> list[Row]:
-    """Return the rows that a running daemon published.
+def published(path: Path, *, now: float) -> list[Row] | None:
+    """Return the rows that a running daemon published; None when none runs.
 
     Raises:
-        TailraceError: no daemon does.
+        TailraceError: a daemon ran and did not end by itself, or the file cannot be read.
     """
-    remedy = "start `tailrace run`, or look for yourself with `tailrace pairs --live`"
+    remedy = "restart `tailrace run`, or look for yourself with `tailrace pairs --live`"
     try:
         data = json.loads(path.read_bytes())
         rows: list[Row] = data["pairs"]
         age = now - float(data["time"])
         limit = max(STALE_S, 5 * float(data["window_s"]))
     except FileNotFoundError:
-        raise TailraceError("no daemon has run here", where=str(path), remedy=remedy) from None
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not the daemon's file"
         raise TailraceError(f"cannot read it: {reason}", where=str(path), remedy=remedy) from error
     if age > limit:
         raise TailraceError(
-            f"the daemon is not running; the last it wrote is of {rfc3339(now - age)}",
+            f"the daemon has stopped working; the last it wrote is of {rfc3339(now - age)}",
             where=str(path),
             remedy=remedy,
         )

@@ -7,10 +7,11 @@ that a score can be written next to the row it belongs to.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ COLUMNS = (
 cut short shows."""
 REQUIRED = COLUMNS[:6]
 
+
+if TYPE_CHECKING:
+    from _csv import Writer as CsvWriter
+
+    from _typeshed import SupportsWrite
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -140,7 +146,8 @@ class Recording:
         """Write one line per input row: what it is about and its score, in input order."""
         try:
             with path.open("w", newline="", encoding="utf-8") as file:
-                write = csv.writer(file, lineterminator="\n").writerows
+                names = (*self.signals, *(pair.client + pair.server for pair in self.pairs))
+                write = csv_writer(file, names).writerows
                 write([("time", "client", "server", "port", "signal", "score")])
                 for start, part in zip(self._start, self.parts, strict=False):
                     ends = scores[start : start + len(part.lines)].tolist()
@@ -297,6 +304,18 @@ def create(path: Path) -> Recorder:
     return recording_csv.CsvRecorder(path)
 
 
+def csv_writer(file: SupportsWrite[str], names: Iterable[str]) -> CsvWriter:
+    """Return a CSV writer for rows in which these names occur."""
+    # Python's writer leaves a carriage return unquoted when lines end without one, and its
+    # reader then ends the line there; only a hostile process is named like that
+    hostile = any("\r" in name for name in names)
+    return csv.writer(
+        file,
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONNUMERIC if hostile else csv.QUOTE_MINIMAL,
+    )
+
+
 def cannot(do: str, path: Path, error: OSError) -> RecordingError:
     """Return the error for a file that the system refuses."""
     remedy = {
@@ -305,7 +324,9 @@ def cannot(do: str, path: Path, error: OSError) -> RecordingError:
         "IsADirectoryError": "name a file in it",
     }.get(type(error).__name__, "check the disk: `df -h`")
     return RecordingError(
-        f"cannot {do} it: {error.strerror or error}", where=str(path), remedy=remedy
+        f"cannot {do} it: {os.strerror(error.errno) if error.errno else error}",
+        where=str(path),
+        remedy=remedy,
     )
 
 

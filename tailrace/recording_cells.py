@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
@@ -138,12 +139,14 @@ def histograms(texts: Sequence[str]) -> Histograms:
     """
     rows = [i for i, text in enumerate(texts) if text]
     cells = [texts[i] for i in rows]
+    joined = " ".join(cells)
+    shape = set(re.sub("[0-9]+", "n", joined).split())
     try:
-        flat = np.array(list(map(int, " ".join(cells).replace(":", " ").split())), np.int64)
+        flat = np.array(list(map(int, joined.replace(":", " ").split())), np.int64)
         sizes = [text.count(":") for text in cells]
         row = np.repeat(np.array(rows, np.int64), sizes)
         bucket, number = flat[0::2], flat[1::2]
-        whole = len(flat) == 2 * len(row) and all(s > 0 for s in sizes)
+        whole = shape <= {"n:n"} and all(s > 0 for s in sizes)
         good = whole and bool(
             ((bucket >= 0) & (bucket < BUCKETS) & (number > 0)).all()
             and ((np.diff(bucket) > 0) | (np.diff(row) > 0)).all()

@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn, Self, cast
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from probes.window import Histograms, Pair, Window
 from tailrace import recording_cells as cells
 from tailrace.errors import RecordingError, at_line
-from tailrace.recording import COLUMNS, REQUIRED, Part, cannot
+from tailrace.recording import COLUMNS, REQUIRED, Part, cannot, csv_writer
 from tailrace.recording_cells import BadRow, Codes
 
 _BLOCK = 50_000
 """Rows at once: enough for numpy, few enough that their text fits the cache and the memory."""
+
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 class CsvRecorder:
@@ -34,14 +37,19 @@ class CsvRecorder:
                 self._file = cast("BinaryIO", gzip.open(path, "wb", compresslevel=6))  # noqa: SIM115
             else:
                 self._file = cast("BinaryIO", path.open("wb", buffering=0))
-            self._append([COLUMNS])
         except OSError as error:
+            raise cannot("write", path, error) from error
+        try:
+            self._append([COLUMNS], ())
+        except OSError as error:
+            self._file.close()
             raise cannot("write", path, error) from error
 
     def write(self, window: Window) -> None:
         """Append one window."""
         try:
-            self._append(_rows(window))
+            names = (*window.signals, *(pair.client + pair.server for pair in window.pairs))
+            self._append(_rows(window), names)
         except OSError as error:
             raise cannot("write", self._path, error) from error
 
@@ -58,9 +66,9 @@ class CsvRecorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _append(self, rows: Any) -> None:
+    def _append(self, rows: Iterable[Sequence[object]], names: Iterable[str]) -> None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv_writer(text, names).writerows(rows)
         # One call for the whole window: a kill leaves all of it, or a line that shows as cut
         left = memoryview(text.getvalue().encode())
         while left:
@@ -169,7 +177,7 @@ class _Reader:
     def _line_numbers(self, rows: Sequence[Sequence[str]], before: int) -> NDArray[np.int64]:
         if self._csv.line_num - before == len(rows):
             return np.arange(before + 1, before + 1 + len(rows))
-        heights = [1 + sum(cell.count("\n") for cell in row) for row in rows]
+        heights = [1 + sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows]
         return before + 1 + np.cumsum([0, *heights[:-1]])
 
     def _read_header(self) -> list[str]:

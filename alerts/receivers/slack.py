@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import logging
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -211,9 +210,8 @@ def _refusal(status: int, headers: Any, data: Any, *, now: float) -> DeliveryErr
 
 
 def _trouble(error: Exception) -> DeliveryError:
-    if isinstance(error, OSError | http.client.HTTPException) and not isinstance(
-        error, UnicodeError
-    ):
+    network = isinstance(error, OSError | http.client.HTTPException)
+    if network and not isinstance(error, http.client.InvalidURL):
         return network_error(error)
     return DeliveryError("misconfigured", "url or token", retry=False)
 

@@ -28,8 +28,9 @@ class Webhook:
         self.name = settings.name
         self._url = settings.url
         self._secret_file = settings.secret_file
-        # httpx logs every request with its whole URL, which may hold a token
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for library in ("httpx", "httpcore"):
+            # They log the whole URL and all headers, which may hold a token
+            logging.getLogger(library).setLevel(logging.WARNING)
         self._client = httpx.Client(
             timeout=settings.timeout_s,
             follow_redirects=False,

@@ -11,6 +11,7 @@ import click
 
 from tailrace.cli import options
 from tailrace.cli.output import emit, print_table, say
+from tailrace.durations import duration_text
 from tailrace.errors import TailraceError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _TABLE = (
 )
 @click.option("--live", is_flag=True, help="Watch this host now, whether a daemon runs or not.")
 @click.option("--duration", "duration_s", type=options.DURATION, default="5s", show_default=True,
-              metavar="TIME", help="How long --live watches.")  # fmt: skip
+              metavar="TIME", help="How long it watches itself.")  # fmt: skip
 @options.window_option
 @options.output_option
 @options.state_dir_option
@@ -45,16 +46,18 @@ def pairs(
     """List every current service pair with its signals.
 
     Rates are per second, ratios are shares, latencies are p50, p90 and p99 in seconds, over the
-    daemon's last ten windows. Without a daemon, --live watches this host itself.
+    daemon's last ten windows. Without a daemon, this command watches the host itself.
     """
     from tailrace import pairs as table  # noqa: PLC0415 - slow to import
     from tailrace import state  # noqa: PLC0415
 
-    if live:
+    rows = None
+    if not live:
+        rows = table.published(state.directory(state_dir) / state.PAIRS, now=time.time())
+    if rows is None:
+        if not live:
+            say(f"no daemon is running: watching this host for {duration_text(duration_s)}")
         rows = _observed(duration_s, window_s, config_path)
-    else:
-        file = state.directory(state_dir) / state.PAIRS
-        rows = table.published(file, now=time.time())
     if not emit(rows, output, to_json=lambda row: row, table=_table, columns=_KEY):
         say("no service pair at the moment")
 

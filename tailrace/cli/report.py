@@ -61,6 +61,8 @@ def _watched(directory: Path) -> str:
     try:
         rows = pairs.published(directory / state.PAIRS, now=time.time())
     except TailraceError:
+        rows = None
+    if rows is None:
         return "no daemon is running: start `tailrace run`"
     return f"{len(rows)} service pairs are being watched: see `tailrace pairs`"
 

@@ -298,6 +298,11 @@ def test_stopping_is_quick_and_ends_every_thread(store):
     assert threading.active_count() == before
 
 
+def test_two_receivers_cannot_share_a_name(store):
+    with pytest.raises(ValueError, match="names of their own: pager, pager"):
+        Deliverer(store, [Scripted(), Scripted()])
+
+
 def test_a_store_that_fails_for_a_while_does_not_end_the_thread(store, monkeypatch):
     receiver, failed = Scripted(), threading.Event()
     original = store.outbox.next_due

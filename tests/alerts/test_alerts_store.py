@@ -1,8 +1,12 @@
 import math
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alerts.alert import message_id
 from alerts.errors import StoreError
@@ -196,6 +200,59 @@ def test_pruning_keeps_what_fires_and_what_is_recent(store):
     # The alert that still fires is still the one that further findings join
     assert store.commit([firing], snapshot=None, now=T0 + 31 * day) == []
     assert store.snapshot() == b"s"
+
+
+def test_findings_the_detector_forgot_are_adopted_and_block_nothing(store):
+    known, orphan = numbered(1), numbered(2)
+    store.commit([known, orphan], snapshot=None, now=T0)
+    [over] = store.adopt_orphans({known.id}, now=T0 + 500)
+    assert (over.ended_as, over.resolved) == ("adopted", T0 + 500)
+    assert [alert.state for alert in store.alerts()] == ["firing", "resolved"]
+    assert store.adopt_orphans({known.id}, now=T0 + 600) == []
+    again = numbered(2, id="later", detected=T0 + 900)
+    assert [alert.state for alert in store.commit([again], snapshot=None, now=T0 + 900)] == [
+        "firing"
+    ]
+
+
+STEPS = st.lists(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.sampled_from(["firing", "resolved", "adopted"]),
+        ),
+        max_size=4,
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.randoms(use_true_random=False))
+def test_any_history_keeps_the_rules(steps, chance):
+    """Findings 0-2 share one fingerprint, 3-5 another; steps are repeated at random."""
+    with tempfile.TemporaryDirectory() as name, Store.open(Path(name)) as store:
+        store.register_receivers(["pager"])
+        changes = []
+        for number, step in enumerate(steps):
+            findings = []
+            for which, state in step:
+                one = finding(onset=T0 + which, signal="rtt" if which < 3 else "requests")
+                findings.append(one if state == "firing" else ended(one, state=state))
+            for _ in range(chance.choice([1, 1, 2])):
+                changed = store.commit(findings, snapshot=b"%d" % number, now=T0 + number)
+                changes += [(alert.id, alert.state) for alert in changed]
+            stored = {one.id: one.state for one in store.findings()}
+            alerts = store.alerts()
+            firing = [alert.fingerprint for alert in alerts if alert.state == "firing"]
+            assert len(firing) == len(set(firing))
+            for alert in alerts:
+                states = {stored[one.id] for one in alert.findings}
+                assert ("firing" in states) == (alert.state == "firing")
+        assert events(store) == changes  # each change of state is told, once, in order
+        for alert in store.alerts():
+            told = [event for id_, event in changes if id_ == alert.id]
+            assert told == (["firing"] if alert.state == "firing" else ["firing", "resolved"])
 
 
 def test_readers_and_the_writer_do_not_stop_each_other(store, tmp_path):

@@ -1,0 +1,359 @@
+"""The command line, as people and programs meet it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alerts.store import Store
+from detector.finding import Finding, finding_id
+from probes.errors import ProbeError
+from probes.window import Pair
+from tailrace import doctor, recording, state
+from tailrace.cli import main
+from tailrace.pairs import PairTable, publish
+from tests.program.windows import WEB_API, traffic, window
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["doctor"], ["config"],
+    ["config", "init"], ["config", "check"], ["config", "show"], ["alert"], ["alert", "test"],
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(state.VARIABLE, str(tmp_path / "state"))
+    monkeypatch.delenv("TAILRACE_CONFIG", raising=False)
+    monkeypatch.setattr("tailrace.config.SYSTEM_PATH", tmp_path / "none.toml")
+
+
+def shell(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-m", "tailrace", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+        **more,
+    )
+
+
+def a_finding(number: int = 0, *, pair: Pair = WEB_API, signal: str = "requests") -> Finding:
+    onset = time.time() - 600 + number
+    return Finding(
+        id=finding_id(pair, signal, "up", onset), pair=pair, signal=signal, direction="up",
+        onset=onset, detected=onset + 5, before=10.0, after=30.0, ratio=3.0, unit="1/s",
+        significance=9.0, cause="", state="firing", evidence={"windows": 5.0, "test": "exact"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> list[Finding]:
+    findings = [a_finding(0), a_finding(1, pair=Pair("cron", "db, main", 5432), signal="resets")]
+    with Store.open(tmp_path / "state") as store:
+        store.commit(findings, snapshot=None, now=time.time())
+    return findings
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example" in text
+    assert f"tailrace {' '.join(command)}" in text.split("Example", 1)[1]
+
+
+def test_help_and_version_are_quick() -> None:
+    took = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert shell("--help").returncode == 0
+        took.append(time.monotonic() - started)
+    assert min(took) < 0.5
+    assert shell("--version").stdout == "tailrace, version 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["report", "--since", "yesterday"],
+        ["report", "-o", "xml"],
+        ["run", "--window", "10ms"],
+        ["run", "--duration", "soon"],
+        ["replay"],
+        ["replay", "/nonexistent.csv"],
+        ["run", "--config", "/nonexistent.toml"],
+        ["alert", "test", "nobody"],
+        ["explain"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err
+
+
+def test_report_in_every_format(stored: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
+    public = [finding.to_json() for finding in stored]
+    assert main(["report", "--since", "1h", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == public
+    assert main(["report", "-o", "jsonl"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == public
+    assert main(["report", "-o", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["server"] for row in rows] == ["api", "db, main"]
+    assert list(rows[0]) == list(public[0])
+    assert main(["report"]) == 0
+    table = capsys.readouterr().out
+    assert stored[0].id[:8] in table
+    assert "requests up: 10.0 req/s -> 30.0 req/s" in table
+    assert "\x1b" not in table
+    assert main(["report", "--server", "db, main", "-o", "jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["signal"] == "resets"
+
+
+def test_a_report_with_nothing_in_it_says_what_is_watched(
+    stored: list[Finding], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--since", "1m", "--client", "nobody"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "nothing changed in that time; no daemon is running: start `tailrace run`\n"
+    )
+    table = PairTable()
+    table.add(next(traffic(1)))
+    publish(tmp_path / "state" / state.PAIRS, table, now=time.time(), window_s=1.0)
+    assert main(["report", "--client", "nobody", "-o", "json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == []
+    assert "1 service pairs are being watched" in captured.err
+
+
+def test_without_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert "has the daemon run with this state directory?" in captured.err
+
+
+def test_explain(stored: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", stored[0].id, "-o", "json"]) == 0
+    public = json.loads(capsys.readouterr().out)
+    assert public.pop("evidence") == {"windows": 5.0, "test": "exact"}
+    assert public == stored[0].to_json()
+    assert main(["explain", "zzz"]) == 1
+    assert "no finding with id 'zzz'" in capsys.readouterr().err
+
+
+def test_pairs_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = PairTable()
+    for each in traffic(3):
+        table.add(each)
+    (tmp_path / "state").mkdir()
+    publish(tmp_path / "state" / state.PAIRS, table, now=time.time(), window_s=1.0)
+    assert main(["pairs", "-o", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["client"], row["server"], row["port"], row["transport"]) == (*WEB_API,)
+    assert 150 < row["requests"] < 250
+    assert row["request_latency"]["p50"] == pytest.approx(0.002, rel=0.1)
+    assert main(["pairs", "-o", "csv"]) == 0
+    (flat,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert float(flat["request_latency_p99"]) == row["request_latency"]["p99"]
+    assert main(["pairs"]) == 0
+    assert "api:8080" in capsys.readouterr().out
+
+
+def test_pairs_of_a_daemon_that_died(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").mkdir()
+    publish(tmp_path / "state" / state.PAIRS, PairTable(), now=time.time() - 60, window_s=1.0)
+    assert main(["pairs"]) == 1
+    assert "the daemon has stopped working" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run"], ["record", "x.csv"], ["pairs", "--live"], ["pairs"]])
+def test_a_host_that_cannot_be_watched(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(_window_s: float) -> None:
+        raise ProbeError("no CAP_BPF: run as root")
+
+    monkeypatch.setattr("tailrace.observe.observer", refuse)
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 1
+    assert capsys.readouterr().err.endswith("error: no CAP_BPF: run as root\n")
+
+
+def test_replay_is_repeatable_and_scores_every_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.parquet"
+    with recording.create(file) as recorder:
+        for each in traffic(180, slow_from=120):
+            recorder.write(each)
+    outputs = []
+    for number in range(2):
+        scores = tmp_path / f"{number}.csv"
+        assert main(["replay", str(file), "--scores", str(scores), "-o", "jsonl"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err.splitlines()[-1].startswith("720 rows in 180 windows, ")
+        outputs.append((captured.out, scores.read_bytes()))
+    assert outputs[0] == outputs[1]
+    assert "request_latency" in outputs[0][0]
+    rows = list(csv.DictReader(io.StringIO(outputs[0][1].decode())))
+    assert len(rows) == 720
+    assert all(0.0 <= float(row["score"]) <= 1.0 for row in rows)
+    latency = [float(row["score"]) for row in rows if row["signal"] == "request_latency"]
+    assert min(latency[121:125]) > max(latency[100:119])
+
+
+def test_a_broken_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "time,client,server,port,signal,value,count\n1,a,b,80,rtt,x,\n2,a,b,80,rtt,1,\n"
+    )
+    assert main(["replay", str(file)]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {file}:2: value 'x' is not a number\n"
+        "  remedy: write a number, or nothing when unknown\n"
+    )
+
+
+def test_config_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tailrace.toml"
+    assert main(["config", "init", str(file)]) == 0
+    assert main(["config", "init", str(file)]) == 2
+    assert "it is there already" in capsys.readouterr().err
+    assert main(["config", "init", "-"]) == 0
+    assert capsys.readouterr().out == file.read_text()
+    assert main(["config", "check", str(file)]) == 0
+    file.write_text('[[alerts.receivers]]\nname = "a"\ntype = "webhook"\nurl = "http://h/s3cret"\n')
+    assert main(["config", "show", "--config", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "s3cret" not in shown
+    assert '[probes]\nwindow = "1s"\n' in shown
+    assert main(["config", "show", "--config", str(file), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["detector"]["false_alerts"] == "1/week"
+    file.write_text("[probs]\n")
+    for command in (["check"], ["show"]):
+        assert main(["config", *command, "--config", str(file)]) == 2
+        assert "did you mean `probes`?" in capsys.readouterr().err
+
+
+def test_alert_test_fails_with_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tailrace.toml"
+    file.write_text(
+        '[[alerts.receivers]]\nname = "a"\ntype = "webhook"\nurl = "http://127.0.0.1:9/s3cret"\n'
+    )
+    assert main(["alert", "test", "a", "--config", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "s3cret" not in said
+    assert main(["alert", "test", "b", "--config", str(file)]) == 2
+    assert "no receiver is named `b`" in capsys.readouterr().err
+
+
+def test_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "BTF", tmp_path / "missing")
+    assert main(["doctor", "-o", "json"]) == 3
+    public = json.loads(capsys.readouterr().out)
+    assert public["schema"] == "tailrace.doctor/1"
+    assert public["ok"] is False
+    checks = {check["name"]: check for check in public["checks"]}
+    assert checks["btf"]["state"] == "fail"
+    assert "CONFIG_DEBUG_INFO_BTF" in checks["btf"]["remedy"]
+    assert checks["python"]["state"] == "ok"
+    assert checks["configuration"]["state"] == "warn"
+    assert main(["doctor"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(checks)
+    assert all(line.split()[0] in ("ok", "warn", "fail") for line in lines)
+
+
+def test_doctor_finds_a_wrong_configuration_and_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.toml").write_text("[probes]\nwindow = 0\n")
+    directory = tmp_path / "state"
+    directory.mkdir()
+    (directory / "tailrace.db").write_bytes(b"no database" * 100)
+    assert main(["doctor", "-o", "json", "--config", str(tmp_path / "c.toml")]) == 3
+    checks = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
+    assert "c.toml:2: key `window` in [probes]" in checks["configuration"]["detail"]
+    assert checks["state directory"]["state"] == "fail"
+
+
+def test_capabilities(tmp_path: Path) -> None:
+    for mask, wanted in (
+        (1 << 21, "ok"),
+        (1 << 38 | 1 << 39, "ok"),
+        (1 << 39, "fail"),
+        (0, "fail"),
+    ):
+        status = tmp_path / "status"
+        status.write_text(f"Name:\tx\nCapEff:\t{mask:016x}\n")
+        check = doctor._capabilities(status)
+        assert check.state == wanted
+        assert bool(check.remedy) == (wanted == "fail")
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    with recording.create(file) as recorder:
+        for second in range(300):
+            rows = [(Pair(f"c{i}", "s", i), "requests", 1.0, math.nan) for i in range(50)]
+            recorder.write(window(rows, time=float(second)))
+    table = PairTable()
+    for each in recording.read([file]):
+        table.add(each)
+    directory = tmp_path / "state"
+    directory.mkdir()
+    publish(directory / state.PAIRS, table, now=time.time() + 60, window_s=1.0)
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "tailrace", "pairs", "-o", "jsonl"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert ended.stderr == ""
+    assert ended.returncode == 0
+
+
+def test_the_state_directory(tmp_path: Path) -> None:
+    assert state.directory(tmp_path, {}) == tmp_path
+    assert state.directory(None, {state.VARIABLE: "/x"}) == Path("/x")
+    default = state.directory(None, {})
+    assert default == state.ROOT_PATH if os.geteuid() == 0 else default.name == "tailrace"
+    made = state.prepared(tmp_path / "a" / "b")
+    assert made.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Exception, match="cannot create the state directory"):
+        state.prepared(tmp_path / "file" / "b")

@@ -1,0 +1,216 @@
+"""What a configuration may say, and what is said about mistakes in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tailrace import config
+from tailrace.cli.config import SAMPLE
+from tailrace.errors import ConfigError
+
+FULL = """\
+[probes]
+window = "500ms"
+[detector]
+false_alerts = "2/day"
+warmup = 90
+[[alerts.receivers]]
+name = "on-call"
+type = "webhook"
+url = "https://user:word@example.com/hooks/T0P?key=s3cret"
+secret_file = "webhook.secret"
+[[alerts.receivers]]
+name = "team"
+type = "slack"
+token_file = "/etc/tailrace/slack.token"
+channel = "#alerts"
+"""
+
+HOOK = '[[alerts.receivers]]\nname = "a"\ntype = "webhook"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tailrace.toml"
+
+
+def test_all_of_it(file: Path) -> None:
+    file.write_text(FULL)
+    read = config.read(file)
+    assert read.probes.window == 0.5
+    assert read.detector_settings().false_alerts_per_week == 14
+    assert read.detector_settings().warmup_s == 90
+    hook, slack = read.receiver_settings()
+    assert (hook.name, hook.type) == ("on-call", "webhook")
+    assert hook.secret_file == file.parent / "webhook.secret"
+    assert slack.token_file == Path("/etc/tailrace/slack.token")
+    assert slack.channel == "#alerts"
+
+
+def test_defaults() -> None:
+    read = config.Config()
+    assert read.probes.window == 1.0
+    assert read.detector_settings().false_alerts_per_week == 1.0
+    assert read.detector_settings().warmup_s == 45.0
+    assert read.receiver_settings() == ()
+
+
+def test_the_sample_is_right_with_and_without_its_comments(file: Path) -> None:
+    file.write_text(SAMPLE)
+    assert config.read(file) == config.Config()
+    lines = [
+        line.removeprefix("# ")
+        for line in SAMPLE.splitlines()
+        if "=" in line or line.startswith(("[", "# ["))
+    ]
+    file.write_text("\n".join(lines))
+    read = config.read(file)
+    assert read.probes == config.Config().probes
+    assert read.detector == config.Config().detector
+    assert [receiver.name for receiver in read.receiver_settings()] == [
+        "on-call",
+        "team",
+        "team-simple",
+    ]
+
+
+MISTAKES = {
+    "key": (
+        '[probes]\n\nwindw = "1s"\n',
+        "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
+        "  remedy: known keys in [probes]: window",
+    ),
+    "section": (
+        "[detecter]\n",
+        "{file}:1: unknown section `detecter`, did you mean `detector`?\n"
+        "  remedy: known sections: probes, detector, alerts",
+    ),
+    "key far from all": (
+        "[detector]\nzzz = 1\n",
+        "{file}:2: unknown key `zzz` in [detector]\n"
+        "  remedy: known keys in [detector]: false_alerts, warmup",
+    ),
+    "receiver's key": (
+        HOOK + 'url = "http://x"\n\n' + HOOK.replace('"a"', '"b"') + 'urll = "http://x"\n',
+        "{file}:9: unknown key `urll` in [[alerts.receivers]] number 2, did you mean `url`?\n"
+        "  remedy: known keys in [[alerts.receivers]] number 2: "
+        "name, type, url, secret_file, token_file, channel",
+    ),
+    "syntax": ("[probes]\nwindow = \n", "not TOML: Invalid value (at line 2, column 10)"),
+    "window": (
+        '[probes]\nwindow = "2m"\n',
+        "{file}:2: key `window` in [probes]: a window is from 100ms to 60s long, not 2m",
+    ),
+    "short window": ("[probes]\nwindow = 0.05\n", "from 100ms to 60s long, not 50ms"),
+    "duration": (
+        '[detector]\nwarmup = "soon"\n',
+        "{file}:2: key `warmup` in [detector]: 'soon' is not a duration: "
+        "write it like 100ms, 1s, 45s, 10m, 1h or 2d",
+    ),
+    "rate": (
+        '[detector]\nfalse_alerts = "often"\n',
+        "{file}:2: key `false_alerts` in [detector]: 'often' is not a rate: "
+        "write it like 1/week, 2/day or 1/month",
+    ),
+    "table": ("probes = 1\n", "{file}:1: key `probes`: must be a table, written [probes]"),
+    "receivers": ("[alerts]\nreceivers = 3\n", "must be a table, written [[alerts.receivers]]"),
+    "type": (
+        '[[alerts.receivers]]\nname = "a"\ntype = "pager"\n',
+        "{file}:3: key `type` in [[alerts.receivers]] number 1: must be 'webhook' or 'slack'",
+    ),
+    "missing": (
+        '[[alerts.receivers]]\ntype = "slack"\nurl = "http://x"\n',
+        "{file}:1: key `name` in [[alerts.receivers]] number 1 is missing\n"
+        "  remedy: add a line `name = …`",
+    ),
+    "no url": (HOOK, '[[alerts.receivers]] number 1: a webhook needs url = "https://…"'),
+    "url": (HOOK + 'url = "example.com"\n', "{file}:4: key `url` in [[alerts.receivers]] number 1: "
+            "not a URL, write it like https://host/path"),
+    "token of webhook": (
+        HOOK + 'url = "http://x"\ntoken_file = "x"\n',
+        "token_file is for type slack, not for a webhook",
+    ),
+    "slack without anything": (
+        '[[alerts.receivers]]\nname = "a"\ntype = "slack"\n',
+        "slack needs url (incoming webhook), or token_file and channel",
+    ),
+    "slack without channel": (
+        '[[alerts.receivers]]\nname = "a"\ntype = "slack"\ntoken_file = "x"\n',
+        "a token_file needs channel",
+    ),
+    "names": (
+        2 * (HOOK + 'url = "http://x"\n'), "two receivers are named `a`: names must be unique"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.read(file)
+    said = str(caught.value)
+    assert message.replace("{file}", str(file)) in said
+    assert str(file) in said
+    assert "\n  remedy: " in said
+    assert caught.value.exit_code == 2
+
+
+def test_no_secret_in_what_is_shown_or_said(file: Path) -> None:
+    file.write_text(FULL)
+    shown = str(config.read(file).to_dict())
+    assert "https://example.com/…" in shown
+    assert str(file.parent / "webhook.secret") in shown
+    for secret in ("s3cret", "word", "T0P", "user"):
+        assert secret not in shown
+    file.write_text(HOOK + 'url = "hooks.example.com/s3cret"\n')
+    with pytest.raises(ConfigError) as caught:
+        config.read(file)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_is_shown_reads_back(file: Path) -> None:
+    file.write_text(FULL)
+    shown = config.read(file).to_dict()
+    assert shown["probes"] == {"window": "500ms"}
+    assert shown["detector"] == {"false_alerts": "14/week", "warmup": "90s"}
+
+
+def test_where_it_is_looked_for(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "SYSTEM_PATH", tmp_path / "system.toml")
+    assert config.find(None, {}) is None
+    assert config.load(None, {}) == config.Config()
+    (tmp_path / "system.toml").write_text("[probes]\nwindow = 3\n")
+    assert config.load(None, {}).probes.window == 3
+    file.write_text("[probes]\nwindow = 4\n")
+    assert config.load(None, {config.VARIABLE: str(file)}).probes.window == 4
+    given = tmp_path / "given.toml"
+    given.write_text("[probes]\nwindow = 5\n")
+    assert config.load(given, {config.VARIABLE: str(file)}).probes.window == 5
+    with pytest.raises(ConfigError, match=r"nothing\.toml \(from --config\): no such file"):
+        config.load(tmp_path / "nothing.toml", {})
+    with pytest.raises(ConfigError, match=r"\(from \$TAILRACE_CONFIG\): no such file"):
+        config.load(None, {config.VARIABLE: str(tmp_path / "nothing.toml")})
+
+
+def test_files_are_checked_when_they_are_used(file: Path) -> None:
+    file.write_text(FULL)
+    read = config.read(file)
+    with pytest.raises(ConfigError, match="receiver `on-call`, key `secret_file`: cannot read"):
+        config.check_files(read)
+    secret = file.parent / "webhook.secret"
+    secret.write_text("\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        config.check_files(read, only="on-call")
+    secret.write_text("whsec_abc\n")
+    config.check_files(read, only="on-call")
+
+
+def test_not_text(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        config.read(file)

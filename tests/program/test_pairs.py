@@ -1,0 +1,78 @@
+"""What `tailrace pairs` says about the last windows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from probes.histogram import bucket_of
+from probes.window import Pair
+from tailrace.errors import TailraceError
+from tailrace.pairs import PairTable, publish, published
+from tests.program.windows import WEB_API, traffic, window
+
+
+def test_rates_are_means_ratios_are_pooled() -> None:
+    table = PairTable()
+    table.add(
+        window([(WEB_API, "requests", 10.0, math.nan), (WEB_API, "resets", 1.0, 1.0)], width=1.0)
+    )
+    table.add(
+        window([(WEB_API, "requests", 40.0, math.nan), (WEB_API, "resets", 0.0, 9.0)], width=2.0)
+    )
+    (row,) = table.rows()
+    assert row == {
+        "client": "web",
+        "server": "api",
+        "port": 8080,
+        "transport": "tcp",
+        "requests": pytest.approx(30.0),
+        "resets": pytest.approx(0.1),
+    }
+
+
+def test_latencies_are_quantiles_of_all_samples() -> None:
+    fast, slow = (int(bucket_of(ns)) for ns in (1_000_000, 100_000_000))
+    table = PairTable()
+    other = Pair("cron", "db", 5432)
+    rows = [(other, "rtt", 0.5, 3.0), (WEB_API, "request_latency", 0.001, 90.0)]
+    table.add(window(rows, histograms={1: {fast: 90}}))
+    table.add(window(rows, histograms={1: {slow: 10}}))
+    by_client = {row["client"]: row for row in table.rows()}
+    latency = by_client["web"]["request_latency"]
+    assert latency["p50"] == pytest.approx(0.001, rel=0.07)
+    assert latency["p90"] == pytest.approx(0.001, rel=0.07)
+    assert latency["p99"] == pytest.approx(0.1, rel=0.07)
+    assert by_client["cron"]["rtt"] == {"p50": 0.5, "p90": None, "p99": None}
+
+
+def test_only_the_last_windows_count() -> None:
+    table = PairTable(windows=2)
+    table.add(window([(Pair("old", "api", 1), "requests", 1.0, math.nan)]))
+    for each in traffic(2):
+        table.add(each)
+    assert [row["client"] for row in table.rows()] == ["web"]
+    assert len(table) == 1
+    assert PairTable().rows() == []
+
+
+def test_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.json"
+    assert published(file, now=0.0) is None
+    table = PairTable()
+    for each in traffic(3):
+        table.add(each)
+    publish(file, table, now=100.0, window_s=1.0)
+    assert json.loads(file.read_text())["schema"] == "tailrace.pairs/1"
+    assert published(file, now=105.0) == table.rows()
+    with pytest.raises(TailraceError, match="the daemon has stopped working; the last"):
+        published(file, now=111.0)
+    publish(file, table, now=100.0, window_s=60.0)
+    assert published(file, now=350.0) == table.rows()
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.json"]
+    file.write_text("{")
+    with pytest.raises(TailraceError, match="not the daemon's file"):
+        published(file, now=0.0)
