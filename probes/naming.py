@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import socket
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +28,17 @@ _GROUP: Final = np.dtype(
 )
 IGNORED: Final = -1
 """Pair index of connections that nobody should see: Tailrace's own."""
+
+
+_ENDPOINTS: Final = "tailrace.endpoints/1"
+_MOST_ENDPOINTS: Final = 20_000
+
+
+def mapped(address: str) -> bytes:
+    """Return an address as the probes store it: 16 bytes, IPv4 as ::ffff:a.b.c.d."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    return bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
 
 
 def address_text(address: bytes) -> str:
@@ -66,6 +79,29 @@ class PairNames:
             for a, w in zip(at, who, strict=True)
         }
 
+    def endpoints(self) -> bytes:
+        """Return which service answered where, for `restore_endpoints` after a restart."""
+        known = [
+            [netns, address_text(address), port, service]
+            for (netns, address, port), service in self._endpoints.items()
+        ]
+        return json.dumps({"schema": _ENDPOINTS, "endpoints": known}).encode()
+
+    def restore_endpoints(self, saved: bytes) -> None:
+        """Take up what `endpoints` returned; a server that is down keeps its name so.
+
+        Raises:
+            ValueError: it is not from here.
+        """
+        try:
+            found = json.loads(saved)
+            if found["schema"] != _ENDPOINTS:
+                raise ValueError(f"schema {found['schema']!r}, not {_ENDPOINTS!r}")
+            for netns, address, port, service in found["endpoints"]:
+                self._endpoints[int(netns), mapped(address), int(port)] = str(service)
+        except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a list of endpoints: {error}") from error
+
     def assign(self, rows: NDArray[Any], peers: NDArray[Any], matched: NDArray[np.bool_]) -> Any:
         """Return the pair index of each record, IGNORED for our own.
 
@@ -103,7 +139,10 @@ class PairNames:
             return self._number(Pair(other or address_text(address), own, port))
         where = (int(group["netns"]), address, port)
         if matched:
+            self._endpoints.pop(where, None)  # last used, last forgotten
             self._endpoints[where] = other
+            if len(self._endpoints) > _MOST_ENDPOINTS:
+                del self._endpoints[next(iter(self._endpoints))]
         return self._number(
             Pair(own, other or self._server_at(where, local=bool(group["self"])), port)
         )

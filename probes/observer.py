@@ -101,6 +101,18 @@ class Observer:
             self._programs.sweep(), now_ns=now_ns, time=start, width=width, nominal=self.window_s
         )
 
+    def endpoints(self) -> bytes:
+        """Return which service answers where, to be given to `restore_endpoints` at a restart."""
+        return self._names.endpoints()
+
+    def restore_endpoints(self, saved: bytes) -> None:
+        """Take up what an earlier observer knew, so that a server that is down keeps its name.
+
+        Raises:
+            ValueError: it is not what `endpoints` returned.
+        """
+        self._names.restore_endpoints(saved)
+
     @property
     def connections(self) -> int:
         """How many connections are followed."""
