@@ -113,6 +113,10 @@ class Observer:
         """
         self._names.restore_endpoints(saved)
 
+    def run_time_ns(self) -> dict[str, tuple[int, int]]:
+        """Return {tracepoint: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
+        return self._programs.run_time_ns()
+
     @property
     def connections(self) -> int:
         """How many connections are followed."""

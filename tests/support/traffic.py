@@ -109,7 +109,7 @@ class Wrk:
     errors: int
 
 
-def wrk(directory: Path, url: str, *, connections: int, seconds: float, close: bool = False) -> Wrk:
+def wrk(directory: Path, url: str, *, connections: int, seconds: int, close: bool = False) -> Wrk:
     """Run wrk to its end and return what it counted."""
     script = directory / "summary.lua"
     script.write_text(_WRK_SUMMARY)
