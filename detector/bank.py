@@ -22,7 +22,9 @@ Ints = NDArray[np.int64]
 Obs = Mapping[str, NDArray[Any]]
 
 BLOCK = 5.0
-"""Windows per block. A block is learned one to two blocks late, and not while under suspicion."""
+"""Windows per block. A block is learned two to three blocks late, unless suspicion arose."""
+SUSPICION = 3.0
+"""Nats of evidence for a change that keep the last blocks from the baseline."""
 SUPER = 4.0
 """Blocks per super-block, which shows slower wander than a block can."""
 MEMORY = 3600.0
@@ -127,6 +129,7 @@ class Bank(ABC):
                 "run_up": Column("i1"),
                 "current": Column("f8", (many,)),
                 "held": Column("f8", (many,)),
+                "older": Column("f8", (many,)),
                 "held_back": Column("i2"),
                 "base": Column("f8", (many,)),
                 "extra": Column("f8", (self.extras,)),
@@ -202,7 +205,7 @@ class Bank(ABC):
         self._follow_runs(at, judged & (mass > RUN), rising, statistics, moment.time)
         nats = np.log(np.maximum(mass, 1e-300))
         alarm = judged & (nats >= moment.log_c)
-        self._learn(at, statistics, ready, ~firing & ~alarm, nats > 0.5 * moment.log_c)
+        self._learn(at, statistics, ready, ~firing & ~alarm, nats > SUSPICION)
         self._fire(at[alarm], nats[alarm], moment)
         resolved, adopted = self._recover(at[firing], log_l[firing], statistics[firing], moment)
         best = np.where(ready, log_l.max(axis=1), 0.0)
@@ -219,8 +222,8 @@ class Bank(ABC):
 
     def relearn(self, at: Ints, age: Floats) -> None:
         """Forget the baselines of streams `at`, whose pairs are `age` seconds old."""
-        names = ("r", "run", "run_start", "current", "held", "held_back", "base", "extra", "super")
-        self.table.reset(at, (*names, *self.columns))
+        learned = ("base", "extra", "super", "current", "held", "older", "held_back")
+        self.table.reset(at, ("r", "run", "run_start", *learned, *self.columns))
         self.table["born"][at] = age
         self.refresh(at)
 
@@ -256,14 +259,15 @@ class Bank(ABC):
             t["current"][early] = 0.0
         doubted = full & ready & suspicious & (t["held_back"][at] < HELD_BACK)
         t["held_back"][at[doubted]] += 1
-        t["held"][at[doubted]] = 0.0
-        t["current"][at[doubted]] = 0.0
+        for name in ("older", "held", "current"):
+            t[name][at[doubted]] = 0.0
         late = at[full & ready & ~doubted]
         if len(late):
             t["held_back"][late] = 0
-            known = late[t["held"][late, -1] > 0]
+            known = late[t["older"][late, -1] > 0]
             if len(known):
-                self._commit(known, self.clip_block(known, t["held"][known]))
+                self._commit(known, self.clip_block(known, t["older"][known]))
+            t["older"][late] = t["held"][late]
             t["held"][late] = t["current"][late]
             t["current"][late] = 0.0
 
@@ -290,7 +294,7 @@ class Bank(ABC):
         t["onset"][at] = t["run_start"][at]
         t["detected"][at] = moment.end
         t["nats"][at] = nats
-        self.table.reset(at, ("r", "fired_windows", "recovery", "calm", "current", "held"))
+        self.table.reset(at, ("r", "fired_windows", "recovery", "calm", "current", "held", "older"))
 
     def _recover(self, at: Ints, log_l: Floats, rows: Floats, moment: Moment) -> tuple[Ints, Ints]:
         t = self.table

@@ -31,7 +31,7 @@ class CountBank(Bank):
 
     stats = 5
     extras = 4
-    factor = np.array([1.5, 2.0, 4.0, 10.0, 0.6, 0.3, 0.05])
+    factor = np.array([1.3, 1.8, 3.0, 8.0, 0.6, 0.3, 0.05])
     up = factor > 1.0
     columns: ClassVar[Mapping[str, Column]] = {
         "mean": Column("f8"),
@@ -106,7 +106,7 @@ class CountBank(Bank):
         slow = np.maximum(spread.slow, 0.0)
         width = np.sqrt(slow + (poisson + spread.fast) / windows)
         # Short history, wide band: a minute of traffic does not show how it wanders
-        floor = 0.18 + 0.40 * np.sqrt(60.0 / np.maximum(windows, 60.0))
+        floor = 0.18 + 0.32 * np.sqrt(60.0 / np.maximum(windows, 60.0))
         band = np.exp(np.clip(2.5 * width, floor, np.log(3.0)))
         # Poisson's upper 99 % limit, for the streams where nearly nothing has been seen
         unseen = (base[:, 0] + 4.6 + 2.33 * np.sqrt(base[:, 0])) / seconds

@@ -65,8 +65,9 @@ def usable(window: Window, kinds: NDArray[np.int64]) -> NDArray[np.bool_]:
         kinds: int64[signals], number of the model of each signal.
     """
     kind, value, count = kinds[window.signal], window.value, window.count
-    good = np.isfinite(value)
-    positive = np.nan_to_num(count, nan=0.0, posinf=0.0) > 0
+    # NaN fails every comparison; what is beyond all measure is as good as infinite
+    good = np.abs(value) < np.where(kind == GAUGE, 1e100, 1e15)
+    positive = (count > 0) & (count < 1e15)
     good &= (kind == GAUGE) | (value >= 0.0)
     good &= (kind != RATIO) | (positive & (value <= 1.0 + 1e-9))
     good &= (kind != LATENCY) | (value > 0.0)

@@ -143,7 +143,8 @@ class Presence:
         t["active"][law] += learn & busy
         t["windows"][law] += learn
         t["gap"][law] = np.where(busy, 0.0, t["gap"][law] + 1.0)
-        share = (t["active"][law] + 0.5) / (t["windows"][law] - t["gap"][law] + 1.0)
+        before = np.maximum(t["windows"][law] - t["gap"][law], t["active"][law])
+        share = (t["active"][law] + 0.5) / (before + 1.0)
         hazard = (t["returns"][law] + 4.0 * share) / (t["gap_windows"][law] + 4.0)
         nats = -t["gap"][law] * np.log1p(-np.clip(0.9 * hazard, 0.0, 0.9))
         silent = (

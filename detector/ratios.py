@@ -12,7 +12,7 @@ from detector import evidence
 from detector.bank import Bank, Description, Floats, Ints, Moment, Obs
 from detector.table import Column
 
-FLOOR: Mapping[str, float] = {"connect_errors": 0.02, "resets": 0.05, "retransmits": 0.01}
+FLOOR: Mapping[str, float] = {"connect_errors": 0.02, "resets": 0.05, "retransmits": 0.0075}
 """Share below which a signal is nobody's news: single failures, the odd tail loss."""
 PRIOR_HITS, PRIOR_TRIALS = 0.5, 5.0
 """Beta(0.5, 4.5): what is believed of a stream without a single attempt."""
@@ -61,7 +61,7 @@ class RatioBank(Bank):
     def log_l(self, at: Ints, obs: Obs) -> Floats:
         """Return tempered binomial ratios from the edge."""
         edge = self.table["edge"][at][:, None]
-        other = edge * self.odds / (1.0 - edge + edge * self.odds)
+        other = np.minimum(edge * self.odds / (1.0 - edge + edge * self.odds), 1.0 - 1e-12)
         hits, trials = obs["hits"][:, None], obs["trials"][:, None]
         ratio = evidence.binomial(hits, trials, edge, other)
         tempered: Floats = ratio / self.table["design"][at][:, None]
@@ -97,7 +97,7 @@ class RatioBank(Bank):
         upper = (share + z2 / (2.0 * trials) + spread) / (1.0 + z2 / trials)
         odds = 1.5 * upper / np.maximum(1.0 - upper, 1e-9)
         t["design"][at] = design
-        t["edge"][at] = np.clip(odds / (1.0 + odds), t["floor"][at], 0.9995)
+        t["edge"][at] = np.clip(odds / (1.0 + odds), t["floor"][at], 1.0 - 1e-9)
 
     def describe(self, i: int, run: Floats) -> Description:
         """Explain by shares, with Fisher's exact test of the two tables."""

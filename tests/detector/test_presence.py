@@ -1,0 +1,61 @@
+"""Pairs that appear and pairs that fall silent."""
+
+from __future__ import annotations
+
+from traffic import PairModel, Traffic, simulate
+
+from detector.engine import Detector
+from detector.finding import Finding
+from probes.window import Pair
+
+
+def run(models: list[PairModel], ticks: int) -> list[Finding]:
+    detector = Detector()
+    return [f for window in simulate(models, ticks) for f in detector.update(window)]
+
+
+def old(i: int = 0) -> PairModel:
+    return PairModel(pair=Pair(f"old-{i}", "web", 80))
+
+
+def test_a_new_pair_is_told_once_and_adopted() -> None:
+    found = run([old(), PairModel(pair=Pair("new", "web", 80), start=70)], 500)
+    assert [(f.signal, f.direction, f.state) for f in found] == [
+        ("new_pair", "new", "firing"),
+        ("new_pair", "new", "adopted"),
+    ]
+    assert found[0].detected - found[0].onset <= 2
+    assert found[0].before is None
+    assert 295 <= found[1].ended - found[0].onset <= 310  # type: ignore[operator]
+
+
+def test_a_pair_is_not_new_while_the_host_warms_up() -> None:
+    assert run([old(), PairModel(pair=Pair("late", "web", 80), start=30)], 120) == []
+
+
+def test_a_new_pair_without_substance_is_no_news() -> None:
+    quiet = Traffic(request_rate=0.0, connection_rate=0.0)
+    assert run([old(), PairModel(pair=Pair("idle", "web", 80), normal=quiet, start=70)], 200) == []
+
+
+def test_a_burst_of_new_clients_is_not_dozens_of_findings() -> None:
+    burst = [PairModel(pair=Pair(f"new-{i}", "web", 80), start=70) for i in range(40)]
+    assert sum(f.state == "firing" for f in run([old(), *burst], 100)) <= 2
+    spread = [PairModel(pair=Pair("client", f"s-{i}", 80), start=70) for i in range(40)]
+    assert sum(f.state == "firing" for f in run([old(), *spread], 100)) <= 6
+
+
+def test_a_job_between_its_runs_is_not_silent() -> None:
+    def job(tick: int, traffic: Traffic) -> Traffic:
+        return traffic if tick % 30 < 10 else Traffic(request_rate=0.0, connection_rate=0.0)
+
+    found = run([old(), PairModel(pair=Pair("job", "db", 5432), fault=job)], 900)
+    assert [f for f in found if f.signal == "silent_pair"] == []
+
+
+def test_a_silence_that_stays_is_adopted() -> None:
+    def stops(tick: int, traffic: Traffic) -> Traffic:
+        return traffic if tick < 70 else Traffic(request_rate=0.0, connection_rate=0.0)
+
+    found = run([old(), PairModel(pair=Pair("batch", "db", 5432), fault=stops)], 800)
+    assert [f.state for f in found if f.signal == "silent_pair"] == ["firing", "adopted"]
