@@ -12,8 +12,8 @@ TCP_SOURCE: Final = HERE / "tcp.c"
 HEADERS: Final = HERE
 """What `BCC_KERNEL_SOURCE` points at: holds `include/`, all that BCC needs of a kernel tree."""
 
-_OWNER = np.dtype(
-    [("cgroup", "u8"), ("tgid", "u4"), ("pad", "u4"), ("executable", "S32")],
+OWNER: Final = np.dtype(
+    [("cgroup", "u8"), ("tgid", "u4"), ("pad", "u4"), ("command", "S16"), ("executable", "S32")],
 )
 
 CONNECTION: Final = np.dtype(
@@ -28,7 +28,7 @@ CONNECTION: Final = np.dtype(
         ("last_out_ns", "u8"),
         ("last_in_ns", "u8"),
         ("sampled_ns", "u8"),
-        ("owner", _OWNER),
+        ("owner", OWNER),
         ("local_address", "V16"),
         ("remote_address", "V16"),
         ("netns", "u4"),
@@ -53,7 +53,7 @@ ENDPOINT: Final = np.dtype(
 )
 """struct endpoint: where somebody listens; all zeros is the wildcard address."""
 
-LISTENER: Final = np.dtype([("owner", _OWNER), ("count", "u8")])
+LISTENER: Final = np.dtype([("owner", OWNER), ("count", "u8")])
 """struct listener."""
 
 LATENCY_KEY: Final = np.dtype([("id", "u8"), ("bucket", "u4"), ("pad", "u4")])

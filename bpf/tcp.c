@@ -57,6 +57,7 @@ struct owner {
 	u64 cgroup;
 	u32 tgid;
 	u32 pad;
+	char command[16];
 	char executable[32];
 };
 
@@ -179,22 +180,23 @@ static __always_inline void read_tuple(struct connection *c, void *sk)
 	c->remote_port = swap16(port);
 }
 
-/* The file that the process runs, by its last name, and only for kernel threads the command:
- * threads and programs rename themselves, and a process may be gone before anybody can ask. */
+/* The name of the thread group leader, since threads rename themselves, and of the file it runs,
+ * since the former is cut at 15 characters. Read here and now: the process may be gone before
+ * anybody can ask for it. */
 static __always_inline void read_owner(struct owner *owner, void *task)
 {
-	void *mm = NULL, *file = NULL, *dentry = NULL, *name = NULL;
+	void *leader = NULL, *mm = NULL, *file = NULL, *dentry = NULL, *name = NULL;
 
 	READ(owner->tgid, task, OFF_tgid);
-	READ(mm, task, OFF_mm);
-	if (mm) {
-		READ(file, mm, OFF_exe_file);
-		READ(dentry, file, OFF_f_dentry);
-		READ(name, dentry, OFF_d_name);
-		bpf_probe_read_kernel_str(owner->executable, sizeof(owner->executable), name);
-	} else {
-		bpf_probe_read_kernel_str(owner->executable, 16, (char *)task + OFF_comm);
-	}
+	READ(leader, task, OFF_group_leader);
+	bpf_probe_read_kernel_str(owner->command, sizeof(owner->command), (char *)leader + OFF_comm);
+	READ(mm, leader, OFF_mm);
+	if (!mm) /* a kernel thread */
+		return;
+	READ(file, mm, OFF_exe_file);
+	READ(dentry, file, OFF_f_dentry);
+	READ(name, dentry, OFF_d_name);
+	bpf_probe_read_kernel_str(owner->executable, sizeof(owner->executable), name);
 }
 
 static __always_inline void current_owner(struct owner *owner)

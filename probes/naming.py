@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import socket
 from typing import Any, Final
 
 import numpy as np
@@ -10,19 +12,15 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.matching import hash_rows
-from probes.services import ServiceNames
+from probes.services import ServiceNames, program_name
 from probes.window import Pair
 
 _GROUP: Final = np.dtype(
     [
-        ("tgid", "u4"),
         ("netns", "u4"),
-        ("executable", "S32"),
-        ("cgroup", "u8"),
+        ("owner", layout.OWNER),
+        ("peer", layout.OWNER),
         ("address", "V16"),
-        ("peer_executable", "S32"),
-        ("peer_cgroup", "u8"),
-        ("peer_tgid", "u4"),
         ("port", "u2"),
         ("role", "u1"),
         ("self", "u1"),
@@ -30,6 +28,17 @@ _GROUP: Final = np.dtype(
 )
 IGNORED: Final = -1
 """Pair index of connections that nobody should see: Tailrace's own."""
+
+
+_ENDPOINTS: Final = "tailrace.endpoints/1"
+_MOST_ENDPOINTS: Final = 20_000
+
+
+def mapped(address: str) -> bytes:
+    """Return an address as the probes store it: 16 bytes, IPv4 as ::ffff:a.b.c.d."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    return bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
 
 
 def address_text(address: bytes) -> str:
@@ -59,20 +68,39 @@ class PairNames:
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
         self._endpoints: dict[tuple[int, bytes, int], str] = {}
-        self._listeners: dict[tuple[int, bytes, int], tuple[int, str, int]] = {}
+        self._listeners: dict[tuple[int, bytes, int], Any] = {}
         self.pairs: list[Pair] = []
         self.folded = 0
 
     def set_listeners(self, at: NDArray[Any], who: NDArray[Any]) -> None:
         """Take note of who listens where: ENDPOINT[n], LISTENER[n]."""
         self._listeners = {
-            (int(a["netns"]), bytes(a["address"]), int(a["port"])): (
-                int(w["owner"]["tgid"]),
-                _text(w["owner"]["executable"]),
-                int(w["owner"]["cgroup"]),
-            )
+            (int(a["netns"]), bytes(a["address"]), int(a["port"])): w["owner"]
             for a, w in zip(at, who, strict=True)
         }
+
+    def endpoints(self) -> bytes:
+        """Return which service answered where, for `restore_endpoints` after a restart."""
+        known = [
+            [netns, address_text(address), port, service]
+            for (netns, address, port), service in self._endpoints.items()
+        ]
+        return json.dumps({"schema": _ENDPOINTS, "endpoints": known}).encode()
+
+    def restore_endpoints(self, saved: bytes) -> None:
+        """Take up what `endpoints` returned; a server that is down keeps its name so.
+
+        Raises:
+            ValueError: it is not from here.
+        """
+        try:
+            found = json.loads(saved)
+            if found["schema"] != _ENDPOINTS:
+                raise ValueError(f"schema {found['schema']!r}, not {_ENDPOINTS!r}")
+            for netns, address, port, service in found["endpoints"]:
+                self._endpoints[int(netns), mapped(address), int(port)] = str(service)
+        except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a list of endpoints: {error}") from error
 
     def assign(self, rows: NDArray[Any], peers: NDArray[Any], matched: NDArray[np.bool_]) -> Any:
         """Return the pair index of each record, IGNORED for our own.
@@ -88,16 +116,12 @@ class PairNames:
         group = np.zeros(len(rows), _GROUP)
         client = rows["role"] == layout.CLIENT
         group["role"] = rows["role"]
-        group["tgid"] = rows["owner"]["tgid"]
-        group["executable"] = rows["owner"]["executable"]
-        group["cgroup"] = rows["owner"]["cgroup"]
+        group["owner"] = rows["owner"]
         group["netns"] = rows["netns"]
         group["address"] = rows["remote_address"]
         group["port"] = np.where(client, rows["remote_port"], rows["local_port"])
         group["self"] = client & (rows["local_address"] == rows["remote_address"])
-        group["peer_tgid"] = np.where(matched, peers["owner"]["tgid"], 0)
-        group["peer_executable"] = np.where(matched, peers["owner"]["executable"], b"")
-        group["peer_cgroup"] = np.where(matched, peers["owner"]["cgroup"], 0)
+        group["peer"][matched] = peers["owner"][matched]
         _, first, inverse = np.unique(hash_rows(group), return_index=True, return_inverse=True)
         found = np.array(
             [self._pair_of(group[i], matched=bool(matched[i])) for i in first], np.int32
@@ -105,21 +129,20 @@ class PairNames:
         return found[inverse]
 
     def _pair_of(self, group: Any, *, matched: bool) -> int:
-        tgid, peer = int(group["tgid"]), int(group["peer_tgid"])
-        if tgid == self._own or (matched and peer == self._own):
+        owner, peer = group["owner"], group["peer"]
+        if owner["tgid"] == self._own or (matched and peer["tgid"] == self._own):
             return IGNORED
-        own = self._services.name(tgid, _text(group["executable"]), int(group["cgroup"]))
-        other = (
-            self._services.name(peer, _text(group["peer_executable"]), int(group["peer_cgroup"]))
-            if matched
-            else ""
-        )
+        own = self._service(owner)
+        other = self._service(peer) if matched else ""
         address, port = bytes(group["address"]), int(group["port"])
         if group["role"] == layout.SERVER:
             return self._number(Pair(other or address_text(address), own, port))
         where = (int(group["netns"]), address, port)
         if matched:
+            self._endpoints.pop(where, None)  # last used, last forgotten
             self._endpoints[where] = other
+            if len(self._endpoints) > _MOST_ENDPOINTS:
+                del self._endpoints[next(iter(self._endpoints))]
         return self._number(
             Pair(own, other or self._server_at(where, local=bool(group["self"])), port)
         )
@@ -132,10 +155,16 @@ class PairNames:
         netns, address, port = where
         text = address_text(address)
         if local or ipaddress.ip_address(text).is_loopback:
-            listener = self._listeners.get(where) or self._listeners.get((netns, bytes(16), port))
-            if listener:
-                return self._services.name(*listener)
+            listener = self._listeners.get(where)
+            if listener is None:
+                listener = self._listeners.get((netns, bytes(16), port))
+            if listener is not None:
+                return self._service(listener)
         return text
+
+    def _service(self, owner: Any) -> str:
+        program = program_name(_text(owner["command"]), _text(owner["executable"]))
+        return self._services.name(int(owner["tgid"]), program, int(owner["cgroup"]))
 
     def _number(self, pair: Pair) -> int:
         index = self._index.get(pair)

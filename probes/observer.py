@@ -42,21 +42,25 @@ class Observer:
         self._stop = threading.Event()
         self._programs = Programs(capacity)
         try:
+            self._note_unseeded(listeners_only=True)
             self._programs.attach()
             found = check(self._programs)
+            self._note_unseeded(listeners_only=False)
             self.notes += found.notes
-            try:
-                self._programs.seed()
-            except ProbeError as error:
-                self.notes.append(
-                    f"connections that are already open are met when they next move data: {error}"
-                )
         except BaseException:
             self._programs.close()
             raise
         services = ServiceNames(readable=not found.own_pid_namespace)
         self._names = PairNames(services, own_tgid=found.tgid)
         self._tracker = Tracker(self._names, rtt=found.rtt, segments=found.segments)
+
+    def _note_unseeded(self, *, listeners_only: bool) -> None:
+        try:
+            self._programs.seed(listeners_only=listeners_only)
+        except ProbeError as error:
+            self.notes = [
+                f"connections that are already open are met when they next move data: {error}"
+            ]
 
     def windows(self) -> Iterator[Window]:
         """Yield one window per `window_s`, aligned to the clock, until `stop()`.
@@ -96,6 +100,18 @@ class Observer:
         return self._tracker.update(
             self._programs.sweep(), now_ns=now_ns, time=start, width=width, nominal=self.window_s
         )
+
+    def endpoints(self) -> bytes:
+        """Return which service answers where, to be given to `restore_endpoints` at a restart."""
+        return self._names.endpoints()
+
+    def restore_endpoints(self, saved: bytes) -> None:
+        """Take up what an earlier observer knew, so that a server that is down keeps its name.
+
+        Raises:
+            ValueError: it is not what `endpoints` returned.
+        """
+        self._names.restore_endpoints(saved)
 
     @property
     def connections(self) -> int:

@@ -24,6 +24,7 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "srtt_us": ("tcp_sock", "srtt_us"),
     "data_segs_out": ("tcp_sock", "data_segs_out"),
     "total_retrans": ("tcp_sock", "total_retrans"),
+    "group_leader": ("task_struct", "group_leader"),
     "mm": ("task_struct", "mm"),
     "exe_file": ("mm_struct", "exe_file"),
     "f_dentry": ("file", "f_path.dentry"),

@@ -143,6 +143,7 @@ class Programs:
         self._drained: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint64]]] = []
         self._busy = False
         self._links: list[int] = []
+        self._walk_link: int | None = None
         self._readers = {
             "live": self._reader("connections", np.dtype("u8"), layout.CONNECTION),
             "closed": self._reader("closed", np.dtype("u8"), layout.CONNECTION, drain=True),
@@ -181,34 +182,42 @@ class Programs:
                 )
             self._links.append(link)
 
-    def seed(self) -> None:
-        """Find the listeners and connections that were open before `attach()`.
+    def seed(self, *, listeners_only: bool = False) -> None:
+        """Find the listeners and connections that are open.
+
+        Before `attach()`, the listeners: by them a connection that is met while it moves data is
+        told from its other end. After it, what has come up in between, and the connections.
+
+        Args:
+            listeners_only: leave the connections for later.
 
         Raises:
             ProbeError: this kernel does not run the iterator; connections are then met, with
                 their owner, when they first move data.
         """
+        if self._walk_link is None:
+            self._walk_link = self._attach_walk()
+        passes = self._bpf[b"seed_pass"]
+        for number in (0,) if listeners_only else (0, 1):
+            passes[ct.c_int(0)] = ct.c_uint32(number)
+            walk = self._lib.bcc_iter_create(self._walk_link)
+            if walk < 0:
+                raise ProbeError("the iterator task_file does not start.")
+            try:
+                while os.read(walk, 4096):
+                    pass
+            finally:
+                os.close(walk)
+
+    def _attach_walk(self) -> int:
         try:
             program = self._bpf.load_func(b"bpf_iter__task_file", _PROG_TYPE_TRACING)
         except Exception as error:  # bcc raises plain Exception for everything
             raise ProbeError(f"the iterator task_file does not load: {error}") from error
-        link = self._lib.bcc_iter_attach(program.fd, None, 0)
+        link = int(self._lib.bcc_iter_attach(program.fd, None, 0))
         if link < 0:
             raise ProbeError("the iterator task_file does not attach.")
-        try:
-            passes = self._bpf[b"seed_pass"]
-            for number in (0, 1):
-                passes[ct.c_int(0)] = ct.c_uint32(number)
-                walk = self._lib.bcc_iter_create(link)
-                if walk < 0:
-                    raise ProbeError("the iterator task_file does not start.")
-                try:
-                    while os.read(walk, 4096):
-                        pass
-                finally:
-                    os.close(walk)
-        finally:
-            os.close(link)
+        return link
 
     def sweep(self) -> Snapshot:
         """Read all that was gathered.
@@ -273,6 +282,9 @@ class Programs:
         for link in self._links:
             os.close(link)
         self._links.clear()
+        if self._walk_link is not None:
+            os.close(self._walk_link)
+            self._walk_link = None
 
     def close(self) -> None:
         """Detach and release the programs and maps."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.errors import ProbeError
+from probes.naming import mapped
 from probes.programs import Programs
 
 _PAUSE_S = 0.06  # longer than SAMPLE_NS of bpf/tcp.c, so that the last receive takes a sample
@@ -43,13 +44,6 @@ class SelfCheck:
     rtt: bool
     segments: bool
     notes: tuple[str, ...] = field(default=())
-
-
-def mapped(address: str) -> bytes:
-    """Return an address as the probes store it: 16 bytes, IPv4 as ::ffff:a.b.c.d."""
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    return bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
 
 
 def _tcp_info(connection: socket.socket) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Which service a process belongs to: systemd unit, else container, else executable."""
+"""Which service a process belongs to: systemd unit, else container, else program."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def service_of_cgroup(path: str) -> str | None:
     return None
 
 
+def program_name(command: str, executable: str) -> str:
+    """Return what a process is called: its command, in full where the kernel has cut it.
+
+    The command is the name it was started by: redis-server, though Debian's file is
+    redis-check-rdb; wget, though it is busybox; a script's own name.
+
+    Args:
+        command: name of the thread group leader, at most 15 characters.
+        executable: name of the file that it runs, at most 31; "" for a kernel thread.
+    """
+    cut = len(command) == 15 and executable.startswith(command)
+    return executable if cut else command
+
+
 @dataclass(slots=True)
 class _Known:
     name: str
@@ -52,7 +66,7 @@ class ServiceNames:
 
         Args:
             proc: where procfs is.
-            readable: whether its process ids are the kernel's; if not, executables are the names.
+            readable: whether its process ids are the kernel's; if not, programs are the names.
             clock: seconds, monotonic.
         """
         self._proc = proc
@@ -61,16 +75,16 @@ class ServiceNames:
         self._known: dict[tuple[int, str], _Known] = {}
         self._cgroups: dict[int, str] = {}
 
-    def name(self, tgid: int, executable: str, cgroup: int) -> str:
+    def name(self, tgid: int, program: str, cgroup: int) -> str:
         """Return the service of a process.
 
         Args:
             tgid: its process id.
-            executable: the file it runs, as the kernel told.
+            program: its `program_name`.
             cgroup: its id in the unified hierarchy, 0 if unknown. Names a process that is already
                 gone when another of the same cgroup has been seen alive.
         """
-        key = (tgid, executable)
+        key = (tgid, program)
         now = self._clock()
         known = self._known.get(key)
         if known is not None and now - known.checked_s < _FRESH_S:
@@ -80,9 +94,9 @@ class ServiceNames:
             known.checked_s = now
             return known.name
         if started:
-            name = self._look_up(tgid, cgroup) or executable
+            name = self._look_up(tgid, cgroup) or program
         else:
-            name = self._cgroups.get(cgroup, executable)
+            name = self._cgroups.get(cgroup, program)
         self._known[key] = _Known(name, started, now)
         if len(self._known) > 20_000:
             self._forget(now)

@@ -14,7 +14,7 @@ from tests.support.traffic import free_port, hear, python, running, say
 from tests.support.watching import watching
 
 pytestmark = pytest.mark.kernel
-PYTHON = Path(sys.executable).resolve().name
+PYTHON = Path(sys.executable).name
 
 
 @pytest.mark.parametrize("delay_ms", [5, 20, 100])
@@ -201,3 +201,14 @@ print("sent", flush=True); sys.stdin.readline()
                 assert watch.total(pair, "bytes_sent") == 5
                 assert watch.total(pair, "connections") == 0
                 say(client)
+
+
+def test_busy_sockets_that_are_open_already_have_their_direction() -> None:
+    port = free_port()
+    with python(programs.HTTP_SERVER, "127.0.0.1", port, 0) as server:
+        assert hear(server) == "ready"
+        client = (programs.RATE_CLIENT, "127.0.0.1", port, 500, *programs.GET)
+        with python(*client), python(*client), watching() as watch:
+            watch.settle(4)
+            assert watch.pair(port=port) == Pair(PYTHON, PYTHON, port)
+            assert not [p for p in watch.pairs() if "127.0.0.1" in (p.client, p.server)]

@@ -80,3 +80,38 @@ while due < end:
 print(answered, flush=True)
 """
 """Arguments: host, port, requests per second, seconds. Keeps its connection; prints the answers."""
+
+RATE_CLIENT = """
+import socket, sys, threading, time
+host, port, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+request, ending = sys.argv[4:6]
+request, ending = (s.encode().decode("unicode_escape").encode() for s in (request, ending))
+def listen():
+    global rate
+    for line in sys.stdin: rate = float(line)
+threading.Thread(target=listen, daemon=True).start()
+c = None
+while True:
+    if not rate:
+        time.sleep(0.05)
+        continue
+    began = time.monotonic()
+    try:
+        if c is None: c = socket.create_connection((host, port), timeout=5)
+        c.sendall(request)
+        answer = b""
+        while not answer.endswith(ending):
+            part = c.recv(4096)
+            if not part: raise OSError("closed")
+            answer += part
+    except OSError:
+        if c is not None: c.close()
+        c = None
+    time.sleep(max(0, 1 / rate - (time.monotonic() - began)))
+"""
+"""Arguments: host, port, requests per second, request, how an answer ends. A number on standard
+input is the new rate, 0 for silence. Keeps its connection, comes back after errors."""
+
+GET = (r"GET / HTTP/1.1\r\nHost: x\r\n\r\n", r"\n")
+PING = (r"PING\r\n", r"+PONG\r\n")
+"""Request and ending for RATE_CLIENT."""

@@ -1,0 +1,75 @@
+"""Faults of real services, seen by the real daemon, told to a real receiver."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.scenes import Scene, all_scenes
+from tests.servers.webhook import WebhookServer
+from tests.support.daemon import configure, daemon, epoch, webhook_receiver
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
+LEARNING_S = 60
+FAULT_S = 30
+WITHIN_S = 11.0  # ten windows of one second, and the one in which the fault began
+
+
+def _about(scene: Scene, alert: dict[str, Any]) -> bool:
+    finding = alert["findings"][0]
+    pair = finding["client"], finding["server"], finding["port"]
+    return pair == scene.pair and (finding["signal"], finding["direction"]) in scene.expected
+
+
+def test_each_fault_is_told_and_its_end_too(tmp_path: Path) -> None:
+    with WebhookServer() as hook, all_scenes(tmp_path) as scenes:
+        configure(tmp_path, webhook_receiver(hook))
+        with daemon(tmp_path):
+            time.sleep(LEARNING_S)
+            early = [r.body["data"] for r in hook.accepted]
+            began = {}
+            for scene in scenes:
+                began[scene.name] = time.time()
+                scene.fault()
+            time.sleep(FAULT_S)
+            ended = time.time()
+            for scene in scenes:
+                scene.mend()
+            time.sleep(60)
+        told = [(r.type, r.body["data"]) for r in hook.accepted]
+    problems = [f"before any fault: {alert['title']}" for alert in early]
+    for scene in scenes:
+        problems += _problems(scene, told, began[scene.name], ended)
+    for type_, alert in told:
+        print(type_, alert["title"], alert["started"], alert.get("resolved"))
+    assert not problems, "\n".join(problems)
+
+
+def _problems(
+    scene: Scene, told: list[tuple[str, dict[str, Any]]], began: float, ended: float
+) -> list[str]:
+    mine = [(type_, alert) for type_, alert in told if _about(scene, alert)]
+    firing = [alert for type_, alert in mine if type_ == "alert.firing"]
+    if not firing:
+        return [f"{scene.name}: not told"]
+    problems = []
+    finding = firing[0]["findings"][0]
+    after_s = epoch(finding["detected"]) - began
+    print(f"{scene.name}: {finding['signal']} {finding['direction']} after {after_s:.1f} s")
+    if not 0 < after_s <= WITHIN_S:
+        problems.append(f"{scene.name}: told after {after_s:.1f} s")
+    if scene.cause and finding["cause"] != scene.cause:
+        problems.append(f"{scene.name}: cause {finding['cause']!r}")
+    if abs(epoch(finding["onset"]) - began) > 5:
+        problems.append(f"{scene.name}: onset {finding['onset']}, began {began}")
+    resolved = [alert for type_, alert in mine if type_ == "alert.resolved"]
+    if not resolved and scene.name != "a new client":
+        problems.append(f"{scene.name}: its end was not told")
+    for alert in resolved:
+        late_s = epoch(alert["resolved"]) - ended
+        print(f"{scene.name}: resolved after {late_s:.1f} s")
+    return problems
