@@ -168,6 +168,13 @@ class Bank(ABC):
         """Return the block with its influence on a learned baseline bounded."""
         return block
 
+    def score(self, at: Ints, obs: Obs, strength: Floats) -> Floats:  # noqa: ARG002 - for the models
+        """Return anomaly scores in [0, 1]; `strength` is evidence in units of the threshold."""
+        return strength / (1.0 + strength)
+
+    def track(self, at: Ints, obs: Obs) -> None:  # noqa: B027 - optional
+        """Learn what a model learns from single windows, after they have been judged."""
+
     # What all share
 
     def add(self, more: int, born: Floats) -> Ints:
@@ -210,7 +217,9 @@ class Bank(ABC):
         resolved, adopted = self._recover(at[firing], log_l[firing], statistics[firing], moment)
         best = np.where(ready, log_l.max(axis=1), 0.0)
         strength = np.maximum(np.maximum(nats, best), 0.0) / moment.log_c
-        return Outcome(at[alarm], resolved, adopted, strength / (1.0 + strength), float(health))
+        score = self.score(at, obs, strength)
+        self.track(at, obs)
+        return Outcome(at[alarm], resolved, adopted, score, float(health))
 
     def close(self, at: Ints, time: float) -> None:
         """End the changes of streams `at`, for a reason outside their own rows."""

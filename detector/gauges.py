@@ -1,9 +1,195 @@
-"""Any other number: robust scores around a level that may follow the time of day."""
+"""Any other number: robust scores around a level that follows the time of day."""
 
 from __future__ import annotations
 
-from detector.levels import LevelBank
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.bank import Bank, Description, Floats, Ints, Moment, Obs
+from detector.table import Column
+
+DAY_S = 86_400.0
+BUCKETS = 288
+"""Five minutes each; a day's profile is learned from its second day on."""
+LEVEL_HALF_LIFE_S = 6 * 3600.0
+SCALE_HALF_LIFE_S = 3 * DAY_S
+CLIP = 2.5
+"""Most, in scales, that one window may pull on what is learned (Huber)."""
+YOUNG_WINDOWS, YOUNG_CLIP = 200.0, 10.0
+LEAST_SEASONAL_GAIN = 0.03
+COMMON, RARE = 0.95, 0.997
+"""Shares of windows whose surprise sets the stream's own yardstick."""
+LEAST_SPREAD = 1.5
+"""Least distance of ln surprise between a common and a rare window: shrinks the tail."""
+NATS_PER_UNIT = float(np.log((1 - COMMON) / (1 - RARE)))
 
 
-class GaugeBank(LevelBank):
-    """TODO."""
+class GaugeBank(Bank):
+    """A level, a profile of the day, and surprise measured against the stream's own history.
+
+    Surprise is the sum of two robust scores: the residual, and its innovation after a first-order
+    autoregression (a slow swing surprises in the first only, a jump in both). Streams differ in
+    their tails by far more than in their scale, so ln surprise is put on a yardstick of two
+    running quantiles (Robbins-Monro): 0 is the 95 % quantile, 1 the 99.7 % quantile or more.
+    Read as an exponential tail, that is a p-value, and kappa * p**(kappa - 1) a valid e-value
+    (Vovk and Wang 2021, calibrators); the evidence starts at the 95 % quantile, which is the band.
+
+    Observations: `value`, `time` (epoch s) and `spacing` (s), float64[m].
+    Statistics: value, value**2, windows.
+    """
+
+    stats = 3
+    extras = 1
+    windows_at_least = 1.0
+    kappa = np.array([0.2, 0.5])
+    up = np.array([True, True, False, False])
+    columns: ClassVar[Mapping[str, Column]] = {
+        "n": Column("f8"),
+        "level": Column("f8"),
+        "seasonal": Column("f4", (BUCKETS,)),
+        "visits": Column("f4", (BUCKETS,)),
+        "scale": Column("f8"),
+        "step": Column("f8"),
+        "last": Column("f8", (), np.nan),
+        "last_residual": Column("f8"),
+        "power": Column("f8", (), 1e-12),
+        "product": Column("f8"),
+        "innovation": Column("f8"),
+        "common": Column("f8", (), float(np.log(3.0))),
+        "rare": Column("f8", (), float(np.log(3.0))),
+    }
+
+    def statistics(self, at: Ints, obs: Obs) -> Floats:
+        """Return float64[m, 3] as the class says."""
+        return np.stack([obs["value"], obs["value"] ** 2, np.ones(len(at))], axis=1)
+
+    def _residual(self, at: Ints, obs: Obs) -> tuple[Floats, Floats, Floats]:
+        """Return residuals, innovations, and the least scale that means anything."""
+        t = self.table
+        level = np.where(t["n"][at] > 0, t["level"][at], obs["value"])
+        residual = obs["value"] - level - t["seasonal"][at, _bucket(obs)]
+        follow = np.clip(t["product"][at] / t["power"][at], 0.0, 0.98)
+        # Flat and quantised curves: below 1 % of the level, or a small step, nothing is news
+        least = np.maximum(np.maximum(0.01 * np.abs(level), 0.05 * t["step"][at]), 1e-9)
+        return residual, residual - follow * t["last_residual"][at], least
+
+    def _surprise(self, at: Ints, obs: Obs) -> tuple[Floats, Floats]:
+        """Return ln surprise, and which way the residual points."""
+        t = self.table
+        residual, innovation, least = self._residual(at, obs)
+        z = np.abs(residual) / np.maximum(t["scale"][at], least)
+        z = z + np.abs(innovation) / np.maximum(t["innovation"][at], 0.5 * least)
+        return np.log(z + 1e-3), residual
+
+    def _units(self, at: Ints, surprise: Floats) -> Floats:
+        """Return surprise on the stream's own yardstick."""
+        t = self.table
+        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD)
+        units: Floats = (surprise - t["common"][at]) / spread
+        return units
+
+    def log_l(self, at: Ints, obs: Obs) -> Floats:
+        """Return calibrated p-values' logarithms, on the side to which the residual points."""
+        surprise, residual = self._surprise(at, obs)
+        nats = NATS_PER_UNIT * np.maximum(self._units(at, surprise), 0.0)
+        above, below = np.where(residual > 0, nats, 0.0), np.where(residual < 0, nats, 0.0)
+        sides = np.stack([above, above, below, below], axis=1)
+        kappa = np.tile(self.kappa, 2)
+        ratio: Floats = np.log(kappa) + (1.0 - kappa) * sides
+        return ratio
+
+    def score(self, at: Ints, obs: Obs, strength: Floats) -> Floats:
+        """Rank by surprise alone: evidence that adds up would follow every slow drift."""
+        del strength
+        units = self._units(at, self._surprise(at, obs)[0])
+        return 1.0 / (1.0 + np.exp(-np.clip(units, -50.0, 30.0)))
+
+    def track(self, at: Ints, obs: Obs) -> None:
+        """Learn from every window, clipped: on a curve nobody can say what was a fault."""
+        t = self.table
+        surprise, _ = self._surprise(at, obs)
+        residual, innovation, least = self._residual(at, obs)
+        n = t["n"][at] + 1.0
+        t["level"][at] = np.where(n == 1.0, obs["value"], t["level"][at])
+        clip = np.where(n < YOUNG_WINDOWS, YOUNG_CLIP, CLIP)
+        reach = clip * np.maximum(t["scale"][at], 0.3 * least)
+        pull = np.clip(residual, -reach, reach)
+        gain = 1.0 - 0.5 ** (obs["spacing"] / SCALE_HALF_LIFE_S)
+        gain = np.maximum(gain, 1.0 / (n + 1.0))
+        self._follow_step(at, obs, n)
+        self._follow_season(at, obs, pull, n)
+        # 1.28 = sd over mean absolute deviation of a normal, with what the clip takes away
+        t["scale"][at] += gain * (1.28 * np.abs(pull) - t["scale"][at])
+        before = np.clip(t["last_residual"][at], -reach, reach)
+        t["power"][at] = np.maximum(t["power"][at] + gain * (before**2 - t["power"][at]), 1e-12)
+        t["product"][at] += gain * (before * pull - t["product"][at])
+        far = clip * np.maximum(t["innovation"][at], 0.5 * least)
+        moved = np.abs(np.clip(innovation, -far, far))
+        t["innovation"][at] += gain * (1.28 * moved - t["innovation"][at])
+        t["last_residual"][at], t["n"][at] = residual, n
+        for name, share in (("common", COMMON), ("rare", RARE)):
+            pace = np.minimum(0.1 / (1.0 - share) * np.maximum(2.0 / (n + 20.0), 0.002), 0.5)
+            t[name][at] += pace * np.where(surprise > t[name][at], share, share - 1.0)
+            t[name][at] = np.maximum(t[name][at], 0.0)
+
+    def _follow_step(self, at: Ints, obs: Obs, n: Floats) -> None:
+        """Learn the usual size of a change between windows; its absence tells nothing."""
+        t = self.table
+        step = np.abs(obs["value"] - t["last"][at])
+        moved = step > 0
+        usual = t["step"][at]
+        new = usual + 0.01 * (np.minimum(step, 5.0 * usual + 1e-12) - usual)
+        t["step"][at] = np.where(moved, np.where(usual > 0, new, step), usual)
+        t["last"][at] = obs["value"]
+        del n
+
+    def _follow_season(self, at: Ints, obs: Obs, pull: Floats, n: Floats) -> None:
+        t, bucket, spacing = self.table, _bucket(obs), obs["spacing"]
+        gain = 1.0 - 0.5 ** (spacing / LEVEL_HALF_LIFE_S)
+        t["level"][at] += np.clip(np.maximum(gain, 1.0 / (n + 1.0)), 0.0, 0.2) * pull
+        share = np.minimum(spacing / (DAY_S / BUCKETS), 1.0)
+        days = t["visits"][at, bucket] * share
+        seasonal = np.maximum(0.5 / (1.0 + days), LEAST_SEASONAL_GAIN) * share
+        t["seasonal"][at, bucket] += seasonal * pull
+        t["visits"][at, bucket] += 1.0
+
+    def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
+        """Need the warm-up in windows of its own, and 100 of them at least."""
+        return self.enough_windows(at, moment, 100.0)
+
+    def block_extras(self, at: Ints, block: Floats, *, long: bool) -> Floats:
+        """Return nothing: this model learns by window."""
+        del block, long
+        return np.zeros((len(at), 1))
+
+    def refresh(self, at: Ints) -> None:
+        """Do nothing: this model learns by window."""
+
+    def describe(self, i: int, run: Floats) -> Description:
+        """Explain by the level and the scale of what is usual."""
+        t = self.table
+        n = max(float(run[2]), 1.0)
+        after = float(run[0]) / n
+        before = float(t["last"][i] - t["last_residual"][i])
+        half = 1.96 * float(t["scale"][i]) / np.sqrt(n)
+        return Description(
+            before,
+            after,
+            {
+                "expected now": before,
+                "usual deviation": float(t["scale"][i]),
+                "windows learned": float(t["n"][i]),
+                "windows since onset": n,
+                "effect, 95 % interval": (
+                    f"{after - before - half:.4g} .. {after - before + half:.4g}"
+                ),
+            },
+        )
+
+
+def _bucket(obs: Obs) -> Ints:
+    bucket: Ints = (obs["time"] % DAY_S / (DAY_S / BUCKETS)).astype(np.int64)
+    return np.minimum(bucket, BUCKETS - 1)

@@ -97,7 +97,9 @@ def observe(model: int, window: Window, rows: Rows) -> tuple[NDArray[np.bool_], 
         return np.ones(len(value), dtype=bool), {"hits": hits, "trials": trials}
     if model == LATENCY:
         return _histograms(window, rows.row)
-    return np.ones(len(value), dtype=bool), {"value": value}
+    spacing = np.where(rows.width > 0, rows.width, 1.0)
+    every = np.ones(len(value), dtype=bool)
+    return every, {"value": value, "time": np.full(len(value), window.time), "spacing": spacing}
 
 
 def _histograms(window: Window, row: Ints) -> tuple[NDArray[np.bool_], dict[str, Any]]:

@@ -78,16 +78,15 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line above the status."""
-        self._console.print(text, style="dim", markup=False)
+        self._print(text, "dim")
 
     def warning(self, text: str) -> None:
         """Print a line above the status."""
-        self._console.print(f"warning: {text}", style="yellow", markup=False)
+        self._print(f"warning: {text}", "yellow")
 
     def finding(self, finding: Finding) -> None:
         """Print what changed above the status."""
-        colour = "red" if finding.state == "firing" else "green"
-        self._console.print(finding_line(finding), style=colour, markup=False)
+        self._print(finding_line(finding), "red" if finding.state == "firing" else "green")
 
     def status(self, status: Status) -> None:
         """Redraw the line."""
@@ -101,8 +100,13 @@ class Terminal:
         level, text = event.pop("level"), event.pop("event")
         event.pop("timestamp")
         details = " ".join(f"{key}={value}" for key, value in event.items())
-        style = "dim" if level in ("debug", "info") else "yellow"
-        self._console.print(f"{text}: {details}", style=style, markup=False)
+        self._print(f"{text}: {details}", "dim" if level in ("debug", "info") else "yellow")
+
+    def _print(self, text: str, style: str) -> None:
+        """Print a line above the status; only the line itself has the style."""
+        from rich.text import Text  # noqa: PLC0415
+
+        self._console.print(Text(text, style=style))
 
 
 class Logs:

@@ -25,6 +25,8 @@ from alerts.settings import ReceiverSettings
 API_URL = "https://slack.com/api/"
 PACE_S = 1.0
 """Slack takes one message per second and channel."""
+ANSWER_LIMIT_BYTES = 1_000_000
+"""More than any answer of Slack's; whatever else answers is not read to its end."""
 
 _TRANSIENT = frozenset(
     {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "timeout"}
@@ -54,7 +56,7 @@ class _WebhookClient(WebhookClient):
             return WebhookResponse(
                 url=url,
                 status_code=answer.status,
-                body=answer.read().decode("utf-8", "replace"),
+                body=answer.read(ANSWER_LIMIT_BYTES).decode("utf-8", "replace"),
                 headers=dict(answer.headers),
             )
 
@@ -66,7 +68,7 @@ class _WebClient(WebClient):
         req: urllib.request.Request,
     ) -> dict[str, Any]:
         with _opener.open(req, timeout=self.timeout) as answer:
-            body = answer.read().decode("utf-8", "replace")
+            body = answer.read(ANSWER_LIMIT_BYTES).decode("utf-8", "replace")
             return {"status": answer.status, "headers": answer.headers, "body": body}
 
 

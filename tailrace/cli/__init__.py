@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,9 @@ class _Lazy(click.Group):
     ),
 )
 @click.version_option(tailrace.__version__, "-V", "--version", prog_name="tailrace")
-def cli() -> None:
+@options.state_dir_option
+@options.config_option
+def cli(**_options: object) -> None:
     """Anomaly detection for service-to-service traffic, from the kernel's own sockets.
 
     Exit codes: 0 fine, 1 runtime error, 2 usage or configuration, 3 a check failed.
@@ -60,6 +63,10 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; an expected error is one message."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks must not end the program
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = cli.main(args=arguments, prog_name="tailrace", standalone_mode=False)
         sys.stdout.flush()

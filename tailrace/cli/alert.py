@@ -19,6 +19,7 @@ def alert() -> None:
 @alert.command(epilog=options.examples("tailrace alert test on-call --config tailrace.toml"))
 @click.argument("receiver")
 @options.config_option
+@options.ignores_state_dir
 def test(receiver: str, config_path: Path | None) -> None:
     """Send one message, marked as a test, to RECEIVER of the configuration."""
     from tailrace import config  # noqa: PLC0415 - slow to import

@@ -63,6 +63,8 @@ def config() -> None:
 @config.command(epilog=options.examples("tailrace config init /etc/tailrace/tailrace.toml"))
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
                 default=Path("tailrace.toml"))  # fmt: skip
+@options.ignores_config
+@options.ignores_state_dir
 def init(file: Path) -> None:
     """Write a commented sample to FILE, or to stdout for `-`."""
     if str(file) == "-":
@@ -87,6 +89,7 @@ def init(file: Path) -> None:
 @config.command(epilog=options.examples("tailrace config check tailrace.toml"))
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.config_option
+@options.ignores_state_dir
 def check(file: Path | None, config_path: Path | None) -> None:
     """Check the configuration and the files it names; exit 2 when something is wrong."""
     from tailrace import config as configuration  # noqa: PLC0415 - pydantic is slow to import
@@ -104,6 +107,7 @@ def check(file: Path | None, config_path: Path | None) -> None:
 @click.option("-o", "--output", type=click.Choice(["toml", "json"]), default="toml",
               show_default=True, help="Format on stdout.")  # fmt: skip
 @options.config_option
+@options.ignores_state_dir
 def show(output: str, config_path: Path | None) -> None:
     """Show the configuration as it is in effect, defaults included and secrets left out."""
     from tailrace import config as configuration  # noqa: PLC0415 - pydantic is slow to import

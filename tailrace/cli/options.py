@@ -55,24 +55,52 @@ def examples(*lines: str) -> str:
 
 def config_option(function: _F) -> _F:
     """Add --config."""
+    return _config(function)
+
+
+def state_dir_option(function: _F) -> _F:
+    """Add --state-dir."""
+    return _state_dir(function)
+
+
+def ignores_config(function: _F) -> _F:
+    """Accept --config where it changes nothing, so that scripts can pass it to every command."""
+    return _config(function, hidden=True, expose_value=False)
+
+
+def ignores_state_dir(function: _F) -> _F:
+    """Accept --state-dir where it changes nothing, as `ignores_config` does."""
+    return _state_dir(function, hidden=True, expose_value=False)
+
+
+def _config(function: _F, **more: Any) -> _F:
     return click.option(
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
         metavar="FILE",
+        callback=_or_from_group,
         help="Configuration file. [default: $TAILRACE_CONFIG, else /etc/tailrace/tailrace.toml]",
+        **more,
     )(function)
 
 
-def state_dir_option(function: _F) -> _F:
-    """Add --state-dir."""
+def _state_dir(function: _F, **more: Any) -> _F:
     return click.option(
         "--state-dir",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
+        callback=_or_from_group,
         help="Where findings and baselines are kept. "
         "[default: $TAILRACE_STATE_DIR, else /var/lib/tailrace for root]",
+        **more,
     )(function)
+
+
+def _or_from_group(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Return the option of the command, else that of `tailrace` itself."""
+    inherited: Path | None = ctx.find_root().params.get(param.name or "")
+    return inherited if value is None else value
 
 
 def output_option(function: _F) -> _F:

@@ -16,6 +16,7 @@ from tailrace.cli.output import say
               help="Stop after this long. [default: until Ctrl-C]")  # fmt: skip
 @options.window_option
 @options.config_option
+@options.ignores_state_dir
 @click.pass_context
 def record(
     ctx: click.Context,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
               help="Write a score in [0, 1] for every input row, as CSV.")  # fmt: skip
 @options.output_option
 @options.config_option
+@options.ignores_state_dir
 def replay(
     files: tuple[Path, ...], scores: Path | None, output: str, config_path: Path | None
 ) -> None:

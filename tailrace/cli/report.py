@@ -25,6 +25,7 @@ from tailrace.cli.output import say
 @click.option("--signal", metavar="NAME", help="Only this signal, e.g. request_latency.")
 @options.output_option
 @options.state_dir_option
+@options.ignores_config
 def report(
     *,
     since: float,
@@ -72,6 +73,7 @@ def _watched(directory: Path) -> str:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table",
               show_default=True, help="Format on stdout.")  # fmt: skip
 @options.state_dir_option
+@options.ignores_config
 def explain(finding_id: str, output: str, state_dir: Path | None) -> None:
     """Show one finding and the evidence for it; the start of its ID is enough."""
     from alerts.store import Store  # noqa: PLC0415 - slow to import

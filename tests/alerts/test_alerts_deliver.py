@@ -233,7 +233,7 @@ def test_each_receiver_goes_at_its_own_pace(store, tmp_path):
         committed_s = time.monotonic() - started
         fast.wait_for(lambda: len(fast.accepted) == 20)
         health = deliverer.health()
-        assert committed_s < 2.0
+        assert committed_s < 5.0
         assert (health["fast"].last_error, health["slow"].pending) == ("", 20)
         assert not deliverer.stop(0.2)
         slow.down()

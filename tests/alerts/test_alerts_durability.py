@@ -358,7 +358,7 @@ def test_another_process_reads_whole_steps_while_the_daemon_writes(tmp_path):
         reader.join(10)
     assert reader.exitcode == 0
     assert seen.value >= 50
-    assert slowest_s < 2.0
+    assert slowest_s < 5.0
     reader.close()
 
 

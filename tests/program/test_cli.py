@@ -74,6 +74,32 @@ def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture
     assert f"tailrace {' '.join(command)}" in text.split("Example", 1)[1]
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in (["config"], ["alert"])],
+                         ids=" ".join)  # fmt: skip
+def test_every_command_takes_the_options_of_all(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--config", "x", "--state-dir", "y", "--nonsense"]) == 2
+    (error,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("Error: "))
+    assert "--nonsense" in error
+
+
+def test_options_before_the_command(
+    stored: list[Finding],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(state.VARIABLE, "/nonexistent")
+    directory = ["--state-dir", str(tmp_path / "state")]
+    assert main([*directory, "report", "-o", "jsonl"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(stored)
+    assert main(["--state-dir", "/nonexistent", "report", *directory]) == 0
+    (tmp_path / "c.toml").write_text("[probes]\nwindow = 7\n")
+    assert main(["--config", str(tmp_path / "c.toml"), "config", "show"]) == 0
+    assert 'window = "7s"' in capsys.readouterr().out
+
+
 def test_help_and_version_are_quick() -> None:
     took = []
     for _ in range(3):

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.servers.base import Answer, LocalServer, Request
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = "whsec_dGFpbHJhY2UtdGVzdHMtb25seS0yMDI2"
 
 
 @dataclass(frozen=True, kw_only=True)

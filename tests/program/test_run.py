@@ -1,0 +1,148 @@
+"""The commands that watch, on this host's real kernel."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from alerts.store import Store
+from detector.engine import Detector
+from tailrace import recording
+
+pytestmark = pytest.mark.kernel
+ROOT = Path(__file__).parents[2]
+
+
+class Hello(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A server with one client that asks it steadily."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    done = threading.Event()
+    address = ("127.0.0.1", server.server_port)
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection(*address)
+        while not done.wait(0.01):
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        connection.close()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    yield server.server_port
+    done.set()
+    asking.join()
+    server.shutdown()
+    serving.join()
+    server.server_close()
+
+
+def tailrace(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tailrace", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def finished(*arguments: str) -> tuple[int, str, str]:
+    with tailrace(*arguments) as process:
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_the_daemon_from_start_to_sigterm(tmp_path: Path, port: int) -> None:
+    file = tmp_path / "recorded.csv"
+    where = ("--state-dir", str(tmp_path))
+    with tailrace("run", "--window", "200ms", "--record", str(file), *where) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "pairs.json").exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(2.5)
+        code, out, err = finished("pairs", "-o", "json", *where)
+        assert code == 0, err
+        (row,) = (row for row in json.loads(out) if row["port"] == port)
+        assert 10 < row["requests"] < 110
+        assert 0 < row["request_latency"]["p50"] <= row["request_latency"]["p99"] < 1
+        code, _, err = finished("run", *where)
+        assert code == 1
+        assert f"another tailrace (process {process.pid}) is using" in err
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert out == ""
+    assert "Traceback" not in err
+    assert not (tmp_path / "pairs.json").exists()
+    with Store.open(tmp_path, read_only=True) as store:
+        snapshot = store.snapshot("detector")
+    assert snapshot is not None
+    assert Detector.from_bytes(snapshot).learning().learning > 0
+    recorded = list(recording.read([file]))
+    assert len(recorded) >= 10
+    times = [window.time for window in recorded]
+    assert all(b - a == pytest.approx(0.2, abs=1e-6) for a, b in pairwise(times))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_record_and_watch_without_a_daemon(tmp_path: Path, port: int, name: str) -> None:
+    file = tmp_path / name
+    code, out, err = finished("record", str(file), "--duration", "1s", "--window", "250ms")
+    assert (code, out) == (0, "")
+    assert err.splitlines()[-1].startswith("4 windows, ")
+    windows = list(recording.read([file]))
+    assert len(windows) == 4
+    assert all(any(pair.port == port for pair in window.pairs) for window in windows)
+    assert all(window.nominal == 0.25 for window in windows)
+
+
+def test_pairs_without_a_daemon(tmp_path: Path, port: int) -> None:
+    code, out, err = finished(
+        "pairs", "--duration", "1s", "-o", "jsonl", "--state-dir", str(tmp_path)
+    )
+    assert code == 0
+    assert "no daemon is running: watching this host for 1s" in err
+    assert port in [json.loads(line)["port"] for line in out.splitlines()]
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    with tailrace("run", "--state-dir", str(tmp_path)) as process:
+        assert process.stderr is not None
+        while "watching this host" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in err

@@ -1,0 +1,139 @@
+"""`tailrace run` as a whole, with recorded traffic in the kernel's place and a real receiver."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from alerts.store import Store
+from probes.window import Window
+from tailrace import state
+from tailrace.cli import main
+from tests.program.windows import traffic
+
+
+class Scripted:
+    """An observer that plays windows."""
+
+    notes = ("played, not observed",)
+
+    def __init__(self, windows: Iterable[Window]) -> None:
+        self._windows = windows
+        self.stopped = False
+
+    def windows(self) -> Iterator[Window]:
+        yield from self._windows
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[Window]], None]:
+    def set_windows(windows: Iterable[Window]) -> None:
+        monkeypatch.setattr("tailrace.observe.observer", lambda _window_s: Scripted(windows))
+
+    return set_windows
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, list[dict[str, object]]]]:
+    bodies: list[dict[str, object]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", bodies
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_from_windows_to_a_webhook(
+    tmp_path: Path,
+    play: Callable[[Iterable[Window]], None],
+    receiver: tuple[str, list[dict[str, object]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url, bodies = receiver
+    config = tmp_path / "tailrace.toml"
+    config.write_text(f'[[alerts.receivers]]\nname = "hook"\ntype = "webhook"\nurl = "{url}"\n')
+    directory = tmp_path / "state"
+
+    def windows() -> Iterator[Window]:
+        yield from traffic(240, slow_from=120, slow_until=180)
+        wait_for(lambda: len(bodies) >= 2)
+
+    play(windows())
+    options = ["--config", str(config), "--state-dir", str(directory)]
+    assert main(["run", *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    said = captured.err
+    assert "played, not observed" in said
+    assert "event=finding" in said
+    assert 'event="alert delivered"' in said
+    assert url not in said
+    types = [str(body["type"]) for body in bodies]
+    assert len(types) == 2
+    assert types[0] != types[1]
+    assert all(set(body) >= {"type", "timestamp", "data"} for body in bodies)
+    with Store.open(directory, read_only=True) as store:
+        assert {f.signal for f in store.findings()} >= {"request_latency"}
+        (health,) = store.outbox.health()
+    assert health.pending == 0
+    assert not (directory / state.PAIRS).exists()
+
+
+def test_a_duration_is_so_many_windows(
+    tmp_path: Path,
+    play: Callable[[Iterable[Window]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    played: list[Window] = []
+    play(played.append(each) or each for each in traffic(100))  # type: ignore[func-returns-value]
+    directory = str(tmp_path)
+    assert main(["run", "--state-dir", directory, "--window", "2s", "--duration", "10s"]) == 0
+    assert len(played) == 5
+    assert "stopped; what was learned is kept" in capsys.readouterr().err
+
+
+def test_a_receiver_whose_secret_is_missing_stops_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tailrace.toml"
+    config.write_text(
+        '[[alerts.receivers]]\nname = "hook"\ntype = "webhook"\nurl = "http://x"\n'
+        'secret_file = "missing"\n'
+    )
+    assert main(["run", "--config", str(config), "--state-dir", str(tmp_path / "s")]) == 2
+    assert "receiver `hook`, key `secret_file`: cannot read" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

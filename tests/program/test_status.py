@@ -1,0 +1,71 @@
+"""What the daemon says on a terminal and in logs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import structlog
+
+from tailrace.status import Logs, Status, Terminal, voice
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def status(uptime_s: float) -> Status:
+    return Status(uptime_s=uptime_s, windows=int(uptime_s), pairs=1, learning=0, judged=7, firing=0,
+                  lost=0, pending=0)  # fmt: skip
+
+
+def test_the_voice_fits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(voice(io.StringIO()), Logs)
+    assert isinstance(voice(Tty()), Terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(voice(Tty()), Logs)
+
+
+def test_logs_have_one_line_per_event_and_one_status_per_minute() -> None:
+    stream = io.StringIO()
+    with Logs(stream) as logs:
+        logs.note("hello, world")
+        logs.warning("it is full")
+        for second in range(1, 130):
+            logs.status(status(second))
+        structlog.get_logger("elsewhere").warning("not delivered", receiver="a b")
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == [
+        'level=info event=note text="hello, world"',
+        'level=warning event=warning text="it is full"',
+        "level=info event=status uptime=1s windows=1 pairs=1 judged=7 learning=0 firing=0 lost=0"
+        " pending=0",
+        "level=info event=status uptime=1m01s windows=61 pairs=1 judged=7 learning=0 firing=0"
+        " lost=0 pending=0",
+        "level=info event=status uptime=2m01s windows=121 pairs=1 judged=7 learning=0 firing=0"
+        " lost=0 pending=0",
+        'level=warning event="not delivered" receiver="a b"',
+    ]
+    assert all(line.startswith("timestamp=20") for line in lines)
+
+
+def test_a_terminal_has_one_line_that_is_current() -> None:
+    stream = Tty()
+    with Terminal(stream) as terminal:
+        terminal.note("[bold]no markup")
+        terminal.status(status(5))
+        structlog.get_logger("elsewhere").info("delivered", receiver="a")
+        terminal.warning("it is full")
+    shown = stream.getvalue()
+    assert "[bold]no markup" in shown
+    assert "up 5s · window 5 · 1 pairs · 7 streams judged · 0 firing" in shown
+    assert "delivered: receiver=a" in shown
+    assert "warning: it is full" in shown
