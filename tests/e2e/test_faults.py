@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tests.e2e.scenes import Scene, all_scenes
 from tests.servers.webhook import WebhookServer
-from tests.support.daemon import configure, daemon, epoch, webhook_receiver
+from tests.support.daemon import configure, daemon, epoch, tailrace, webhook_receiver
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -28,7 +29,7 @@ def _about(scene: Scene, alert: dict[str, Any]) -> bool:
 def test_each_fault_is_told_and_its_end_too(tmp_path: Path) -> None:
     with WebhookServer() as hook, all_scenes(tmp_path) as scenes:
         configure(tmp_path, webhook_receiver(hook))
-        with daemon(tmp_path):
+        with daemon(tmp_path, "--record", tmp_path / "run.csv"):
             time.sleep(LEARNING_S)
             early = [r.body["data"] for r in hook.accepted]
             began = {}
@@ -47,6 +48,21 @@ def test_each_fault_is_told_and_its_end_too(tmp_path: Path) -> None:
     for type_, alert in told:
         print(type_, alert["title"], alert["started"], alert.get("resolved"))
     assert not problems, "\n".join(problems)
+    assert _replayed(tmp_path / "run.csv") == _stored(tmp_path / "state")
+
+
+def _replayed(recording: Path) -> dict[str, dict[str, Any]]:
+    """Return the last state of each finding that a replay gives, by id."""
+    first, second = (tailrace("replay", recording, "-o", "jsonl") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    return {finding["id"]: finding for finding in map(json.loads, first.stdout.splitlines())}
+
+
+def _stored(state: Path) -> dict[str, dict[str, Any]]:
+    run = tailrace("report", "--since", "1h", "--state-dir", state, "-o", "jsonl")
+    assert run.returncode == 0, run.stderr
+    return {finding["id"]: finding for finding in map(json.loads, run.stdout.splitlines())}
 
 
 def _problems(
