@@ -29,6 +29,7 @@ _GROUP: Final = np.dtype(
 IGNORED: Final = -1
 """Pair index of connections that nobody should see: Tailrace's own."""
 
+UNKNOWN: Final = "unknown"
 
 _ENDPOINTS: Final = "tailrace.endpoints/1"
 _MOST_ENDPOINTS: Final = 20_000
@@ -51,7 +52,7 @@ class PairNames:
     """Assigns every connection to a service pair; remembers which service answers where.
 
     Attributes:
-        pairs: every pair ever assigned, by index.
+        pairs: by index; places of forgotten pairs are used again.
         folded: connections whose pair was folded into "other" because there are too many.
     """
 
@@ -61,7 +62,8 @@ class PairNames:
         Args:
             services: names processes.
             own_tgid: our own process; its connections are ignored.
-            most_pairs: beyond it, further clients of a server are folded into one, "other".
+            most_pairs: while so many are known, further clients of a server are folded into one,
+                "other".
         """
         self._services = services
         self._own = own_tgid
@@ -69,8 +71,20 @@ class PairNames:
         self._index: dict[Pair, int] = {}
         self._endpoints: dict[tuple[int, bytes, int], str] = {}
         self._listeners: dict[tuple[int, bytes, int], Any] = {}
+        self._free: list[int] = []
         self.pairs: list[Pair] = []
         self.folded = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it is time to forget pairs."""
+        return len(self._index) >= 0.9 * self._most
+
+    def forget(self, indices: NDArray[np.int64]) -> None:
+        """Give the places of these pairs to others."""
+        for index in indices.tolist():
+            if self._index.pop(self.pairs[index], None) is not None:
+                self._free.append(index)
 
     def set_listeners(self, at: NDArray[Any], who: NDArray[Any]) -> None:
         """Take note of who listens where: ENDPOINT[n], LISTENER[n]."""
@@ -163,20 +177,29 @@ class PairNames:
         return text
 
     def _service(self, owner: Any) -> str:
+        if not owner["tgid"]:
+            return UNKNOWN  # a child of a listener that nobody saw
         program = program_name(_text(owner["command"]), _text(owner["executable"]))
         return self._services.name(int(owner["tgid"]), program, int(owner["cgroup"]))
 
     def _number(self, pair: Pair) -> int:
         index = self._index.get(pair)
         if index is None:
-            if len(self.pairs) >= self._most:
+            if len(self._index) >= self._most:
                 self.folded += 1
                 pair = pair._replace(client="other")
                 index = self._index.get(pair)
             if index is None:
-                index = self._index[pair] = len(self.pairs)
-                self.pairs.append(pair)
+                index = self._index[pair] = self._place(pair)
         return index
+
+    def _place(self, pair: Pair) -> int:
+        if self._free:
+            index = self._free.pop()
+            self.pairs[index] = pair
+            return index
+        self.pairs.append(pair)
+        return len(self.pairs) - 1
 
 
 def _text(name: Any) -> str:

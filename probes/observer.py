@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
-
-import numpy as np
 
 from probes.errors import ProbeError
 from probes.naming import PairNames
@@ -81,19 +80,25 @@ class Observer:
             boundary, began_ns = following, now_ns
 
     def _wait(self, since: float) -> tuple[float, int]:
-        """Wait for the first boundary after `since`; return it and the monotonic time in ns."""
+        """Wait for the boundary after `since`; return it and the monotonic time in ns.
+
+        Boundaries are multiples of the window, so that the windows of many hosts fall together.
+        """
         grid = self.window_s
-        # a late caller gets the boundary that has just passed, so windows stay on the grid
-        boundary = max(np.floor(since / grid + 0.5) + 1, np.floor(time.time() / grid)) * grid
+        boundary = (math.floor(since / grid + 0.5) + 1) * grid
         while not self._stop.is_set():
-            left = boundary - time.time()
-            if left <= 0:
+            now = time.time()
+            if now >= boundary:
+                # late (a slow caller, a sleeping host): the boundary that has just passed
+                boundary = max(boundary, math.floor(now / grid) * grid)
                 break
-            pause = self._programs.drain_s
+            if boundary - now > 1.5 * grid:  # the clock was set back
+                boundary = (math.floor(now / grid) + 1) * grid
+            left, pause = boundary - now, self._programs.drain_s
             self._stop.wait(min(left, pause))
             if pause < left:
                 self._programs.drain()
-        return round(float(boundary), 3), time.monotonic_ns()
+        return round(boundary, 3), time.monotonic_ns()
 
     def _sweep(self, now_ns: int, start: float, width: float) -> Window:
         self._names.set_listeners(*self._programs.listeners())

@@ -41,6 +41,8 @@ def program_name(command: str, executable: str) -> str:
         command: name of the thread group leader, at most 15 characters.
         executable: name of the file that it runs, at most 31; "" for a kernel thread.
     """
+    if not executable:
+        return "kernel"  # kworkers carry traffic of NFS and others, each time another of them
     cut = len(command) == 15 and executable.startswith(command)
     return executable if cut else command
 

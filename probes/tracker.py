@@ -28,6 +28,7 @@ _STATE: Final = np.dtype(
         ("failed", "?"),
         ("over", "?"),
         ("matched", "?"),
+        ("owned", "?"),
     ]
 )
 _SETTLED_NS: Final = 10_000_000  # a reset is flagged a moment after the state became CLOSE
@@ -137,9 +138,12 @@ class Tracker:
         state = before.copy()
         fresh = before["id"] == 0
         state["id"] = rows["id"]
-        if not fresh.any():
+        state["owned"] = rows["owner"]["tgid"] > 0
+        # rare: an owner became known late, and with it the name that others saw
+        late = bool((state["owned"] & ~before["owned"] & ~fresh).any())
+        if not fresh.any() and not late:
             return state
-        open_ = np.flatnonzero(~before["matched"])
+        open_ = np.arange(len(rows)) if late else np.flatnonzero(~before["matched"])
         is_client = rows["role"][open_] == layout.CLIENT
         clients, servers = open_[is_client], open_[~is_client]
         past = np.concatenate([np.empty(0, layout.CONNECTION), *self._recent])
@@ -152,7 +156,7 @@ class Tracker:
         found = np.flatnonzero(client_of >= 0)
         peers[servers[found]] = near[client_of[found]]
         state["matched"][servers[found]] = True
-        renamed = fresh | (state["matched"] & ~before["matched"])
+        renamed = fresh | late | (state["matched"] & ~before["matched"])
         state["pair"][renamed] = self._names.assign(
             rows[renamed], peers[renamed], state["matched"][renamed]
         )
@@ -179,6 +183,10 @@ class Tracker:
         self._active = np.append(self._active, np.full(fresh, -np.inf))
         self._active[counted.active] = time
         watched = np.flatnonzero(time - self._active < _FORGET_S)
+        if self._names.crowded:
+            idle = np.setdiff1d(np.arange(len(self._active)), watched)
+            idle = np.setdiff1d(idle, self._state["pair"])
+            self._names.forget(idle)
         return counted.window(
             watched,
             pairs=tuple(self._names.pairs),

@@ -35,7 +35,7 @@ def test_a_program_is_called_as_it_was_started() -> None:
     assert program_name("redis-server", "redis-check-rdb") == "redis-server"
     assert program_name("prometheus-aler", "prometheus-alertmanager") == "prometheus-alertmanager"
     assert program_name("a-script-with-a", "python3.11") == "a-script-with-a"
-    assert program_name("kworker/0:1", "") == "kworker/0:1"
+    assert program_name("kworker/0:1", "") == "kernel"
 
 
 class _Proc:

@@ -23,6 +23,7 @@ S = 1_000_000_000
 def _record(**fields: Any) -> Any:
     record = np.zeros((), layout.CONNECTION)
     owner = {"tgid": fields.pop("tgid", 1), "command": fields.pop("command", b"x")}
+    owner["executable"] = owner["command"]
     addresses = {"local_address": "10.0.0.1", "remote_address": "10.0.0.2"}
     for name, value in {**addresses, **fields}.items():
         record[name] = mapped(value) if name.endswith("_address") else value
@@ -185,6 +186,14 @@ def test_a_server_that_is_down_keeps_its_name_even_over_a_restart(tmp_path: Path
         later.names.restore_endpoints(b'{"schema": "else", "endpoints": []}')
 
 
+def test_an_owner_who_becomes_known_late(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    seen = run.sweep([_client(1), _server(2, of=1, tgid=0, command=b"")])
+    assert {pair for pair, _ in seen} == {Pair("web", "unknown", 80)}
+    seen = run.sweep([_client(1, bytes_out=3), _server(2, of=1)])
+    assert seen[PAIR, "bytes_sent"][0] == 3
+
+
 def test_our_own_connections_are_nobody_s(tmp_path: Path) -> None:
     assert _Run(tmp_path).sweep([_client(1, tgid=999), _server(2, of=1)]) == {}
 
@@ -221,6 +230,18 @@ def test_too_many_clients_are_folded(tmp_path: Path) -> None:
     assert len({pair for pair, _ in seen}) == 3
     assert seen[Pair("other", "api", 80), "bytes_sent"][0] == 3
     assert run.names.folded == 3
+
+
+def test_idle_pairs_make_room(tmp_path: Path) -> None:
+    run = _Run(tmp_path, most_pairs=2)
+    run.sweep([], [_server(i, of=i, remote_address=f"10.1.0.{i}") for i in (1, 2)])
+    run.second += 4000
+    run.sweep()
+    late = _server(3, of=3, remote_address="10.1.0.3", opened_ns=run.second * S, bytes_in=1)
+    seen = run.sweep([late])
+    assert seen[Pair("10.1.0.3", "api", 80), "bytes_sent"][0] == 1
+    assert {pair for pair, _ in seen} == {Pair("10.1.0.3", "api", 80)}
+    assert run.names.folded == 0
 
 
 def test_idle_pairs_say_zero_and_lost_samples_travel(tmp_path: Path) -> None:
