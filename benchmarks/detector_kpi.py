@@ -133,7 +133,7 @@ def threshold_for(curves: list[Scored], rate: float) -> float:
         else:
             low = middle + 1
     # None will do: just above the highest
-    return float(candidates[low] if low < len(candidates) else np.nextafter(candidates[-1], 2.0))
+    return float(candidates[low] if low < len(candidates) else np.nextafter(candidates[-1], np.inf))
 
 
 def main() -> None:

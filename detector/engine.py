@@ -206,6 +206,8 @@ class Detector:
         if outcome.health == outcome.health:
             self._health.update(kind, outcome.health)
         self._count_causes(window, rows, bank.table["run_start"][at])
+        if not (len(outcome.fired) or len(outcome.resolved) or len(outcome.adopted)):
+            return []
         stream_of = dict(zip(at.tolist(), rows.stream.tolist(), strict=True))
         log_c_of = dict(zip(at.tolist(), moment.log_c.tolist(), strict=True))
         findings = []
@@ -263,14 +265,14 @@ class Detector:
         value = window.value[rows.row]
         width = np.where(rows.width > 0, rows.width, 1.0)
         size = pairs.size
-        events = np.bincount(of_pair[is_event], (value * width)[is_event], size)
+        events = np.bincount(of_pair[is_event], (value * width)[is_event], size).astype(np.float64)
         attempts = window.count[rows.row[is_ratio]]
         events = np.maximum(events, np.bincount(of_pair[is_ratio], attempts, size))
         active = np.bincount(of_pair[is_active], value[is_active] > 0, size) > 0
         measured = np.bincount(of_pair[is_active], minlength=size) > 0
         shortest = np.full(size, np.inf)
         np.minimum.at(shortest, of_pair, width)
-        at = np.unique(of_pair)
+        at = np.flatnonzero(np.bincount(of_pair, minlength=size))
         out = self._presence.update(
             at,
             events=events[at],

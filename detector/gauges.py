@@ -168,6 +168,11 @@ class GaugeBank(Bank):
     def refresh(self, at: Ints) -> None:
         """Do nothing: this model learns by window."""
 
+    def relearn(self, at: Ints, age: Floats) -> None:
+        """Start the evidence afresh; the level has followed all along and is kept."""
+        self.table.reset(at, ("r", "run", "run_start", "current", "held", "older"))
+        self.table["born"][at] = age
+
     def describe(self, i: int, run: Floats) -> Description:
         """Explain by the level and the scale of what is usual."""
         t = self.table
