@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from detector import evidence
 from detector.bank import BLOCK, SUPER, Bank, Description, Floats, Ints, Moment, Obs
 from detector.table import Column
 from detector.wander import Wander, wander
@@ -56,12 +57,12 @@ class CountBank(Bank):
             (t["upper"][at] * exposure)[:, None],
             (t["mean"][at] / t["band"][at] * exposure)[:, None],
         )
-        edge = np.maximum(edge, 1e-9)
-        x, shape = obs["number"][:, None], t["shape"][at][:, None]
-        ratio: Floats = x * np.log(self.factor) - (x + shape) * np.log1p(
-            (self.factor - 1.0) * edge / (shape + edge)
+        return evidence.negative_binomial(
+            obs["number"][:, None],
+            np.maximum(edge, 1e-9),
+            t["shape"][at][:, None],
+            self.factor,
         )
-        return ratio
 
     def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 20 of them at least."""
