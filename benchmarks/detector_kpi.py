@@ -6,11 +6,12 @@ DIR holds one `.npz` per curve: `value` float[n], `label` bool[n], `t0` (epoch s
 where the spacing is uneven, `time` int64[n]. Every curve is replayed as one gauge of one pair,
 value only, as a foreign recording would be.
 
-Protocol: one threshold for all curves of the directory, or one for each; alarms within 10 minutes merge; an event
-is found by an alarm from 5 minutes before its start to 10 minutes after its end; alarms up to
-30 minutes after that are ignored; all others are false. The first days are not counted, since
-the detector learns in them. The threshold is chosen on the curves themselves: this measures how
-well scores rank, not how well a threshold is set.
+Protocol: one threshold for all curves of the directory, or one for each; alarms within 10
+minutes merge; an event is found by an alarm from 5 minutes before its start to 10 minutes after
+its end; alarms up to 30 minutes after that are ignored; all others are false. The first days are
+not counted, since the detector learns in them. The thresholds are chosen on the curves
+themselves: this measures how well scores rank, not how well a threshold is set. The findings
+that the detector itself reports are counted too.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def load(path: Path) -> Curve:
         return Curve(times, value, data["label"].astype(bool))
 
 
-def replay(curves: list[Curve]) -> list[Floats]:
-    """Return the scores of each curve, all replayed side by side by position."""
+def replay(curves: list[Curve]) -> tuple[list[Floats], int]:
+    """Return the scores of each curve, replayed side by side, and the number of findings."""
     pairs = tuple(Pair(f"curve-{i}", "kpi", 0) for i in range(len(curves)))
     scores = [np.zeros(len(curve.value)) for curve in curves]
-    detector = Detector()
+    detector, findings = Detector(), 0
     # Side by side by time of day, so that one window holds many curves
     starts = np.array([curve.time[0] for curve in curves])
     shift = np.floor((starts - starts.min()) / DAY_S) * DAY_S
@@ -86,10 +87,10 @@ def replay(curves: list[Curve]) -> list[Floats]:
             value=value[rows],
             count=np.full(len(rows), np.nan),
         )
-        detector.update(window)
+        findings += sum(f.state == "firing" for f in detector.update(window))
         for row, score in zip(rows, detector.scores(), strict=True):
             scores[owner[row]][place[row]] = score
-    return scores
+    return scores, findings
 
 
 def prepare(curve: Curve, score: Floats, skip_s: float) -> Scored:
@@ -132,7 +133,7 @@ def threshold_for(curves: list[Scored], rate: float) -> float:
         else:
             low = middle + 1
     # None will do: just above the highest
-    return float(candidates[low] if low < len(candidates) else np.nextafter(candidates[-1], 2.0))
+    return float(candidates[low] if low < len(candidates) else np.nextafter(candidates[-1], np.inf))
 
 
 def main() -> None:
@@ -144,13 +145,15 @@ def main() -> None:
     arguments = parser.parse_args()
     curves = [load(path) for path in sorted(arguments.directory.glob("*.npz"))[: arguments.limit]]
     began = time.perf_counter()
-    scores = replay(curves)
+    scores, findings = replay(curves)
     seconds = time.perf_counter() - began
     skip_s = arguments.skip_days * DAY_S
     scored = [prepare(c, s, skip_s) for c, s in zip(curves, scores, strict=True)]
     events = np.concatenate([s.events for s in scored])
     points = sum(len(c.value) for c in curves)
     print(f"{len(curves)} curves, {len(events)} events, {1e6 * seconds / points:.1f} us per point")
+    weeks = sum(float(c.time[-1] - c.time[0]) for c in curves) / WEEK_S
+    print(f"{findings} findings, {findings / weeks:.2f} per curve-week")
     print("false alerts per curve-week   recall (one threshold)   recall (one per curve)")
     for rate in arguments.rates:
         one = (events >= threshold_for(scored, rate)).mean()

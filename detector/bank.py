@@ -125,6 +125,7 @@ class Bank(ABC):
                 "ended": Column("f8", (), -np.inf),
                 "born": Column("f8"),
                 "run": Column("f8", (many,)),
+                "run_log_l": Column("f8", (k,)),
                 "run_start": Column("f8", (), np.nan),
                 "run_up": Column("i1"),
                 "current": Column("f8", (many,)),
@@ -209,7 +210,7 @@ class Bank(ABC):
         health = np.exp(np.clip(log_l[quiet], -50.0, 1.0)).mean() if quiet.any() else np.nan
         t["r"][at] = r
         t["judged"][at] += judged
-        self._follow_runs(at, judged & (mass > RUN), rising, statistics, moment.time)
+        self._follow_runs(at, judged & (mass > RUN), rising, (statistics, log_l), moment.time)
         nats = np.log(np.maximum(mass, 1e-300))
         alarm = judged & (nats >= moment.log_c)
         self._learn(at, statistics, ready, ~firing & ~alarm, nats > SUSPICION)
@@ -225,28 +226,36 @@ class Bank(ABC):
         """End the changes of streams `at`, for a reason outside their own rows."""
         self._end(at, time)
 
-    def firing(self) -> Ints:
-        """Return the indices of streams that fire."""
-        return np.flatnonzero(self.table["fire"])
+    def set_back(self, seconds: float) -> None:
+        """Move what is remembered of times, because the clock was set back."""
+        for name in ("detected", "ended", "run_start"):
+            self.table[name][:] -= seconds
 
     def relearn(self, at: Ints, age: Floats) -> None:
         """Forget the baselines of streams `at`, whose pairs are `age` seconds old."""
         learned = ("base", "extra", "super", "current", "held", "older", "held_back")
-        self.table.reset(at, ("r", "run", "run_start", *learned, *self.columns))
+        self.table.reset(at, ("r", "run", "run_log_l", "run_start", *learned, *self.columns))
         self.table["born"][at] = age
         self.refresh(at)
 
     def _follow_runs(
-        self, at: Ints, inside: NDArray[np.bool_], up: NDArray[np.bool_], rows: Floats, time: float
+        self,
+        at: Ints,
+        inside: NDArray[np.bool_],
+        up: NDArray[np.bool_],
+        added: tuple[Floats, Floats],
+        time: float,
     ) -> None:
+        """Sum statistics and ln L, uncapped, over each run of evidence in one direction."""
         t = self.table
         goes_on = inside & (t["run_up"][at] == up) & ~np.isnan(t["run_start"][at])
         begins, ends = inside & ~goes_on, ~inside & (t["fire"][at] == 0)
-        t["run"][at[goes_on]] += rows[goes_on]
-        t["run"][at[begins]] = rows[begins]
+        for name, rows in zip(("run", "run_log_l"), added, strict=True):
+            t[name][at[goes_on]] += rows[goes_on]
+            t[name][at[begins]] = rows[begins]
+            t[name][at[ends]] = 0.0
         t["run_start"][at[begins]] = time
         t["run_up"][at[begins]] = up[begins]
-        t["run"][at[ends]] = 0.0
         t["run_start"][at[ends]] = np.nan
 
     def _learn(
@@ -295,7 +304,9 @@ class Bank(ABC):
 
     def _fire(self, at: Ints, nats: Floats, moment: Moment) -> None:
         t = self.table
-        best = t["r"][at].argmax(axis=1)
+        # R is capped per window; the uncapped sum knows how far the change goes
+        side = self.up == (t["run_up"][at] > 0)[:, None]
+        best = np.where(side, t["run_log_l"][at], -np.inf).argmax(axis=1)
         again = moment.time - t["ended"][at] < FLAP_S
         t["flaps"][at] = np.where(again, t["flaps"][at] + 1.0, 0.0)
         t["best"][at] = best
@@ -307,7 +318,11 @@ class Bank(ABC):
 
     def _recover(self, at: Ints, log_l: Floats, rows: Floats, moment: Moment) -> tuple[Ints, Ints]:
         t = self.table
+        # The change as it was must be refuted, and so must any smaller one of its direction
+        side = self.up == (t["fire"][at] > 0)[:, None]
+        any_change = np.where(side, log_l, -np.inf).max(axis=1, initial=-np.inf)
         against = log_l[np.arange(len(at)), t["best"][at]]
+        against = np.where(any_change > 0, any_change, against)
         recovery = np.maximum(t["recovery"][at] - np.maximum(against, -3.0), 0.0)
         calm = np.where(recovery > 0, t["calm"][at] + 1.0, 0.0)
         t["recovery"][at], t["calm"][at] = recovery, calm

@@ -8,10 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.bank import Bank, Description, Floats, Ints, Moment, Obs
+from detector import evidence
+from detector.bank import BLOCK, SUPER, Bank, Description, Floats, Ints, Moment, Obs
 from detector.table import Column
 from detector.wander import Wander, wander
 
+WIDEST = float(np.log(3.0))
+"""Widest band, ln: the mean of a window may be off by a factor of three without a change."""
 FLOOR_RATE = 0.3
 """Events per second that are nobody's news, whatever the baseline."""
 
@@ -54,12 +57,12 @@ class CountBank(Bank):
             (t["upper"][at] * exposure)[:, None],
             (t["mean"][at] / t["band"][at] * exposure)[:, None],
         )
-        edge = np.maximum(edge, 1e-9)
-        x, shape = obs["number"][:, None], t["shape"][at][:, None]
-        ratio: Floats = x * np.log(self.factor) - (x + shape) * np.log1p(
-            (self.factor - 1.0) * edge / (shape + edge)
+        return evidence.negative_binomial(
+            obs["number"][:, None],
+            np.maximum(edge, 1e-9),
+            t["shape"][at][:, None],
+            self.factor,
         )
-        return ratio
 
     def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 20 of them at least."""
@@ -107,7 +110,7 @@ class CountBank(Bank):
         width = np.sqrt(slow + (poisson + spread.fast) / windows)
         # Short history, wide band: a minute of traffic does not show how it wanders
         floor = 0.18 + 0.32 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        band = np.exp(np.clip(2.5 * width, floor, np.log(3.0)))
+        band = np.exp(np.clip(2.5 * width, floor, WIDEST))
         # Poisson's upper 99 % limit, for the streams where nearly nothing has been seen
         unseen = (base[:, 0] + 4.6 + 2.33 * np.sqrt(base[:, 0])) / seconds
         t["mean"][at], t["band"][at] = mean, band
@@ -115,8 +118,12 @@ class CountBank(Bank):
         # The Poisson share is not dispersion; the prior is a jitter of 20 %
         phi = np.maximum(spread.fast - poisson, 0.0)
         phi = (windows * phi + 30.0 * 0.04) / (windows + 30.0)
+        # Wander that no band covers (a job that runs for seconds every minute) is dispersion too,
+        # of as many windows as a super-block has
+        beyond = np.maximum(slow - (WIDEST / 2.5) ** 2, 0.0)
+        phi = np.maximum(phi, BLOCK * SUPER * beyond)
         phi = phi * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
-        t["shape"][at] = 1.0 / np.clip(phi, 0.003, 100.0)
+        t["shape"][at] = 1.0 / np.clip(phi, 0.003, 1e3)
 
     def describe(self, i: int, run: Floats) -> Description:
         """Explain by rates, the dispersion and a conditional test of two Poisson rates."""

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from detector import report, state
 from detector.bank import Moment
 from detector.catalog import Catalog
+from detector.causes import Causes
 from detector.evidence import log_threshold
 from detector.finding import Finding, State
 from detector.health import Health
 from detector.latencies import LatencyBank
 from detector.levels import LevelBank
 from detector.observe import (
-    ACTIVITY,
     RATIO,
-    SUBSTANCE,
     Rows,
+    activity,
     make_banks,
     model_of,
     observe,
@@ -44,6 +44,8 @@ PAUSED = 1.5
 FORGET_S = 7 * 86_400.0
 """A pair not seen for this long is forgotten, and new if it comes back."""
 FORGET_EVERY = 1024
+SET_BACK_WINDOWS = 5
+"""Windows in a row that are not later than the last one seen: then the clock was set back."""
 KIND_OF_MODEL = (Kind.COUNT, Kind.SUM, Kind.RATIO, Kind.LATENCY, Kind.GAUGE)
 
 
@@ -68,20 +70,20 @@ class Detector:
         self._presence = Presence()
         self._health = Health()
         self._open: dict[tuple[str, int], Finding] = {}
-        self._causes: dict[int, dict[str, float]] = {}
+        self._causes = Causes()
         self._scores: Floats = np.zeros(0)
         self._time = -np.inf
-        self._watched_s, self._windows = 0.0, 0
+        self._watched_s, self._windows, self._behind = 0.0, 0, 0
 
     def update(self, window: Window) -> list[Finding]:
         """Take the next window; return findings that began ("firing") or ended in it.
 
-        A window that is not later than the last one (a clock set back), that lost samples, or
-        that a pause stretched is not read: it neither alarms nor teaches.
+        A window that is not later than the last one, that lost samples, or that a pause
+        stretched is not read: it neither alarms nor teaches.
         """
         self._scores = np.zeros(len(window))
         paused = window.width > PAUSED * window.nominal or window.width <= 0.0
-        if not np.isfinite(window.time) or window.time <= self._time:
+        if not np.isfinite(window.time) or self._is_behind(window.time):
             return []
         self._time = window.time
         if window.lost > 0 or paused:
@@ -115,6 +117,23 @@ class Detector:
         return Learning(self._catalog.streams.size - judged, judged)
 
     # One window, step by step
+
+    def _is_behind(self, time: float) -> bool:
+        """Return whether a window is not later than the last; after some, the clock was set."""
+        if time > self._time:
+            self._behind = 0
+            return False
+        self._behind += 1
+        if self._behind >= SET_BACK_WINDOWS:
+            back = self._time - time
+            self._catalog.streams["last"][:] -= back
+            for name in ("first", "last"):
+                self._catalog.pairs[name][:] -= back
+            self._presence.set_back(back)
+            for bank in self._banks:
+                bank.set_back(back)
+            self._time, self._behind = time, 0
+        return True
 
     def _rows(self, window: Window) -> Rows:
         histogram = np.zeros(len(window), dtype=bool)
@@ -206,6 +225,8 @@ class Detector:
         if outcome.health == outcome.health:
             self._health.update(kind, outcome.health)
         self._count_causes(window, rows, bank.table["run_start"][at])
+        if not (len(outcome.fired) or len(outcome.resolved) or len(outcome.adopted)):
+            return []
         stream_of = dict(zip(at.tolist(), rows.stream.tolist(), strict=True))
         log_c_of = dict(zip(at.tolist(), moment.log_c.tolist(), strict=True))
         findings = []
@@ -217,7 +238,7 @@ class Detector:
                 pair=self._pair(number),
                 signal=self._catalog.signal_of[number],
                 log_c=log_c_of[i],
-                cause=report.main_cause(self._causes.get(number, {})),
+                cause=self._causes.main(number),
             )
             self._open["stream", number] = finding
             findings.append(finding)
@@ -241,43 +262,25 @@ class Detector:
         if not window.causes and not self._causes:
             return
         running = ~np.isnan(run_start)
-        for stream in rows.stream[~running].tolist():
-            self._causes.pop(stream, None)
+        self._causes.drop(rows.stream[~running].tolist())
         for stream, row in zip(
             rows.stream[running].tolist(), rows.row[running].tolist(), strict=True
         ):
-            counts = self._causes.setdefault(stream, {})
-            for cause, number in sorted(window.causes.get(row, {}).items()):
-                counts[cause] = counts.get(cause, 0.0) + number
+            self._causes.add(stream, window.causes.get(row, {}))
 
     def _follow_pairs(self, window: Window, rows: Rows, span: tuple[float, float]) -> list[Finding]:
         if not len(rows.stream):
             return []
-        of_pair = self._catalog.streams["pair"][rows.stream]
-        pairs = self._catalog.pairs
+        of_pair, pairs = self._catalog.streams["pair"][rows.stream], self._catalog.pairs
         pairs["last"][of_pair] = window.time
-        signal = window.signal[rows.row]
-        is_active = np.array([s in ACTIVITY for s in window.signals])[signal]
-        is_event = np.array([s in SUBSTANCE for s in window.signals])[signal]
-        is_ratio = np.array([s == "connect_errors" for s in window.signals])[signal]
-        value = window.value[rows.row]
-        width = np.where(rows.width > 0, rows.width, 1.0)
-        size = pairs.size
-        events = np.bincount(of_pair[is_event], (value * width)[is_event], size)
-        attempts = window.count[rows.row[is_ratio]]
-        events = np.maximum(events, np.bincount(of_pair[is_ratio], attempts, size))
-        active = np.bincount(of_pair[is_active], value[is_active] > 0, size) > 0
-        measured = np.bincount(of_pair[is_active], minlength=size) > 0
-        shortest = np.full(size, np.inf)
-        np.minimum.at(shortest, of_pair, width)
-        at = np.unique(of_pair)
+        seen = activity(window, rows, of_pair, pairs.size)
         out = self._presence.update(
-            at,
-            events=events[at],
-            active=active[at],
-            measured=measured[at],
+            seen.pair,
+            events=seen.events,
+            active=seen.active,
+            measured=seen.measured,
             span=span,
-            log_c=self._log_c(shortest[at]),
+            log_c=self._log_c(seen.width),
             warmup_s=self._settings.warmup_s,
             adopt_s=ADOPT_S,
         )
@@ -339,7 +342,7 @@ class Detector:
         numbers = {"stream": of_stream, "pair": of_pair}
         # What fires has been closed as stale long before, so every open finding has a number
         self._open = {(what, int(numbers[what][i])): f for (what, i), f in self._open.items()}
-        self._causes = {int(of_stream[i]): c for i, c in self._causes.items() if stays[i]}
+        self._causes.renumber({i: int(of_stream[i]) for i in self._causes.streams() if stays[i]})
         self._catalog.keep(stays, kept)
 
     # State
@@ -361,11 +364,12 @@ class Detector:
             "time": self._time,
             "watched_s": self._watched_s,
             "windows": self._windows,
+            "behind": self._behind,
             "pairs": [list(pair) for pair in self._catalog.pair_of],
             "signals": self._catalog.signal_of,
             "arrivals": self._presence.arrivals,
             "health": self._health.to_state(),
-            "causes": [[i, counts] for i, counts in self._causes.items()],
+            "causes": self._causes.to_state(),
             "open": [[what, i, report.to_state(f)] for (what, i), f in self._open.items()],
         }
         return state.pack(meta, arrays)
@@ -402,10 +406,10 @@ class Detector:
             bank.table.load(columns(f"bank{i}"))
         self._presence.arrivals = {k: (a, b) for k, (a, b) in meta["arrivals"].items()}
         self._health = Health.from_state(meta["health"])
-        self._causes = {int(i): counts for i, counts in meta["causes"]}
+        self._causes = Causes.from_state(meta["causes"])
         self._open = {(what, i): report.from_state(f) for what, i, f in meta["open"]}
         self._time, self._watched_s = meta["time"], meta["watched_s"]
-        self._windows = meta["windows"]
+        self._windows, self._behind = meta["windows"], meta["behind"]
 
 
 def _by_name(finding: Finding) -> tuple[object, ...]:

@@ -50,16 +50,14 @@ def step(r: Floats, log_l: Floats, cap: Floats) -> Floats:
 def negative_binomial(x: Floats, mean: Floats, shape: Floats, factor: Floats) -> Floats:
     """Return ln of NB(factor * mean, shape) over NB(mean, shape) at x.
 
-    Args:
-        x: float64[m], events counted.
-        mean: float64[m], mean under the null's edge, > 0.
-        shape: float64[m], r = 1 / dispersion: variance = mean + mean**2 / r.
-        factor: float64[K], the alternatives.
+    All broadcast.
 
-    Returns:
-        float64[m, K].
+    Args:
+        x: events counted.
+        mean: mean at the null's edge, > 0.
+        shape: r = 1 / dispersion: variance = mean + mean**2 / r.
+        factor: the alternatives, in units of the mean.
     """
-    x, mean, shape = x[:, None], mean[:, None], shape[:, None]
     ratio: Floats = x * np.log(factor) - (x + shape) * np.log1p(
         (factor - 1.0) * mean / (shape + mean)
     )

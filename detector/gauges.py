@@ -102,10 +102,17 @@ class GaugeBank(Bank):
         return ratio
 
     def score(self, at: Ints, obs: Obs, strength: Floats) -> Floats:
-        """Rank by surprise alone: evidence that adds up would follow every slow drift."""
+        """Rank by surprise alone: evidence that adds up would follow every slow drift.
+
+        Half-way to the stream's own yardstick: all the way would make one threshold fit all
+        streams better, and blur the ranking within a stream, since the yardstick moves.
+        """
         del strength
-        units = self._units(at, self._surprise(at, obs)[0])
-        return 1.0 / (1.0 + np.exp(-np.clip(units, -50.0, 30.0)))
+        t = self.table
+        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD)
+        half = (self._surprise(at, obs)[0] - 0.5 * t["common"][at]) / np.sqrt(spread)
+        score: Floats = 1.0 / (1.0 + np.exp(-np.clip(half, -50.0, 30.0)))
+        return score
 
     def track(self, at: Ints, obs: Obs) -> None:
         """Learn from every window, clipped: on a curve nobody can say what was a fault."""
@@ -167,6 +174,11 @@ class GaugeBank(Bank):
 
     def refresh(self, at: Ints) -> None:
         """Do nothing: this model learns by window."""
+
+    def relearn(self, at: Ints, age: Floats) -> None:
+        """Start the evidence afresh; the level has followed all along and is kept."""
+        self.table.reset(at, ("r", "run", "run_log_l", "run_start", "current", "held", "older"))
+        self.table["born"][at] = age
 
     def describe(self, i: int, run: Floats) -> Description:
         """Explain by the level and the scale of what is usual."""

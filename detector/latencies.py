@@ -52,6 +52,7 @@ class LatencyBank(Bank):
     other = np.array([0.75, 0.95, 0.3, 0.7, 0.97, 0.1, 0.5, 0.95, 0.75, 0.95])
     up = which < 3
     columns: ClassVar[Mapping[str, Column]] = {
+        "samples": Column("f8"),
         "edge": Column("i4", (4,), NEVER),
         "prior": Column("f8", (), 1.5),
         "design": Column("f8", (), 1.5),
@@ -93,10 +94,10 @@ class LatencyBank(Bank):
 
     def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
         """Need 20 samples in 8 windows, and the warm-up since learning began."""
-        base = self.table["base"][at]
-        watched = moment.age - self.table["born"][at] >= moment.warmup_s
+        t = self.table
+        watched = moment.age - t["born"][at] >= moment.warmup_s
         done: NDArray[np.bool_] = (
-            watched & (base[:, -1] >= 8.0) & (base[:, :BINS].sum(axis=1) >= 20.0)
+            watched & (self.learned_windows(at) >= 8.0) & (t["samples"][at] >= 20.0)
         )
         return done
 
@@ -132,6 +133,7 @@ class LatencyBank(Bank):
         design = np.maximum(design, t["prior"][at])
         t["band"][at], t["design"][at] = band, design
         trials = base[:, :BINS].sum(axis=1)
+        t["samples"][at] = trials
         alone = np.maximum(trials / design, 1e-9)
         edge = np.full((len(at), 4), NEVER, dtype=np.int32)
         for q, share in enumerate(LEVELS):

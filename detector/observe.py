@@ -120,3 +120,42 @@ def _histograms(window: Window, row: Ints) -> tuple[NDArray[np.bool_], dict[str,
         "trials": total[known],
         "median": window.value[row][known],
     }
+
+
+class Activity(NamedTuple):
+    """What the pairs of a window did, by pair number.
+
+    Attributes:
+        pair: int64[p], pairs that have rows, ascending.
+        events: float64[p], connections and requests, or attempts if those are more.
+        active: bool[p], whether anything moved.
+        measured: bool[p], whether a rate was measured.
+        width: float64[p], seconds that the pair's rows cover, the shortest of them.
+    """
+
+    pair: Ints
+    events: Floats
+    active: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
+    width: Floats
+
+
+def activity(window: Window, rows: Rows, pair: Ints, pairs: int) -> Activity:
+    """Return what pairs did; `pair` is each row's pair number, of `pairs` there are."""
+    signal, value = window.signal[rows.row], window.value[rows.row]
+    moves = np.array([s in ACTIVITY for s in window.signals])[signal]
+    counts = np.array([s in SUBSTANCE for s in window.signals])[signal]
+    tries = np.array([s == "connect_errors" for s in window.signals])[signal]
+    width = np.where(rows.width > 0, rows.width, 1.0)
+    events = np.bincount(pair[counts], (value * width)[counts], pairs).astype(np.float64)
+    attempts = np.bincount(pair[tries], window.count[rows.row[tries]], pairs)
+    shortest = np.full(pairs, np.inf)
+    np.minimum.at(shortest, pair, width)
+    at = np.flatnonzero(np.bincount(pair, minlength=pairs))
+    return Activity(
+        at,
+        np.maximum(events, attempts)[at],
+        np.bincount(pair[moves], value[moves] > 0, pairs)[at] > 0,
+        np.bincount(pair[moves], minlength=pairs)[at] > 0,
+        shortest[at],
+    )

@@ -63,6 +63,7 @@ class Presence:
                 "arrival": Column("f8"),
                 "active": Column("f8"),
                 "windows": Column("f8"),
+                "told": Column("f8"),
                 "gap": Column("f8"),
                 "gap_start": Column("f8", (), np.nan),
                 "gap_windows": Column("f8"),
@@ -157,11 +158,11 @@ class Presence:
         gone = law[silent]
         t["state"][gone], t["arrival"][gone], t["back"][gone] = GONE, nats[silent], 0.0
         t["windows"][gone] -= t["gap"][gone]
-        t["substance"][gone] = end
+        t["told"][gone] = end
         t["back"][law] += gone_now & busy
         need = BACK_WINDOWS * 2.0 ** np.minimum(t["flaps"][law], 6.0)
         back = law[gone_now & (t["back"][law] >= need)]
-        settled = gone_now & (t["back"][law] < need) & (end - t["substance"][law] >= adopt_s)
+        settled = gone_now & (t["back"][law] < need) & (end - t["told"][law] >= adopt_s)
         adopted = law[settled]
         self.close(back)
         t["flaps"][back] += 1.0
@@ -185,6 +186,12 @@ class Presence:
     def is_gone(self, i: int) -> bool:
         """Return whether the silence of pair `i` is being reported."""
         return bool(self.table["state"][i] == GONE)
+
+    def set_back(self, seconds: float) -> None:
+        """Move what is remembered of times, because the clock was set back."""
+        for name in ("since", "gap_start", "told"):
+            self.table[name][:] -= seconds
+        self.arrivals = {key: (n, then - seconds) for key, (n, then) in self.arrivals.items()}
 
     def close(self, at: Ints) -> None:
         """End what is reported of pairs `at`."""

@@ -17,6 +17,8 @@ FLOOR: Mapping[str, float] = {"connect_errors": 0.02, "resets": 0.05, "retransmi
 PRIOR_HITS, PRIOR_TRIALS = 0.5, 5.0
 """Beta(0.5, 4.5): what is believed of a stream without a single attempt."""
 PRIOR_BLOCKS = 20.0
+MOST = 0.8
+"""Edge of the band above which an increase is not tested."""
 
 
 class RatioBank(Bank):
@@ -96,8 +98,10 @@ class RatioBank(Bank):
         spread = 2.33 * np.sqrt(share * (1.0 - share) / trials + z2 / (4.0 * trials**2))
         upper = (share + z2 / (2.0 * trials) + spread) / (1.0 + z2 / trials)
         odds = 1.5 * upper / np.maximum(1.0 - upper, 1e-9)
+        edge = np.maximum(odds / (1.0 + odds), t["floor"][at])
         t["design"][at] = design
-        t["edge"][at] = np.clip(odds / (1.0 + odds), t["floor"][at], 1.0 - 1e-9)
+        # Where nearly all fail already (a client that closes by reset), more is not news
+        t["edge"][at] = np.where(edge > MOST, 1.0 - 1e-9, edge)
 
     def describe(self, i: int, run: Floats) -> Description:
         """Explain by shares, with Fisher's exact test of the two tables."""

@@ -14,13 +14,6 @@ from detector.finding import Direction, Finding, State, finding_id
 from probes.window import UNITS, Pair
 
 
-def main_cause(counts: Mapping[str, float]) -> str:
-    """Return the most frequent cause, the first by name among equals; "" without one."""
-    if not counts:
-        return ""
-    return min(counts, key=lambda name: (-counts[name], name))
-
-
 def changed(bank: Bank, i: int, *, pair: Pair, signal: str, log_c: float, cause: str) -> Finding:
     """Return the finding of stream `i` of `bank`, which has begun to fire."""
     t = bank.table

@@ -26,6 +26,8 @@ PUBLISH_SHARE = 20.0
 """Publishing the pairs may take one twentieth of the time, however many there are."""
 HEALTH_EVERY_S = 5.0
 PRUNE_EVERY_S = 21_600.0
+ENDPOINTS = "endpoints"
+"""The name under which the store keeps who answers where."""
 
 
 class Detector(Protocol):
@@ -51,6 +53,9 @@ class Store(Protocol):
         self, findings: Sequence[Finding], *, snapshot: bytes | None, now: float
     ) -> Sequence[object]:
         """Store findings and the detector's state, together."""
+
+    def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
+        """Store some other part's state."""
 
     def prune(self, *, now: float) -> int:
         """Remove what is over for long."""
@@ -83,6 +88,8 @@ class Daemon:
         deliverer: told when there is something to deliver; None without receivers.
         voice: told how it goes.
         recorder: keeps every window; None for no recording.
+        endpoints: what the observer knows of who answers where, kept so that a server which is
+            down keeps its name over a restart; None when there is no observer.
         pairs_file: where the current pairs are published; None for nowhere.
         clock: epoch seconds.
     """
@@ -95,12 +102,14 @@ class Daemon:
         voice: Voice,
         deliverer: Deliverer | None = None,
         recorder: Recorder | None = None,
+        endpoints: Callable[[], bytes] | None = None,
         pairs_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._detector, self._store, self._deliverer = detector, store, deliverer
         self._voice, self._recorder, self._pairs_file = voice, recorder, pairs_file
         self._clock = clock
+        self._endpoints, self._endpoints_kept = endpoints, b""
         self._pairs = pairs.PairTable()
         self._owed: list[Finding] = []
         self._store_failed = ""
@@ -178,6 +187,7 @@ class Daemon:
         self._owed += findings
         self._snapshot_due = time.monotonic() + SNAPSHOT_EVERY_S
         try:
+            self._keep_endpoints()
             self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
         except StoreError as error:
             # Nothing was stored: all of it is tried again with the next window
@@ -192,6 +202,12 @@ class Daemon:
         if self._owed and self._deliverer is not None:
             self._deliverer.wake()
         self._owed = []
+
+    def _keep_endpoints(self) -> None:
+        known = b"" if self._endpoints is None else self._endpoints()
+        if known != self._endpoints_kept:
+            self._store.save_snapshot(ENDPOINTS, known, now=self._clock())
+            self._endpoints_kept = known
 
     def _publish(self, window: Window) -> None:
         started = time.monotonic()

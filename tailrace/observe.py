@@ -25,6 +25,12 @@ class Observer(Protocol):
     def stop(self) -> None:
         """Make `windows` end; called from another thread."""
 
+    def endpoints(self) -> bytes:
+        """Return which service answers where."""
+
+    def restore_endpoints(self, saved: bytes) -> None:
+        """Take up what an earlier observer knew; ValueError when it cannot be read."""
+
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
 

@@ -21,6 +21,29 @@ class Store(Protocol):
         """Keep a state."""
 
 
+class Observer(Protocol):
+    """What knows who answers where."""
+
+    def restore_endpoints(self, saved: bytes) -> None:
+        """Take up what an earlier observer knew; ValueError when it cannot be read."""
+
+
+def restore_endpoints(
+    store: Store, name: str, observer: Observer, *, note: Callable[[str], None]
+) -> None:
+    """Tell the observer who answered where when the daemon last ran.
+
+    A server that is down has no socket to take its name from.
+    """
+    data = store.snapshot(name)
+    if data is None:
+        return
+    try:
+        observer.restore_endpoints(data)
+    except ValueError as error:
+        note(f"who answered where before is not known any more: {error}")
+
+
 def detector_of(
     store: Store, settings: DetectorSettings, *, note: Callable[[str], None]
 ) -> Detector:

@@ -49,8 +49,8 @@ def run(
     """
     from alerts.store import Store  # noqa: PLC0415 - slow to import
     from tailrace import config, observe, recording, state, status  # noqa: PLC0415
-    from tailrace.daemon import Daemon  # noqa: PLC0415
-    from tailrace.restore import detector_of  # noqa: PLC0415
+    from tailrace.daemon import ENDPOINTS, Daemon  # noqa: PLC0415
+    from tailrace.restore import detector_of, restore_endpoints  # noqa: PLC0415
 
     settings = config.load(config_path)
     config.check_files(settings)
@@ -66,6 +66,7 @@ def run(
         observer = stack.enter_context(observe.observer(window_s))
         for note in observer.notes:
             voice.note(note)
+        restore_endpoints(store, ENDPOINTS, observer, note=voice.note)
         deliverer = _deliverer(store, settings, stack)
         daemon = Daemon(
             detector=detector,
@@ -73,6 +74,7 @@ def run(
             voice=voice,
             deliverer=deliverer,
             recorder=recorder,
+            endpoints=observer.endpoints,
             pairs_file=directory / state.PAIRS,
         )
 

@@ -15,7 +15,7 @@ VICTIM = Pair("checkout", "payment", 8080)
 
 
 def bystanders() -> list[PairModel]:
-    return [PairModel(pair=Pair(f"client-{i}", "web", 80)) for i in range(3)]
+    return [PairModel(pair=Pair(f"client-{i}", "web", 80)) for i in range(1)]
 
 
 def findings(
