@@ -128,7 +128,7 @@ class Observer:
         return self._tracker.connections
 
     def stop(self) -> None:
-        """End `windows()`; may be called from a signal handler or another thread."""
+        """End `windows()`; to be called from another thread, not from a signal handler."""
         self._stop.set()
 
     def close(self) -> None:

@@ -122,7 +122,7 @@ class ServiceNames:
     def _look_up(self, tgid: int, cgroup: int) -> str | None:
         """Return the service that the process's cgroups name, in v2 or any v1 hierarchy."""
         try:
-            lines = (self._proc / str(tgid) / "cgroup").read_text().splitlines()
+            lines = (self._proc / str(tgid) / "cgroup").read_text(errors="replace").splitlines()
         except OSError:
             return None
         for line in lines:
