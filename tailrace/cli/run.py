@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,10 @@ def run(
             voice.note(note)
         restore_endpoints(store, ENDPOINTS, observer, note=voice.note)
         deliverer = _deliverer(store, settings, stack)
+        # what fires here and no longer in the detector (its state was lost) would fire for ever
+        known = {finding.id for finding in detector.firing()}
+        if store.adopt_orphans(known, now=time.time()) and deliverer is not None:
+            deliverer.wake()
         daemon = Daemon(
             detector=detector,
             store=store,

@@ -19,6 +19,8 @@ import pytest
 
 from alerts.store import Store
 from detector.engine import Detector
+from detector.finding import Finding
+from probes.window import Pair
 from tailrace import recording
 
 pytestmark = pytest.mark.kernel
@@ -146,3 +148,19 @@ def test_ctrl_c(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_an_alert_that_the_detector_has_forgotten_ends(tmp_path: Path) -> None:
+    forgotten = Finding(
+        id="f0f0", pair=Pair("web", "api", 80), signal="requests", direction="down", onset=1e9,
+        detected=1e9 + 5, before=10.0, after=0.0, ratio=0.0, unit="1/s", significance=9.0,
+        cause="", state="firing",
+    )  # fmt: skip
+    with Store.open(tmp_path) as store:
+        store.commit([forgotten], snapshot=b"not a detector", now=1e9 + 5)
+    code, _, err = finished("run", "--state-dir", str(tmp_path), "--duration", "2s")
+    assert code == 0, err
+    assert "set aside" in err
+    with Store.open(tmp_path, read_only=True) as store:
+        assert store.finding("f0f0").state == "adopted"
+        assert [alert.state for alert in store.alerts()] == ["resolved"]
