@@ -96,11 +96,13 @@ class Terminal:
         self._live.refresh()
 
     def _print_event(self, event: Event) -> None:
-        """Print what another part logs."""
+        """Print what another part logs, unless all is well."""
         level, text = event.pop("level"), event.pop("event")
+        if level in ("debug", "info"):
+            return
         event.pop("timestamp")
         details = " ".join(f"{key}={value}" for key, value in event.items())
-        self._print(f"{text}: {details}", "dim" if level in ("debug", "info") else "yellow")
+        self._print(f"{text}: {details}", "yellow")
 
     def _print(self, text: str, style: str) -> None:
         """Print a line above the status; only the line itself has the style."""
@@ -194,7 +196,10 @@ def sentence(finding: Finding) -> str:
 def finding_line(finding: Finding) -> str:
     """Return a finding as one line of a terminal."""
     at = finding.detected if finding.ended is None else finding.ended
-    return f"{words.moment(at)}  {finding.state:<8}  {finding.id[:8]}  {sentence(finding)}"
+    text = words.what(finding)
+    if finding.ended is not None:
+        text += f", for {words.duration(finding.ended - finding.onset)}"
+    return f"{words.moment(at)[11:19]}  {finding.state:<8}  {finding.id[:8]}  {text}"
 
 
 def status_line(status: Status) -> str:

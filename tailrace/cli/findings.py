@@ -26,13 +26,24 @@ def _table(findings: Sequence[Finding]) -> None:
     if not findings:
         return
     print_table(
-        ("id", "since", "pair", "what changed", "state"),
+        ("id", "since (UTC)", "pair", "what changed", "state"),
         (
-            (f.id[:8], words.moment(f.onset), words.pair(f.pair), change(f), f.state)
+            (
+                f.id[:8],
+                words.moment(f.onset).removesuffix(" UTC"),
+                words.pair(f.pair),
+                change(f),
+                f.state,
+            )
             for f in findings
         ),
+        folded=[3],
         style=lambda row: _COLOURS[row[-1]],
     )
+
+
+def _moment(epoch_s: float) -> str:
+    return words.moment(epoch_s).removesuffix(" UTC")
 
 
 def change(finding: Finding) -> str:

@@ -73,6 +73,7 @@ def print_table(
     rows: Iterable[Sequence[str]],
     *,
     right: Iterable[int] = (),
+    folded: Iterable[int] = (),
     style: Callable[[Sequence[str]], str] = lambda _: "",
 ) -> None:
     """Write rows as a table, as wide as the terminal, or as they need off a terminal.
@@ -81,6 +82,7 @@ def print_table(
         headings: one per column.
         rows: cells as plain text.
         right: columns to align right.
+        folded: columns whose cells may take several lines; the others keep theirs whole.
         style: a row's colour.
     """
     from rich import box  # noqa: PLC0415 - slow to import
@@ -92,10 +94,10 @@ def print_table(
         highlight=False, width=100_000, no_color=True
     )  # fmt: skip
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    aligned = set(right)
+    aligned, breakable = set(right), set(folded)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number in aligned else "left",
-                         overflow="fold")  # fmt: skip
+                         overflow="fold", no_wrap=number not in breakable)  # fmt: skip
     for row in rows:
         # Text: a service's name is never markup
         table.add_row(*(Text(cell) for cell in row), style=style(row))

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
 _KEY = ("client", "server", "port", "transport")
 _TABLE = (
-    "requests", "request_latency", "connections", "connect_errors", "retransmits", "bytes_sent",
-    "bytes_received", "rtt",
+    "requests", "request_latency", "rtt", "connections", "connect_errors", "retransmits",
+    "bytes_sent", "bytes_received",
 )  # fmt: skip
+_HEADINGS = {
+    "request_latency": "latency",
+    "connect_errors": "failed",
+    "retransmits": "retrans",
+    "bytes_sent": "sent",
+    "bytes_received": "received",
+}
 
 
 @click.command(
@@ -88,7 +95,7 @@ def _table(rows: Sequence[Row]) -> None:
     if not rows:
         return
     used = [name for name in _TABLE if any(name in row for row in rows)]
-    headings = ["client", "server", *(name.replace("_", " ") for name in used)]
+    headings = ["client", "server", *(_HEADINGS.get(name, name) for name in used)]
     print_table(
         headings,
         (
@@ -99,7 +106,7 @@ def _table(rows: Sequence[Row]) -> None:
         right=range(2, len(headings)),
     )
     if any("request_latency" in row for row in rows):
-        say("latencies: p50 / p99; -o json has everything")
+        say("latency: of requests, p50 / p99; -o json has every signal whole")
 
 
 def _transport(row: Row) -> str:
@@ -114,6 +121,7 @@ def _cell(signal: str, value: Any) -> str:
         return "-"
     unit = UNITS.get(signal, "")
     if isinstance(value, dict):
-        shown = [value["p50"]] + ([value["p99"]] if value["p99"] is not None else [])
+        spread = signal == "request_latency" and value["p99"] is not None
+        shown = [value["p50"], value["p99"]] if spread else [value["p50"]]
         return " / ".join(words.quantity(each, unit) for each in shown)
     return words.quantity(value, unit, signal=signal)

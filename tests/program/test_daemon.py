@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -329,6 +330,9 @@ def test_a_finding_as_a_line() -> None:
         state="firing",
     )  # fmt: skip
     assert finding_line(finding) == (
-        "1970-01-01 00:00:05 UTC  firing    01234567  "
+        "00:00:05  firing    01234567  "
         "requests of web -> api:8080 rose from 10.0 req/s to 30.0 req/s (3.0x)"
     )
+    ended = dataclasses.replace(finding, state="resolved", ended=65.0)
+    assert finding_line(ended).startswith("00:01:05  resolved  01234567  ")
+    assert finding_line(ended).endswith("(3.0x), for 65 s")

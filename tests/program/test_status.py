@@ -63,9 +63,11 @@ def test_a_terminal_has_one_line_that_is_current() -> None:
         terminal.note("[bold]no markup")
         terminal.status(status(5))
         structlog.get_logger("elsewhere").info("delivered", receiver="a")
+        structlog.get_logger("elsewhere").warning("not delivered", receiver="b")
         terminal.warning("it is full")
     shown = stream.getvalue()
     assert "[bold]no markup" in shown
     assert "up 5s · window 5 · 1 pairs · 7 streams judged · 0 firing" in shown
-    assert "delivered: receiver=a" in shown
+    assert "receiver=a" not in shown
+    assert "not delivered: receiver=b" in shown
     assert "warning: it is full" in shown
