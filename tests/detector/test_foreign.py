@@ -98,7 +98,7 @@ def test_a_gauge_follows_the_day_and_shows_a_jump() -> None:
         ("queue_depth", "up", "resolved"),
     ]
     assert found[0].onset == pytest.approx(1.7e9 + 6000 * 60, abs=120)
-    assert found[0].detected <= 1.7e9 + 6006 * 60
+    assert found[0].detected <= 1.7e9 + 6025 * 60
 
 
 def test_scores_rank_a_spike_of_a_gauge_first() -> None:
