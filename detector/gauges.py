@@ -22,7 +22,7 @@ YOUNG_WINDOWS, YOUNG_CLIP = 200.0, 10.0
 LEAST_SEASONAL_GAIN = 0.03
 COMMON, RARE = 0.95, 0.997
 """Shares of windows whose surprise sets the stream's own yardstick."""
-LEAST_SPREAD = 1.5
+LEAST_SPREAD, LEAST_SPREAD_OF_SCORE = 0.8, 1.5
 """Least distance of ln surprise between a common and a rare window: shrinks the tail."""
 NATS_PER_UNIT = float(np.log((1 - COMMON) / (1 - RARE)))
 
@@ -109,7 +109,7 @@ class GaugeBank(Bank):
         """
         del strength
         t = self.table
-        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD)
+        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD_OF_SCORE)
         half = (self._surprise(at, obs)[0] - 0.5 * t["common"][at]) / np.sqrt(spread)
         score: Floats = 1.0 / (1.0 + np.exp(-np.clip(half, -50.0, 30.0)))
         return score
