@@ -98,14 +98,14 @@ class Bank(ABC):
         extras: number of statistics of blocks.
         up: bool[K], which alternatives are increases.
         columns: further columns of the model.
-        windows_at_least: fewest windows on which a change may be reported.
+        capped: whether one window's evidence is bounded, so that a pause alone cannot fire.
     """
 
     stats: ClassVar[int]
     extras: ClassVar[int]
     up: ClassVar[NDArray[np.bool_]]
     columns: ClassVar[Mapping[str, Column]] = {}
-    windows_at_least: ClassVar[float] = evidence.WINDOWS_AT_LEAST
+    capped: ClassVar[bool] = True
 
     def __init__(self) -> None:
         many, k = self.stats, len(self.up)
@@ -202,7 +202,8 @@ class Bank(ABC):
         statistics, log_l = self.statistics(at, obs), self.log_l(at, obs)
         ready, firing = self.ready(at, moment), t["fire"][at] != 0
         judged = ready & ~firing
-        cap = moment.log_c / self.windows_at_least
+        most = evidence.window_cap(moment.log_c, moment.spacing)
+        cap = most if self.capped else moment.log_c + 1.0
         r = np.where(judged[:, None], evidence.step(t["r"][at], log_l, cap), 0.0)
         mass = r.mean(axis=1)
         rising = np.where(self.up, r, 0.0).sum(axis=1) >= np.where(self.up, 0.0, r).sum(axis=1)

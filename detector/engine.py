@@ -10,25 +10,17 @@ from numpy.typing import NDArray
 
 from detector import report, state
 from detector.bank import Moment
-from detector.catalog import Catalog
 from detector.causes import Causes
 from detector.evidence import log_threshold
 from detector.finding import Finding, State
 from detector.health import Health
-from detector.latencies import LatencyBank
-from detector.levels import LevelBank
+from detector.intake import Intake
 from detector.observe import (
-    RATIO,
     Rows,
     activity,
-    make_banks,
-    model_of,
     observe,
-    order,
-    usable,
 )
 from detector.presence import Presence
-from detector.ratios import RatioBank
 from detector.settings import DetectorSettings
 from probes.window import Kind, Pair, Window
 
@@ -65,8 +57,8 @@ class Detector:
 
     def __init__(self, settings: DetectorSettings = DetectorSettings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
-        self._catalog = Catalog()
-        self._banks = make_banks()
+        self._intake = Intake()
+        self._catalog, self._banks = self._intake.catalog, self._intake.banks
         self._presence = Presence()
         self._health = Health()
         self._open: dict[tuple[str, int], Finding] = {}
@@ -89,9 +81,9 @@ class Detector:
         if window.lost > 0 or paused:
             return []
         self._windows += 1
-        rows = self._rows(window)
+        rows = self._intake.rows(window)
         told = self._watched_s >= self._settings.warmup_s
-        span = (window.time, window.time + self._step(window, rows))
+        span = (window.time, window.time + self._intake.step(window, rows))
         self._meet_pairs(told=told)
         findings: list[Finding] = []
         for model in range(len(self._banks)):
@@ -134,59 +126,6 @@ class Detector:
                 bank.set_back(back)
             self._time, self._behind = time, 0
         return True
-
-    def _rows(self, window: Window) -> Rows:
-        histogram = np.zeros(len(window), dtype=bool)
-        histogram[window.histograms.row] = True
-        models = np.array(
-            [model_of(signal, histogram=True) for signal in window.signals], dtype=np.int64
-        )
-        row = np.flatnonzero(usable(window, models)) if len(window) else np.zeros(0, np.int64)
-        stream = self._catalog.find(window)[row] if len(row) else row
-        if (stream < 0).any():
-            self._add(window, row[stream < 0], histogram)
-            stream = self._catalog.find(window)[row]
-        stream, row = order(stream, row, window.value)
-        t = self._catalog.streams
-        since = window.time - t["last"][stream]
-        if window.width > 0:
-            spacing = np.full(len(stream), window.width)
-        else:
-            spacing = np.fmin(t["spacing"][stream], since)
-        t["spacing"][stream], t["last"][stream] = spacing, window.time
-        return Rows(stream, row, spacing)
-
-    def _add(self, window: Window, row: Ints, histogram: NDArray[np.bool_]) -> None:
-        new, at = self._catalog.add(window, row)
-        t = self._catalog.streams
-        names = [self._catalog.signal_of[i] for i in new]
-        model = np.array(
-            [model_of(s, histogram=bool(histogram[r])) for s, r in zip(names, at, strict=True)]
-        )
-        first = self._catalog.pairs["first"][t["pair"][new]]
-        t["bank"][new] = model
-        for number, bank in enumerate(self._banks):
-            mine = model == number
-            if not mine.any():
-                continue
-            # The prior of a ratio is good from the pair's first second; others learn their own
-            born = np.where(number == RATIO, 0.0, window.time - first[mine])
-            local = bank.add(int(mine.sum()), born)
-            t["local"][new[mine]] = local
-            signals = [name for name, is_mine in zip(names, mine, strict=True) if is_mine]
-            if isinstance(bank, RatioBank):
-                bank.set_floor(local, signals)
-            elif isinstance(bank, LatencyBank):
-                bank.set_design(local, signals)
-            elif isinstance(bank, LevelBank):
-                bank.set_offset(local, signals)
-
-    def _step(self, window: Window, rows: Rows) -> float:
-        """Return the length of the window: as measured, or the shortest of its streams'."""
-        if window.width > 0:
-            return float(window.width)
-        known = rows.width[rows.width > 0]
-        return float(known.min()) if len(known) else 0.0
 
     def _meet_pairs(self, *, told: bool) -> None:
         known = self._presence.table.size

@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 SECONDS_PER_WEEK = 604_800.0
 CEILING = 1e30
 """R is cut here: far above any threshold, far below overflow."""
-WINDOWS_AT_LEAST = 3.0
-"""No change is reported on fewer windows: a pause of a second is not a change of traffic."""
+PAUSE_S = 3.0
+"""No change is reported on less: a host or a service that pauses for a second has not changed."""
 
 
 def log_threshold(streams: int, spacing_s: Floats, alerts_per_week: float) -> Floats:
@@ -33,6 +33,15 @@ def log_threshold(streams: int, spacing_s: Floats, alerts_per_week: float) -> Fl
     budget: Floats = np.log(max(streams, 1) * windows / max(alerts_per_week, 1e-9))
     # Never below 6 nats (1 in 400 windows): a huge budget is no licence for pure noise
     return np.maximum(budget, 6.0)
+
+
+def window_cap(log_c: Floats, spacing_s: Floats) -> Floats:
+    """Return the most that one window may contribute, nats, so that a pause cannot fire alone.
+
+    Three windows of a second are the least then, and two of five seconds or longer.
+    """
+    cap: Floats = log_c / np.clip(PAUSE_S / np.maximum(spacing_s, 1e-3), 1.5, 3.0)
+    return cap
 
 
 def step(r: Floats, log_l: Floats, cap: Floats) -> Floats:

@@ -14,7 +14,7 @@ from detector.table import Column
 DAY_S = 86_400.0
 BUCKETS = 288
 """Five minutes each; a day's profile is learned from its second day on."""
-LEVEL_HALF_LIFE_S = 6 * 3600.0
+LEVEL_HALF_LIFE_S = DAY_S
 SCALE_HALF_LIFE_S = 3 * DAY_S
 CLIP = 2.5
 """Most, in scales, that one window may pull on what is learned (Huber)."""
@@ -22,7 +22,7 @@ YOUNG_WINDOWS, YOUNG_CLIP = 200.0, 10.0
 LEAST_SEASONAL_GAIN = 0.03
 COMMON, RARE = 0.95, 0.997
 """Shares of windows whose surprise sets the stream's own yardstick."""
-LEAST_SPREAD = 1.5
+LEAST_SPREAD, LEAST_SPREAD_OF_SCORE = 0.8, 1.5
 """Least distance of ln surprise between a common and a rare window: shrinks the tail."""
 NATS_PER_UNIT = float(np.log((1 - COMMON) / (1 - RARE)))
 
@@ -43,7 +43,7 @@ class GaugeBank(Bank):
 
     stats = 3
     extras = 1
-    windows_at_least = 1.0
+    capped = False
     kappa = np.array([0.2, 0.5])
     up = np.array([True, True, False, False])
     columns: ClassVar[Mapping[str, Column]] = {
@@ -109,7 +109,7 @@ class GaugeBank(Bank):
         """
         del strength
         t = self.table
-        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD)
+        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD_OF_SCORE)
         half = (self._surprise(at, obs)[0] - 0.5 * t["common"][at]) / np.sqrt(spread)
         score: Floats = 1.0 / (1.0 + np.exp(-np.clip(half, -50.0, 30.0)))
         return score
@@ -126,7 +126,7 @@ class GaugeBank(Bank):
         pull = np.clip(residual, -reach, reach)
         gain = 1.0 - 0.5 ** (obs["spacing"] / SCALE_HALF_LIFE_S)
         gain = np.maximum(gain, 1.0 / (n + 1.0))
-        self._follow_step(at, obs, n)
+        self._follow_step(at, obs)
         self._follow_season(at, obs, pull, n)
         # 1.28 = sd over mean absolute deviation of a normal, with what the clip takes away
         t["scale"][at] += gain * (1.28 * np.abs(pull) - t["scale"][at])
@@ -142,7 +142,7 @@ class GaugeBank(Bank):
             t[name][at] += pace * np.where(surprise > t[name][at], share, share - 1.0)
             t[name][at] = np.maximum(t[name][at], 0.0)
 
-    def _follow_step(self, at: Ints, obs: Obs, n: Floats) -> None:
+    def _follow_step(self, at: Ints, obs: Obs) -> None:
         """Learn the usual size of a change between windows; its absence tells nothing."""
         t = self.table
         step = np.abs(obs["value"] - t["last"][at])
@@ -151,7 +151,6 @@ class GaugeBank(Bank):
         new = usual + 0.01 * (np.minimum(step, 5.0 * usual + 1e-12) - usual)
         t["step"][at] = np.where(moved, np.where(usual > 0, new, step), usual)
         t["last"][at] = obs["value"]
-        del n
 
     def _follow_season(self, at: Ints, obs: Obs, pull: Floats, n: Floats) -> None:
         t, bucket, spacing = self.table, _bucket(obs), obs["spacing"]
@@ -159,7 +158,7 @@ class GaugeBank(Bank):
         t["level"][at] += np.clip(np.maximum(gain, 1.0 / (n + 1.0)), 0.0, 0.2) * pull
         share = np.minimum(spacing / (DAY_S / BUCKETS), 1.0)
         days = t["visits"][at, bucket] * share
-        seasonal = np.maximum(0.5 / (1.0 + days), LEAST_SEASONAL_GAIN) * share
+        seasonal = np.clip(2.0 / (1.0 + days), LEAST_SEASONAL_GAIN, 1.0) * share
         t["seasonal"][at, bucket] += seasonal * pull
         t["visits"][at, bucket] += 1.0
 

@@ -55,7 +55,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_is_found_soon_and_ends_soon(case: str, seed: int) -> None:
     normal, changes, signal, direction = CASES[case]

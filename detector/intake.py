@@ -1,0 +1,77 @@
+"""The way in: from a window's rows to numbered streams, each in the bank that tests it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.catalog import Catalog
+from detector.latencies import LatencyBank
+from detector.levels import LevelBank
+from detector.observe import RATIO, Rows, make_banks, model_of, order, usable
+from detector.ratios import RatioBank
+from probes.window import Window
+
+Ints = NDArray[np.int64]
+
+
+class Intake:
+    """The catalog of streams, and the banks that hold their models."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog()
+        self.banks = make_banks()
+
+    def rows(self, window: Window) -> Rows:
+        """Return the usable rows by stream, meeting the streams that are new."""
+        histogram = np.zeros(len(window), dtype=bool)
+        histogram[window.histograms.row] = True
+        models = np.array(
+            [model_of(signal, histogram=True) for signal in window.signals], dtype=np.int64
+        )
+        row = np.flatnonzero(usable(window, models)) if len(window) else np.zeros(0, np.int64)
+        stream = self.catalog.find(window)[row] if len(row) else row
+        if (stream < 0).any():
+            self._add(window, row[stream < 0], histogram)
+            stream = self.catalog.find(window)[row]
+        stream, row = order(stream, row, window.value)
+        t = self.catalog.streams
+        since = window.time - t["last"][stream]
+        if window.width > 0:
+            spacing = np.full(len(stream), window.width)
+        else:
+            spacing = np.fmin(t["spacing"][stream], since)
+        t["spacing"][stream], t["last"][stream] = spacing, window.time
+        return Rows(stream, row, spacing)
+
+    def _add(self, window: Window, row: Ints, histogram: NDArray[np.bool_]) -> None:
+        new, at = self.catalog.add(window, row)
+        t = self.catalog.streams
+        names = [self.catalog.signal_of[i] for i in new]
+        model = np.array(
+            [model_of(s, histogram=bool(histogram[r])) for s, r in zip(names, at, strict=True)]
+        )
+        first = self.catalog.pairs["first"][t["pair"][new]]
+        t["bank"][new] = model
+        for number, bank in enumerate(self.banks):
+            mine = model == number
+            if not mine.any():
+                continue
+            # The prior of a ratio is good from the pair's first second; others learn their own
+            born = np.where(number == RATIO, 0.0, window.time - first[mine])
+            local = bank.add(int(mine.sum()), born)
+            t["local"][new[mine]] = local
+            signals = [name for name, is_mine in zip(names, mine, strict=True) if is_mine]
+            if isinstance(bank, RatioBank):
+                bank.set_floor(local, signals)
+            elif isinstance(bank, LatencyBank):
+                bank.set_design(local, signals)
+            elif isinstance(bank, LevelBank):
+                bank.set_offset(local, signals)
+
+    def step(self, window: Window, rows: Rows) -> float:
+        """Return the length of the window: as measured, or the shortest of its streams'."""
+        if window.width > 0:
+            return float(window.width)
+        known = rows.width[rows.width > 0]
+        return float(known.min()) if len(known) else 0.0
