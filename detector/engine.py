@@ -228,7 +228,8 @@ class Detector:
         findings = []
         for i in out.new.tolist():
             chance = float(-np.log(t["arrival"][i]))
-            finding = report.presence(self._pair_named(i), "new", t["since"][i], end, chance)
+            onset = float(t["since"][i])
+            finding = report.presence(self._pair_named(i), "new", onset, end, chance)
             self._open["pair", i] = finding
             findings.append(finding)
         for i in out.gone.tolist():
