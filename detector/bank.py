@@ -31,6 +31,8 @@ MEMORY = 3600.0
 """Windows the baseline remembers: it follows the time of day, not a fault of some minutes."""
 RUN = 3.0
 """R above which a run of evidence counts as begun: the onset of a change, if one is found."""
+FADE_S, FADE_WINDOWS = 20.0, 10.0
+"""Half-life of evidence while a stream has no rows, the longer of both."""
 HELD_BACK = 12
 """Blocks in a row that suspicion may keep from the baseline; then they are learned, clipped."""
 RECOVERED = 5.0
@@ -49,6 +51,7 @@ class Moment(NamedTuple):
         end: end of the window.
         log_c: float64[m], threshold of each row's stream, nats.
         spacing: float64[m], seconds between windows of each row's stream.
+        idle: float64[m], seconds without a row since the last one of each row's stream.
         age: float64[m], seconds for which each row's pair has been watched.
         warmup_s: shortest history before a stream is judged.
         adopt_s: how long a change lasts before it is the new baseline.
@@ -58,6 +61,7 @@ class Moment(NamedTuple):
     end: float
     log_c: Floats
     spacing: Floats
+    idle: Floats
     age: Floats
     warmup_s: float
     adopt_s: float
@@ -204,7 +208,10 @@ class Bank(ABC):
         judged = ready & ~firing
         most = evidence.window_cap(moment.log_c, moment.spacing)
         cap = most if self.capped else moment.log_c + 1.0
-        r = np.where(judged[:, None], evidence.step(t["r"][at], log_l, cap), 0.0)
+        # Evidence fades over silence: three bursts hours apart are not one change
+        fade = 0.5 ** (moment.idle / np.maximum(FADE_S, FADE_WINDOWS * moment.spacing))
+        r = evidence.step(t["r"][at] * fade[:, None], log_l, cap)
+        r = np.where(judged[:, None], r, 0.0)
         mass = r.mean(axis=1)
         rising = np.where(self.up, r, 0.0).sum(axis=1) >= np.where(self.up, 0.0, r).sum(axis=1)
         quiet = judged & (mass < np.e)

@@ -143,9 +143,9 @@ class Detector:
         mine = t["bank"][rows.stream] == model
         if not mine.any():
             return []
-        rows = Rows(rows.stream[mine], rows.row[mine], rows.width[mine])
+        rows = rows.only(mine)
         known, obs = observe(model, window, rows)
-        rows = Rows(rows.stream[known], rows.row[known], rows.width[known])
+        rows = rows.only(known)
         kind = KIND_OF_MODEL[model]
         # Local numbers ascend with stream numbers: both are given out in the same order
         at = t["local"][rows.stream]
@@ -155,6 +155,7 @@ class Detector:
             end,
             self._log_c(rows.width, self._health.penalty.get(kind, 0.0)),
             np.where(rows.width > 0, rows.width, 1.0),
+            rows.idle,
             end - first,
             self._settings.warmup_s,
             ADOPT_S,
@@ -227,7 +228,8 @@ class Detector:
         findings = []
         for i in out.new.tolist():
             chance = float(-np.log(t["arrival"][i]))
-            finding = report.presence(self._pair_named(i), "new", t["since"][i], end, chance)
+            onset = float(t["since"][i])
+            finding = report.presence(self._pair_named(i), "new", onset, end, chance)
             self._open["pair", i] = finding
             findings.append(finding)
         for i in out.gone.tolist():
@@ -279,8 +281,12 @@ class Detector:
             bank.table.keep(rows)
         self._presence.table.keep(kept)
         numbers = {"stream": of_stream, "pair": of_pair}
-        # What fires has been closed as stale long before, so every open finding has a number
-        self._open = {(what, int(numbers[what][i])): f for (what, i), f in self._open.items()}
+        known = {"stream": stays, "pair": kept}
+        self._open = {
+            (what, int(numbers[what][i])): finding
+            for (what, i), finding in self._open.items()
+            if known[what][i]
+        }
         self._causes.renumber({i: int(of_stream[i]) for i in self._causes.streams() if stays[i]})
         self._catalog.keep(stays, kept)
 

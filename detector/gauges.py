@@ -23,7 +23,8 @@ LEAST_SEASONAL_GAIN = 0.03
 COMMON, RARE = 0.95, 0.997
 """Shares of windows whose surprise sets the stream's own yardstick."""
 LEAST_SPREAD, LEAST_SPREAD_OF_SCORE = 0.8, 1.5
-"""Least distance of ln surprise between a common and a rare window: shrinks the tail."""
+"""Least distance of ln surprise between a common and a rare window, which shrinks the tail; more
+for scores, which one threshold shall fit on all streams."""
 NATS_PER_UNIT = float(np.log((1 - COMMON) / (1 - RARE)))
 
 
@@ -84,17 +85,17 @@ class GaugeBank(Bank):
         z = z + np.abs(innovation) / np.maximum(t["innovation"][at], 0.5 * least)
         return np.log(z + 1e-3), residual
 
-    def _units(self, at: Ints, surprise: Floats) -> Floats:
-        """Return surprise on the stream's own yardstick."""
+    def _units(self, at: Ints, surprise: Floats, least: float) -> Floats:
+        """Return surprise on the stream's own yardstick, whose unit is `least` at least."""
         t = self.table
-        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD)
+        spread = np.maximum(t["rare"][at] - t["common"][at], least)
         units: Floats = (surprise - t["common"][at]) / spread
         return units
 
     def log_l(self, at: Ints, obs: Obs) -> Floats:
         """Return calibrated p-values' logarithms, on the side to which the residual points."""
         surprise, residual = self._surprise(at, obs)
-        nats = NATS_PER_UNIT * np.maximum(self._units(at, surprise), 0.0)
+        nats = NATS_PER_UNIT * np.maximum(self._units(at, surprise, LEAST_SPREAD), 0.0)
         above, below = np.where(residual > 0, nats, 0.0), np.where(residual < 0, nats, 0.0)
         sides = np.stack([above, above, below, below], axis=1)
         kappa = np.tile(self.kappa, 2)
@@ -102,16 +103,10 @@ class GaugeBank(Bank):
         return ratio
 
     def score(self, at: Ints, obs: Obs, strength: Floats) -> Floats:
-        """Rank by surprise alone: evidence that adds up would follow every slow drift.
-
-        Half-way to the stream's own yardstick: all the way would make one threshold fit all
-        streams better, and blur the ranking within a stream, since the yardstick moves.
-        """
+        """Rank by surprise alone: evidence that adds up would follow every slow drift."""
         del strength
-        t = self.table
-        spread = np.maximum(t["rare"][at] - t["common"][at], LEAST_SPREAD_OF_SCORE)
-        half = (self._surprise(at, obs)[0] - 0.5 * t["common"][at]) / np.sqrt(spread)
-        score: Floats = 1.0 / (1.0 + np.exp(-np.clip(half, -50.0, 30.0)))
+        units = self._units(at, self._surprise(at, obs)[0], LEAST_SPREAD_OF_SCORE)
+        score: Floats = 1.0 / (1.0 + np.exp(-np.clip(units, -50.0, 30.0)))
         return score
 
     def track(self, at: Ints, obs: Obs) -> None:

@@ -42,7 +42,8 @@ class Intake:
         else:
             spacing = np.fmin(t["spacing"][stream], since)
         t["spacing"][stream], t["last"][stream] = spacing, window.time
-        return Rows(stream, row, spacing)
+        idle = np.maximum(np.nan_to_num(since - spacing), 0.0)
+        return Rows(stream, row, spacing, idle)
 
     def _add(self, window: Window, row: Ints, histogram: NDArray[np.bool_]) -> None:
         new, at = self.catalog.add(window, row)

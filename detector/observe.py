@@ -38,11 +38,17 @@ class Rows(NamedTuple):
         stream: int64[m], ascending and unique.
         row: int64[m], which row of the window.
         width: float64[m], seconds that each row covers; NaN while unknown.
+        idle: float64[m], seconds that passed without a row since the stream's last one.
     """
 
     stream: Ints
     row: Ints
     width: Floats
+    idle: Floats
+
+    def only(self, which: NDArray[np.bool_]) -> Rows:
+        """Return the rows that are marked."""
+        return Rows(self.stream[which], self.row[which], self.width[which], self.idle[which])
 
 
 def make_banks() -> list[Bank]:

@@ -118,9 +118,13 @@ def test_scores_rank_a_spike_of_a_gauge_first() -> None:
         (Traffic(), between(0, 9999, reset=1.0)),
         (Traffic(), between(0, 9999, reset=0.5)),
         (Traffic(connection_rate=0.0), between(200, 202, connection_rate=30.0)),
+        (
+            Traffic(connection_rate=0.0),
+            lambda i, t: dataclasses.replace(t, connection_rate=40.0 * (i % 150 == 149), reset=1.0),
+        ),
         (Traffic(), lambda i, t: dataclasses.replace(t, request_rate=100 * 2 ** (i / 1200))),
     ],
-    ids=["always reset", "half reset", "reconnects", "slow ramp"],
+    ids=["always reset", "half reset", "reconnects", "resets at the end of runs", "slow ramp"],
 )
 def test_habits_and_drift_are_no_findings(normal: Traffic, fault: object) -> None:
     model = PairModel(pair=PAIR, normal=normal, fault=fault)  # type: ignore[arg-type]
