@@ -31,6 +31,8 @@ ADOPT_S = 600.0
 """A change that lasts this long is the new normal."""
 STALE_S, STALE_WINDOWS = 180.0, 10.0
 """A firing stream without rows for this long, and this many windows, is over."""
+MENDED_S = 10.0
+"""The same for a stream whose last window already spoke for its baseline."""
 PAUSED = 1.5
 """A window this many times longer than asked for means that the host or the daemon was paused."""
 FORGET_S = 7 * 86_400.0
@@ -254,10 +256,12 @@ class Detector:
         findings = []
         for what, i in sorted(self._open):
             if what == "stream":
-                limit = max(STALE_S, STALE_WINDOWS * float(streams["spacing"][i]))
+                bank, local = self._banks[streams["bank"][i]], streams["local"][[i]]
+                # who reconnects once and keeps the connection gives one good row and no more
+                patience = MENDED_S if bank.table["calm"][local[0]] > 0 else STALE_S
+                limit = max(patience, STALE_WINDOWS * float(streams["spacing"][i]))
                 if end - streams["last"][i] > limit:
-                    bank = self._banks[streams["bank"][i]]
-                    bank.close(streams["local"][[i]], end)
+                    bank.close(local, end)
                     findings.append(self._end(i, "resolved", end))
             elif self._presence.is_gone(i) and end - pairs["last"][i] > STALE_S:
                 self._presence.close(np.array([i]))

@@ -135,6 +135,16 @@ def test_attempts_that_cease_end_the_errors() -> None:
     assert 150 < mine[1].ended - (BEGIN + 72) < 240
 
 
+def test_one_success_that_is_kept_ends_the_errors() -> None:
+    refused = between(ONSET, 72, refused=1.0)
+    once = between(73, 10_000, attempts=0.0, connection_rate=0.0)
+    found = findings(lambda i, t: once(i, refused(i, t)), Traffic(), 0, ticks=200)
+    mine = [f for f in found if f.signal == "connect_errors"]
+    assert [f.state for f in mine] == ["firing", "resolved"]
+    assert mine[1].ended is not None
+    assert 0 < mine[1].ended - (BEGIN + 72) < 15
+
+
 def test_flapping_does_not_give_endless_findings() -> None:
     def flapping(tick: int, traffic: Traffic) -> Traffic:
         on = tick >= ONSET and (tick // 15) % 2
