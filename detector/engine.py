@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector import report, state
-from detector.bank import Moment
+from detector.bank import Bank, Moment
 from detector.causes import Causes
 from detector.evidence import log_threshold
 from detector.finding import Finding, State
@@ -257,8 +257,7 @@ class Detector:
         for what, i in sorted(self._open):
             if what == "stream":
                 bank, local = self._banks[streams["bank"][i]], streams["local"][[i]]
-                # who reconnects once and keeps the connection gives one good row and no more
-                patience = MENDED_S if bank.table["calm"][local[0]] > 0 else STALE_S
+                patience = MENDED_S if self._is_mended(i, bank, int(local[0])) else STALE_S
                 limit = max(patience, STALE_WINDOWS * float(streams["spacing"][i]))
                 if end - streams["last"][i] > limit:
                     bank.close(local, end)
@@ -267,6 +266,17 @@ class Detector:
                 self._presence.close(np.array([i]))
                 findings.append(self._end_pair(i, "resolved", end))
         return findings
+
+    def _is_mended(self, stream: int, bank: Bank, local: int) -> bool:
+        """Return whether silence after this stream's last window is good news.
+
+        Who connects again and keeps the connection gives no further rows, and the last one may
+        hold failures too; that traffic flows tells the rest.
+        """
+        if bank.table["calm"][local] > 0:
+            return True
+        failed = self._catalog.signal_of[stream] == "connect_errors"
+        return failed and self._presence.is_active(int(self._catalog.streams["pair"][stream]))
 
     def _forget(self) -> None:
         """Drop pairs that have not been seen for long, with their streams."""

@@ -187,6 +187,10 @@ class Presence:
         """Return whether the silence of pair `i` is being reported."""
         return bool(self.table["state"][i] == GONE)
 
+    def is_active(self, i: int) -> bool:
+        """Return whether anything moved between pair `i` in its last window."""
+        return bool(self.table["gap"][i] == 0)
+
     def set_back(self, seconds: float) -> None:
         """Move what is remembered of times, because the clock was set back."""
         for name in ("since", "gap_start", "told"):

@@ -127,7 +127,7 @@ def test_a_change_after_adoption_is_found_again() -> None:
 
 def test_attempts_that_cease_end_the_errors() -> None:
     refused = between(ONSET, 72, refused=1.0)
-    nothing = between(72, 10_000, attempts=0.0, connection_rate=0.0)
+    nothing = between(72, 10_000, attempts=0.0, connection_rate=0.0, request_rate=0.0)
     found = findings(lambda i, t: nothing(i, refused(i, t)), Traffic(), 0, ticks=400)
     mine = [f for f in found if f.signal == "connect_errors"]
     assert [f.state for f in mine] == ["firing", "resolved"]
@@ -135,10 +135,12 @@ def test_attempts_that_cease_end_the_errors() -> None:
     assert 150 < mine[1].ended - (BEGIN + 72) < 240
 
 
-def test_one_success_that_is_kept_ends_the_errors() -> None:
-    refused = between(ONSET, 72, refused=1.0)
+@pytest.mark.parametrize("last", [0.0, 0.9], ids=["one good window", "one mixed window"])
+def test_one_success_that_is_kept_ends_the_errors(last: float) -> None:
+    down = between(ONSET, 72, refused=1.0, request_rate=0.0)
+    mixed = between(72, 73, refused=last)
     once = between(73, 10_000, attempts=0.0, connection_rate=0.0)
-    found = findings(lambda i, t: once(i, refused(i, t)), Traffic(), 0, ticks=200)
+    found = findings(lambda i, t: once(i, mixed(i, down(i, t))), Traffic(), 0, ticks=200)
     mine = [f for f in found if f.signal == "connect_errors"]
     assert [f.state for f in mine] == ["firing", "resolved"]
     assert mine[1].ended is not None
