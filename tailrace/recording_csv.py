@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from probes.window import Histograms, Pair, Window
 from tailrace import recording_cells as cells
 from tailrace.errors import RecordingError, at_line
-from tailrace.recording import COLUMNS, REQUIRED, Part, cannot, csv_writer
 from tailrace.recording_cells import BadRow, Codes
+from tailrace.recording_format import COLUMNS, REQUIRED, Part, cannot, csv_writer
 
 _BLOCK = 50_000
 """Rows at once: enough for numpy, few enough that their text fits the cache and the memory."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from probes.window import Histograms, Window
 from tailrace import recording_cells as cells
 from tailrace.errors import RecordingError, at_line
-from tailrace.recording import COLUMNS, REQUIRED, Part, cannot
 from tailrace.recording_cells import BadRow, Codes
+from tailrace.recording_format import COLUMNS, REQUIRED, Part, cannot
 
 _GROUP = 65_536
 """Rows in a row group: what a kill may cost at most is in memory until the group is full."""
