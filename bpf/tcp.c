@@ -274,47 +274,43 @@ static __always_inline struct connection *moved(void *sk, u64 now)
 	return c;
 }
 
-/* raw tracepoint sock_send_length(sk, ret, flags), net/socket.c; in the sender's context, after
- * the call: on loopback the peer may have read before this runs */
-int on_send(struct bpf_raw_tracepoint_args *ctx)
+/* `way` is a constant where this is called, so nothing of the other way is compiled in. */
+static __always_inline int count_data(void *sk, int length, u8 way)
 {
-	int length = (int)ctx->args[1];
+	/* an answer goes out at the server and comes in at the client */
+	u8 who_is_answering = way == TURN_OUT ? ROLE_SERVER : ROLE_CLIENT;
+	u8 other_way = way == TURN_OUT ? TURN_IN : TURN_OUT;
 	struct connection *c;
 	u64 now;
 
 	if (length <= 0)
 		return 0;
 	now = bpf_ktime_get_ns();
-	c = moved((void *)ctx->args[0], now);
+	c = moved(sk, now);
 	if (!c)
 		return 0;
-	__sync_fetch_and_add(&c->bytes_out, length);
-	if (c->role == ROLE_SERVER && c->turn == TURN_IN)
-		turned_around(c, c->last_in_ns, now);
-	c->turn = TURN_OUT;
-	c->last_out_ns = now;
+	__sync_fetch_and_add(way == TURN_OUT ? &c->bytes_out : &c->bytes_in, length);
+	if (c->role == who_is_answering && c->turn == other_way)
+		turned_around(c, way == TURN_OUT ? c->last_in_ns : c->last_out_ns, now);
+	c->turn = way;
+	if (way == TURN_OUT)
+		c->last_out_ns = now;
+	else
+		c->last_in_ns = now;
 	return 0;
+}
+
+/* raw tracepoint sock_send_length(sk, ret, flags), net/socket.c; in the sender's context, after
+ * the call: on loopback the peer may have read before this runs */
+int on_send(struct bpf_raw_tracepoint_args *ctx)
+{
+	return count_data((void *)ctx->args[0], (int)ctx->args[1], TURN_OUT);
 }
 
 /* raw tracepoint sock_recv_length(sk, ret, flags); ret is 0 for MSG_PEEK */
 int on_receive(struct bpf_raw_tracepoint_args *ctx)
 {
-	int length = (int)ctx->args[1];
-	struct connection *c;
-	u64 now;
-
-	if (length <= 0)
-		return 0;
-	now = bpf_ktime_get_ns();
-	c = moved((void *)ctx->args[0], now);
-	if (!c)
-		return 0;
-	__sync_fetch_and_add(&c->bytes_in, length);
-	if (c->role == ROLE_CLIENT && c->turn == TURN_OUT)
-		turned_around(c, c->last_out_ns, now);
-	c->turn = TURN_IN;
-	c->last_in_ns = now;
-	return 0;
+	return count_data((void *)ctx->args[0], (int)ctx->args[1], TURN_IN);
 }
 
 /* raw tracepoint tcp_retransmit_skb(sk, skb): one per call, not per segment, so count by the socket's own counter */

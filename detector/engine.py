@@ -22,7 +22,7 @@ from detector.observe import (
 )
 from detector.presence import Presence
 from detector.settings import DetectorSettings
-from probes.window import Kind, Pair, Window
+from probes.window import Kind, Pair, Window, kind_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -33,6 +33,9 @@ STALE_S, STALE_WINDOWS = 180.0, 10.0
 """A firing stream without rows for this long, and this many windows, is over."""
 MENDED_S = 10.0
 """The same for a stream whose last window already spoke for its baseline."""
+LOST_SHARE = 0.01
+"""Samples lost per connection and request counted, above which a window is not read: a host that
+loses one now and then must not go blind."""
 PAUSED = 1.5
 """A window this many times longer than asked for means that the host or the daemon was paused."""
 FORGET_S = 7 * 86_400.0
@@ -72,15 +75,15 @@ class Detector:
     def update(self, window: Window) -> list[Finding]:
         """Take the next window; return findings that began ("firing") or ended in it.
 
-        A window that is not later than the last one, that lost samples, or that a pause
-        stretched is not read: it neither alarms nor teaches.
+        A window that is not later than the last one, that lost more than a few of its samples,
+        or that a pause stretched is not read: it neither alarms nor teaches.
         """
         self._scores = np.zeros(len(window))
         paused = window.width > PAUSED * window.nominal or window.width <= 0.0
         if not np.isfinite(window.time) or self._is_behind(window.time):
             return []
         self._time = window.time
-        if window.lost > 0 or paused:
+        if paused or _is_spoilt(window):
             return []
         self._windows += 1
         rows = self._intake.rows(window)
@@ -369,6 +372,15 @@ class Detector:
         self._open = {(what, i): report.from_state(f) for what, i, f in meta["open"]}
         self._time, self._watched_s = meta["time"], meta["watched_s"]
         self._windows, self._behind = meta["windows"], meta["behind"]
+
+
+def _is_spoilt(window: Window) -> bool:
+    """Return whether so many samples were lost that a rate may look changed."""
+    if window.lost == 0:
+        return False
+    is_count = np.array([kind_of(signal) is Kind.COUNT for signal in window.signals])
+    counted = np.nansum(window.value[is_count[window.signal]]) * window.width
+    return not window.lost <= LOST_SHARE * counted
 
 
 def _by_name(finding: Finding) -> tuple[object, ...]:

@@ -179,6 +179,12 @@ def test_masked_windows_are_not_read(changes: dict[str, object]) -> None:
     assert told(Detector(), [*windows, *zero]) == []
 
 
+def test_a_few_lost_samples_do_not_blind() -> None:
+    model = PairModel(pair=Pair("a", "b", 1), fault=between(70, 100, latency_s=0.03))
+    windows = [dataclasses.replace(w, lost=1) for w in simulate([model], 100)]
+    assert "request_latency" in {finding.signal for finding in told(Detector(), windows)}
+
+
 def test_a_gap_in_time_is_not_a_change() -> None:
     windows = list(simulate([PairModel(pair=Pair("a", "b", 1))], 200))
     later = [dataclasses.replace(w, time=w.time + 7200) for w in windows[100:]]
