@@ -24,11 +24,11 @@ _STATE: Final = np.dtype(
         ("segments_out", "u4"),
         ("retransmits", "u4"),
         ("pair", "i4"),
+        ("tgid", "u4"),
         ("established", "?"),
         ("failed", "?"),
         ("over", "?"),
         ("matched", "?"),
-        ("owned", "?"),
     ]
 )
 _SETTLED_NS: Final = 10_000_000  # a reset is flagged a moment after the state became CLOSE
@@ -138,28 +138,32 @@ class Tracker:
         state = before.copy()
         fresh = before["id"] == 0
         state["id"] = rows["id"]
-        state["owned"] = rows["owner"]["tgid"] > 0
-        # rare: an owner became known late, and with it the name that others saw
-        late = bool((state["owned"] & ~before["owned"] & ~fresh).any())
-        if not fresh.any() and not late:
+        state["tgid"] = rows["owner"]["tgid"]
+        # a child has its listener's owner until somebody else is seen at work on it
+        handed_on = (state["tgid"] != before["tgid"]) & ~fresh
+        if not (fresh | handed_on).any():
             return state
-        open_ = np.arange(len(rows)) if late else np.flatnonzero(~before["matched"])
+        open_ = np.flatnonzero(~before["matched"] | handed_on.any())
         is_client = rows["role"][open_] == layout.CLIENT
         clients, servers = open_[is_client], open_[~is_client]
         past = np.concatenate([np.empty(0, layout.CONNECTION), *self._recent])
         near = np.concatenate((rows[clients], past))
         server_of, client_of = match_ends(near, rows[servers])
         peers = np.zeros(len(rows), layout.CONNECTION)
-        found = np.flatnonzero(server_of[: len(clients)] >= 0)
-        peers[clients[found]] = rows[servers[server_of[found]]]
-        state["matched"][clients[found]] = True
-        found = np.flatnonzero(client_of >= 0)
-        peers[servers[found]] = near[client_of[found]]
-        state["matched"][servers[found]] = True
-        renamed = fresh | late | (state["matched"] & ~before["matched"])
-        state["pair"][renamed] = self._names.assign(
-            rows[renamed], peers[renamed], state["matched"][renamed]
-        )
+        found = np.zeros(len(rows), np.bool_)
+        news = fresh | handed_on | ~before["matched"]
+        at = np.flatnonzero(server_of[: len(clients)] >= 0)
+        partner = servers[server_of[at]]
+        peers[clients[at]] = rows[partner]
+        found[clients[at]] = True
+        news[clients[at]] |= handed_on[partner]
+        at = np.flatnonzero(client_of >= 0)
+        peers[servers[at]] = near[client_of[at]]
+        found[servers[at]] = True
+        state["matched"] |= found
+        # whose other end is already gone keeps the name that it gave
+        renamed = news & (found | fresh | (handed_on & ~before["matched"]))
+        state["pair"][renamed] = self._names.assign(rows[renamed], peers[renamed], found[renamed])
         return state
 
     @staticmethod

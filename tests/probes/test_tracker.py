@@ -194,6 +194,21 @@ def test_an_owner_who_becomes_known_late(tmp_path: Path) -> None:
     assert seen[PAIR, "bytes_sent"][0] == 3
 
 
+def test_a_connection_handed_to_another_service(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    run.sweep([_client(1), _server(2, of=1, tgid=1, command=b"systemd")])
+    seen = run.sweep([_client(1, bytes_out=3), _server(2, of=1, segments_out=5)])
+    assert seen[PAIR, "bytes_sent"][0] == 3
+    assert seen[PAIR, "retransmits"] == (0, 5)
+    seen = run.sweep([_server(2, of=1, segments_out=9)], [_client(1, bytes_out=4)])
+    assert seen[PAIR, "bytes_sent"][0] == 1
+    for _ in range(2):
+        run.sweep([_server(2, of=1, segments_out=9)])
+    # nobody is left who could say who called the worker
+    seen = run.sweep([_server(2, of=1, tgid=21, command=b"worker", segments_out=12)])
+    assert seen[PAIR, "retransmits"] == (0, 3)
+
+
 def test_our_own_connections_are_nobody_s(tmp_path: Path) -> None:
     assert _Run(tmp_path).sweep([_client(1, tgid=999), _server(2, of=1)]) == {}
 
