@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import socket
 from typing import Any, Final
 
@@ -31,7 +30,6 @@ IGNORED: Final = -1
 
 UNKNOWN: Final = "unknown"
 
-_ENDPOINTS: Final = "tailrace.endpoints/1"
 _MOST_ENDPOINTS: Final = 20_000
 
 
@@ -93,28 +91,31 @@ class PairNames:
             for a, w in zip(at, who, strict=True)
         }
 
-    def endpoints(self) -> bytes:
-        """Return which service answered where, for `restore_endpoints` after a restart."""
-        known = [
-            [netns, address_text(address), port, service]
+    def endpoints(self) -> list[tuple[int, str, int, str]]:
+        """Return which service answered where: (network namespace, address, port, service)."""
+        return [
+            (netns, address_text(address), port, service)
             for (netns, address, port), service in self._endpoints.items()
         ]
-        return json.dumps({"schema": _ENDPOINTS, "endpoints": known}).encode()
 
-    def restore_endpoints(self, saved: bytes) -> None:
-        """Take up what `endpoints` returned; a server that is down keeps its name so.
+    def learn_endpoint(self, netns: int, address: str, port: int, service: str) -> None:
+        """Take note of a service that answers at an address, as seen from a namespace.
 
         Raises:
-            ValueError: it is not from here.
+            OSError: it is not an address.
         """
-        try:
-            found = json.loads(saved)
-            if found["schema"] != _ENDPOINTS:
-                raise ValueError(f"schema {found['schema']!r}, not {_ENDPOINTS!r}")
-            for netns, address, port, service in found["endpoints"]:
-                self._endpoints[int(netns), mapped(address), int(port)] = str(service)
-        except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"not a list of endpoints: {error}") from error
+        self._endpoints[netns, mapped(address), port] = service
+
+    def number(self, pair: Pair) -> int:
+        """Return the index of a pair, meeting it if it is new."""
+        index = self._index.get(pair)
+        if index is None and len(self._index) >= self._most:
+            self.folded += 1
+            pair = pair._replace(client="other")
+            index = self._index.get(pair)
+        if index is None:
+            index = self._index[pair] = self._place(pair)
+        return index
 
     def assign(self, rows: NDArray[Any], peers: NDArray[Any], matched: NDArray[np.bool_]) -> Any:
         """Return the pair index of each record, IGNORED for our own.
@@ -150,14 +151,14 @@ class PairNames:
         other = self._service(peer) if matched else ""
         address, port = bytes(group["address"]), int(group["port"])
         if group["role"] == layout.SERVER:
-            return self._number(Pair(other or address_text(address), own, port))
+            return self.number(Pair(other or address_text(address), own, port))
         where = (int(group["netns"]), address, port)
         if matched:
             self._endpoints.pop(where, None)  # last used, last forgotten
             self._endpoints[where] = other
             if len(self._endpoints) > _MOST_ENDPOINTS:
                 del self._endpoints[next(iter(self._endpoints))]
-        return self._number(
+        return self.number(
             Pair(own, other or self._server_at(where, local=bool(group["self"])), port)
         )
 
@@ -181,17 +182,6 @@ class PairNames:
             return UNKNOWN  # a child of a listener that nobody saw
         program = program_name(_text(owner["command"]), _text(owner["executable"]))
         return self._services.name(int(owner["tgid"]), program, int(owner["cgroup"]))
-
-    def _number(self, pair: Pair) -> int:
-        index = self._index.get(pair)
-        if index is None:
-            if len(self._index) >= self._most:
-                self.folded += 1
-                pair = pair._replace(client="other")
-                index = self._index.get(pair)
-            if index is None:
-                index = self._index[pair] = self._place(pair)
-        return index
 
     def _place(self, pair: Pair) -> int:
         if self._free:

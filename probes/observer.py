@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from probes import memory
 from probes.errors import ProbeError
 from probes.naming import PairNames
 from probes.programs import Capacity, Programs
@@ -106,17 +107,17 @@ class Observer:
             self._programs.sweep(), now_ns=now_ns, time=start, width=width, nominal=self.window_s
         )
 
-    def endpoints(self) -> bytes:
-        """Return which service answers where, to be given to `restore_endpoints` at a restart."""
-        return self._names.endpoints()
+    def memory(self) -> bytes:
+        """Return what a later observer should know, for `restore`."""
+        return memory.save(self._names, self._tracker)
 
-    def restore_endpoints(self, saved: bytes) -> None:
-        """Take up what an earlier observer knew, so that a server that is down keeps its name.
+    def restore(self, saved: bytes) -> None:
+        """Take up what an earlier observer knew: names of servers that are down, silent pairs.
 
         Raises:
-            ValueError: it is not what `endpoints` returned.
+            ValueError: it is not what `memory` returned.
         """
-        self._names.restore_endpoints(saved)
+        memory.restore(saved, self._names, self._tracker)
 
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
         """Return {tracepoint: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""

@@ -12,7 +12,7 @@ from probes.matching import match_ends
 from probes.naming import IGNORED, PairNames
 from probes.programs import Snapshot
 from probes.tally import Tally, tally
-from probes.window import Window
+from probes.window import Pair, Window
 
 _STATE: Final = np.dtype(
     [
@@ -65,6 +65,24 @@ class Tracker:
     def connections(self) -> int:
         """How many connections are followed."""
         return len(self._state)
+
+    def watched(self) -> list[tuple[Pair, float]]:
+        """Return the pairs that get a row in every window, and when each was last active."""
+        latest = self._active.max(initial=-np.inf)
+        return [
+            (self._names.pairs[i], float(self._active[i]))
+            for i in np.flatnonzero(latest - self._active < _FORGET_S)
+        ]
+
+    def watch(self, pair: Pair, active: float) -> None:
+        """Give a pair rows, as if it had last been active at that time (epoch seconds)."""
+        index = self._names.number(pair)
+        self._make_room()
+        self._active[index] = max(self._active[index], active)
+
+    def _make_room(self) -> None:
+        fresh = len(self._names.pairs) - len(self._active)
+        self._active = np.append(self._active, np.full(fresh, -np.inf))
 
     def update(
         self, snapshot: Snapshot, *, now_ns: int, time: float, width: float, nominal: float
@@ -183,8 +201,7 @@ class Tracker:
     def _window(
         self, counted: Tally, time: float, width: float, nominal: float, lost: int
     ) -> Window:
-        fresh = len(self._names.pairs) - len(self._active)
-        self._active = np.append(self._active, np.full(fresh, -np.inf))
+        self._make_room()
         self._active[counted.active] = time
         watched = np.flatnonzero(time - self._active < _FORGET_S)
         if self._names.crowded:

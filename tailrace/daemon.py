@@ -26,8 +26,8 @@ PUBLISH_SHARE = 20.0
 """Publishing the pairs may take one twentieth of the time, however many there are."""
 HEALTH_EVERY_S = 5.0
 PRUNE_EVERY_S = 21_600.0
-ENDPOINTS = "endpoints"
-"""The name under which the store keeps who answers where."""
+MEMORY = "observer"
+"""The name under which the store keeps the observer's memory."""
 
 
 class Detector(Protocol):
@@ -88,8 +88,7 @@ class Daemon:
         deliverer: told when there is something to deliver; None without receivers.
         voice: told how it goes.
         recorder: keeps every window; None for no recording.
-        endpoints: what the observer knows of who answers where, kept so that a server which is
-            down keeps its name over a restart; None when there is no observer.
+        memory: what the observer must know after a restart; None when there is no observer.
         pairs_file: where the current pairs are published; None for nowhere.
         clock: epoch seconds.
     """
@@ -102,14 +101,14 @@ class Daemon:
         voice: Voice,
         deliverer: Deliverer | None = None,
         recorder: Recorder | None = None,
-        endpoints: Callable[[], bytes] | None = None,
+        memory: Callable[[], bytes] | None = None,
         pairs_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._detector, self._store, self._deliverer = detector, store, deliverer
         self._voice, self._recorder, self._pairs_file = voice, recorder, pairs_file
         self._clock = clock
-        self._endpoints, self._endpoints_kept = endpoints, b""
+        self._memory, self._memory_kept = memory, b""
         self._pairs = pairs.PairTable()
         self._owed: list[Finding] = []
         self._store_failed = ""
@@ -187,7 +186,7 @@ class Daemon:
         self._owed += findings
         self._snapshot_due = time.monotonic() + SNAPSHOT_EVERY_S
         try:
-            self._keep_endpoints()
+            self._keep_memory()
             self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
         except StoreError as error:
             # Nothing was stored: all of it is tried again with the next window
@@ -203,11 +202,11 @@ class Daemon:
             self._deliverer.wake()
         self._owed = []
 
-    def _keep_endpoints(self) -> None:
-        known = b"" if self._endpoints is None else self._endpoints()
-        if known != self._endpoints_kept:
-            self._store.save_snapshot(ENDPOINTS, known, now=self._clock())
-            self._endpoints_kept = known
+    def _keep_memory(self) -> None:
+        memory = b"" if self._memory is None else self._memory()
+        if memory != self._memory_kept:
+            self._store.save_snapshot(MEMORY, memory, now=self._clock())
+            self._memory_kept = memory
 
     def _publish(self, window: Window) -> None:
         started = time.monotonic()

@@ -25,10 +25,10 @@ class Observer(Protocol):
     def stop(self) -> None:
         """Make `windows` end; called from another thread."""
 
-    def endpoints(self) -> bytes:
-        """Return which service answers where."""
+    def memory(self) -> bytes:
+        """Return what a later observer should know."""
 
-    def restore_endpoints(self, saved: bytes) -> None:
+    def restore(self, saved: bytes) -> None:
         """Take up what an earlier observer knew; ValueError when it cannot be read."""
 
     def __enter__(self) -> Self: ...

@@ -22,26 +22,21 @@ class Store(Protocol):
 
 
 class Observer(Protocol):
-    """What knows who answers where."""
+    """What has a memory."""
 
-    def restore_endpoints(self, saved: bytes) -> None:
+    def restore(self, saved: bytes) -> None:
         """Take up what an earlier observer knew; ValueError when it cannot be read."""
 
 
-def restore_endpoints(
-    store: Store, name: str, observer: Observer, *, note: Callable[[str], None]
-) -> None:
-    """Tell the observer who answered where when the daemon last ran.
-
-    A server that is down has no socket to take its name from.
-    """
+def remember(store: Store, name: str, observer: Observer, *, note: Callable[[str], None]) -> None:
+    """Tell the observer what it knew when the daemon last ran."""
     data = store.snapshot(name)
     if data is None:
         return
     try:
-        observer.restore_endpoints(data)
+        observer.restore(data)
     except ValueError as error:
-        note(f"who answered where before is not known any more: {error}")
+        note(f"who was watched before is not known any more: {error}")
 
 
 def detector_of(

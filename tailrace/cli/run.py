@@ -50,8 +50,8 @@ def run(
     """
     from alerts.store import Store  # noqa: PLC0415 - slow to import
     from tailrace import config, observe, recording, state, status  # noqa: PLC0415
-    from tailrace.daemon import ENDPOINTS, Daemon  # noqa: PLC0415
-    from tailrace.restore import detector_of, restore_endpoints  # noqa: PLC0415
+    from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
+    from tailrace.restore import detector_of, remember  # noqa: PLC0415
 
     settings = config.load(config_path)
     config.check_files(settings)
@@ -67,7 +67,7 @@ def run(
         observer = stack.enter_context(observe.observer(window_s))
         for note in observer.notes:
             voice.note(note)
-        restore_endpoints(store, ENDPOINTS, observer, note=voice.note)
+        remember(store, MEMORY, observer, note=voice.note)
         deliverer = _deliverer(store, settings, stack)
         # what fires here and no longer in the detector (its state was lost) would fire for ever
         known = {finding.id for finding in detector.firing()}
@@ -79,7 +79,7 @@ def run(
             voice=voice,
             deliverer=deliverer,
             recorder=recorder,
-            endpoints=observer.endpoints,
+            memory=observer.memory,
             pairs_file=directory / state.PAIRS,
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bpf import layout
+from probes import memory
 from probes.histogram import bucket_of
 from probes.naming import PairNames, address_text, mapped
 from probes.programs import Snapshot
@@ -57,6 +58,12 @@ class _Run:
         self.names = PairNames(services, own_tgid=999, most_pairs=most_pairs)
         self.tracker = Tracker(self.names)
         self.second = 0
+
+    def save(self) -> bytes:
+        return memory.save(self.names, self.tracker)
+
+    def restore(self, saved: bytes) -> None:
+        memory.restore(saved, self.names, self.tracker)
 
     def sweep(
         self,
@@ -180,10 +187,27 @@ def test_a_server_that_is_down_keeps_its_name_even_over_a_restart(tmp_path: Path
     (row,) = run.window.causes
     assert run.window.causes[row] == {"refused": 1}
     later = _Run(tmp_path)
-    later.names.restore_endpoints(run.names.endpoints())
+    later.restore(run.save())
     assert later.sweep([], [_client(3, **refused)])[PAIR, "connect_errors"] == (1, 1)
-    with pytest.raises(ValueError, match="schema"):
-        later.names.restore_endpoints(b'{"schema": "else", "endpoints": []}')
+
+
+def test_a_silent_pair_says_zero_after_a_restart_too(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    run.sweep([_client(1, bytes_out=4), _server(2, of=1)])
+    later = _Run(tmp_path)
+    later.restore(run.save())
+    assert later.sweep()[PAIR, "bytes_sent"][0] == 0
+    rebooted = _Run(tmp_path)
+    rebooted.restore(run.save().replace(b'"boot": "', b'"boot": "another'))
+    assert rebooted.sweep() == {}
+
+
+@pytest.mark.parametrize(
+    "saved", [b"", b"[]", b"{}", b'{"schema": "else"}', b"\xff", b'{"schema": 1, "boot": 2}']
+)
+def test_a_memory_that_is_none_is_refused(tmp_path: Path, saved: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        _Run(tmp_path).restore(saved)
 
 
 def test_an_owner_who_becomes_known_late(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Scripted:
     def __init__(self, windows: Iterable[Window]) -> None:
         self._windows = windows
         self.stopped = False
-        self.known = b"a list of endpoints"
+        self.known = b"an observer's memory"
 
     def windows(self) -> Iterator[Window]:
         yield from self._windows
@@ -34,12 +34,12 @@ class Scripted:
     def stop(self) -> None:
         self.stopped = True
 
-    def endpoints(self) -> bytes:
+    def memory(self) -> bytes:
         return self.known
 
-    def restore_endpoints(self, saved: bytes) -> None:
+    def restore(self, saved: bytes) -> None:
         if saved != self.known:
-            raise ValueError("not a list of endpoints")
+            raise ValueError("not an observer's memory")
 
     def __enter__(self) -> Scripted:
         return self
@@ -134,20 +134,20 @@ def test_a_duration_is_so_many_windows(
     assert "stopped; what was learned is kept" in capsys.readouterr().err
 
 
-def test_who_answers_where_is_kept(
+def test_what_the_observer_knew_is_kept(
     tmp_path: Path,
     play: Callable[[Iterable[Window]], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     play(traffic(3))
     with Store.open(tmp_path) as store:
-        store.save_snapshot("endpoints", b"nonsense", now=0.0)
+        store.save_snapshot("observer", b"nonsense", now=0.0)
     assert main(["run", "--state-dir", str(tmp_path)]) == 0
-    assert "who answered where before is not known any more" in capsys.readouterr().err
+    assert "who was watched before is not known any more" in capsys.readouterr().err
     with Store.open(tmp_path, read_only=True) as store:
-        assert store.snapshot("endpoints") == b"a list of endpoints"
+        assert store.snapshot("observer") == b"an observer's memory"
     assert main(["run", "--state-dir", str(tmp_path)]) == 0
-    assert "who answered" not in capsys.readouterr().err
+    assert "who was watched" not in capsys.readouterr().err
 
 
 def test_a_receiver_whose_secret_is_missing_stops_the_start(

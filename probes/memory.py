@@ -1,0 +1,49 @@
+"""What an observer must not forget over a restart of the daemon.
+
+Who answered where: a server that is down has no socket to take its name from. And which pairs
+were watched: one that has gone silent must go on saying 0.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from probes.naming import PairNames
+from probes.tracker import Tracker
+from probes.window import Pair
+
+_SCHEMA: Final = "tailrace.observer/1"
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def save(names: PairNames, tracker: Tracker) -> bytes:
+    """Return what `restore` takes."""
+    memory = {
+        "schema": _SCHEMA,
+        "boot": _BOOT.read_text().strip(),
+        "endpoints": names.endpoints(),
+        "pairs": [[*pair, active] for pair, active in tracker.watched()],
+    }
+    return json.dumps(memory).encode()
+
+
+def restore(saved: bytes, names: PairNames, tracker: Tracker) -> None:
+    """Take up what `save` returned, unless the host has booted since: then all begins anew.
+
+    Raises:
+        ValueError: it is not from `save`.
+    """
+    try:
+        memory: dict[str, Any] = json.loads(saved)
+        if memory["schema"] != _SCHEMA:
+            raise ValueError(f"schema {memory['schema']!r}, not {_SCHEMA!r}")
+        if memory["boot"] != _BOOT.read_text().strip():
+            return
+        for netns, address, port, service in memory["endpoints"]:
+            names.learn_endpoint(int(netns), str(address), int(port), str(service))
+        for client, server, port, transport, active in memory["pairs"]:
+            tracker.watch(Pair(str(client), str(server), int(port), str(transport)), float(active))
+    except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"not an observer's memory: {error!r}") from error
