@@ -108,7 +108,8 @@ class Terminal:
         """Print a line above the status; only the line itself has the style."""
         from rich.text import Text  # noqa: PLC0415
 
-        self._console.print(Text(text, style=style))
+        # a number stays with its unit where a line is broken
+        self._console.print(Text(text.replace(" %", "\u00a0%"), style=style))
 
 
 class Logs:

@@ -93,7 +93,13 @@ def print_table(
     console = Console(highlight=False) if sys.stdout.isatty() else Console(
         highlight=False, width=100_000, no_color=True
     )  # fmt: skip
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+        padding=(0, 0, 0, 1),
+    )
     aligned, breakable = set(right), set(folded)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number in aligned else "left",
