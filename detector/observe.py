@@ -72,7 +72,7 @@ def usable(window: Window, kinds: NDArray[np.int64]) -> NDArray[np.bool_]:
     """
     kind, value, count = kinds[window.signal], window.value, window.count
     # NaN fails every comparison; what is beyond all measure is as good as infinite
-    good = np.abs(value) < np.where(kind == GAUGE, 1e100, 1e15)
+    good = np.abs(value) < np.where(kind == GAUGE, 1e30, 1e15)
     positive = (count > 0) & (count < 1e15)
     good &= (kind == GAUGE) | (value >= 0.0)
     good &= (kind != RATIO) | (positive & (value <= 1.0 + 1e-9))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from traffic import PairModel, Traffic, between, simulate
 
@@ -151,6 +151,7 @@ def test_constant_and_odd_numbers_give_no_finding(value: float, count: float) ->
         max_size=30,
     )
 )
+@example([(1.4e42, 0.0, 0.5), (2e41, 0.0, 0.5)])
 def test_no_input_breaks_it(rows: list[tuple[float, float, float]]) -> None:
     detector = Detector()
     told(detector, [small(i, 5.0, 10.0) for i in range(60)])
