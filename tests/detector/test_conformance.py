@@ -151,7 +151,7 @@ def test_constant_and_odd_numbers_give_no_finding(value: float, count: float) ->
         max_size=30,
     )
 )
-@example([(1.4e42, 0.0, 0.5), (2e41, 0.0, 0.5)])
+@example([(1.3611294271189345e42, 0.0, 0.5), (2.041694140678402e41, 0.0, 0.5)])
 def test_no_input_breaks_it(rows: list[tuple[float, float, float]]) -> None:
     detector = Detector()
     told(detector, [small(i, 5.0, 10.0) for i in range(60)])
