@@ -41,7 +41,7 @@ def test_nginx_and_wrk_agree_with_us(
     with nginx(tmp_path) as server, watching(1.0) as watch:
         accepts_before, requests_before = server.status()
         url = f"http://127.0.0.1:{server.port}{path}"
-        load = wrk(tmp_path, url, connections=connections, seconds=3, close=close)
+        load = wrk(tmp_path, url, connections=connections, seconds=10, close=close)
         accepts, requests = server.status()
         watch.settle()
         pair = watch.pair(port=server.port)
@@ -54,8 +54,9 @@ def test_nginx_and_wrk_agree_with_us(
         assert pair == ("wrk", "nginx", server.port, "tcp")
         assert seen["connections"] == accepts - accepts_before - 1
         truth = requests - requests_before - 1
-        # nginx also counts those that wrk, at its end, sent and did not wait for
-        assert abs(seen["requests"] - truth) <= max(connections, truth * 0.001)
+        # nginx also counts those that wrk, at its end, sent and did not wait for: one for each
+        # connection at the most, which a load of ten seconds keeps below 0.1 %
+        assert abs(seen["requests"] - truth) <= truth * 0.001
         # wrk closes with unread data at its end, which it never counted either
         assert seen["bytes_received"] == load.bytes_read
 
