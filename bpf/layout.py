@@ -1,52 +1,73 @@
-"""The C structs of `tcp.c` as numpy dtypes, byte for byte, and the sources' place on disk."""
+"""The C structs of `sockets.c` as numpy dtypes, byte for byte, and the source itself."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 HERE: Final = Path(__file__).parent
-TCP_SOURCE: Final = HERE / "tcp.c"
 HEADERS: Final = HERE
 """What `BCC_KERNEL_SOURCE` points at: holds `include/`, all that BCC needs of a kernel tree."""
 
-OWNER: Final = np.dtype(
-    [("cgroup", "u8"), ("tgid", "u4"), ("pad", "u4"), ("command", "S16"), ("executable", "S32")],
-)
 
-CONNECTION: Final = np.dtype(
+def source() -> bytes:
+    """Return the programs as one file: BCC translates map operations in the main file only."""
+    seen: set[str] = set()
+
+    def inlined(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        text = (HERE / name).read_text()
+        return re.sub(r'^#include "(.+)"$', lambda found: inlined(found[1]), text, flags=re.M)
+
+    return inlined("sockets.c").encode()
+
+
+OWNER: Final = np.dtype(
+    [("cgroup", "u8"), ("tgid", "u4"), ("started", "u4"), ("command", "S16"), ("executable", "S32")]
+)
+"""struct owner: a process; `started` in units of 2**20 ns since boot."""
+
+COUNTERS: Final = (
+    "joined", "left", "attempts", "established", "ended", "bytes_out", "bytes_in", "requests",
+    "waits", "segments", "retransmits", "timeouts", "stalls", "active", "refused", "timed_out",
+    "unreachable", "connect_reset", "aborted", "reset_in", "reset_in_early", "reset_out",
+    "reset_out_early", "died", "drops", "datagrams", "dns_queries", "dns_nxdomain",
+    "dns_servfail", "dns_refused", "dns_other",
+)  # fmt: skip
+"""enum counter: what stands where in a group's `counts`; records.h explains them."""
+
+GROUP_KEY: Final = np.dtype(
     [
-        ("id", "u8"),
-        ("opened_ns", "u8"),
-        ("established_ns", "u8"),
-        ("closed_ns", "u8"),
-        ("bytes_out", "u8"),
-        ("bytes_in", "u8"),
-        ("turnarounds", "u8"),
-        ("last_out_ns", "u8"),
-        ("last_in_ns", "u8"),
-        ("sampled_ns", "u8"),
-        ("owner", OWNER),
-        ("local_address", "V16"),
-        ("remote_address", "V16"),
+        ("peer", "u8"),
+        ("remote", "V16"),
+        ("tgid", "u4"),
+        ("started", "u4"),
         ("netns", "u4"),
-        ("local_port", "u2"),
-        ("remote_port", "u2"),
-        ("segments_out", "u4"),
-        ("retransmits", "u4"),
-        ("segments_base", "u4"),
-        ("retransmits_base", "u4"),
-        ("srtt_us", "u4"),
-        ("error", "u2"),
+        ("port", "u2"),
         ("role", "u1"),
-        ("turn", "u1"),
-        ("flags", "u4"),
-        ("pad", "u4"),
+        ("transport", "u1"),
+        ("self", "u1"),
+        ("pad", "V7"),
     ]
 )
-"""struct connection: one TCP connection as seen by one of its ends. Counters only grow."""
+"""struct group_key."""
+
+GROUP: Final = np.dtype(
+    [
+        ("id", "u8"),
+        ("link", "u8"),
+        ("key", GROUP_KEY),
+        ("owner", OWNER),
+        ("path", "S64"),
+        ("counts", "u8", (len(COUNTERS),)),
+    ]
+)
+"""struct group: all connections of one process to or from one other end. Counters only grow."""
 
 ENDPOINT: Final = np.dtype(
     [("address", "V16"), ("netns", "u4"), ("port", "u2"), ("pad", "u2")],
@@ -56,18 +77,29 @@ ENDPOINT: Final = np.dtype(
 LISTENER: Final = np.dtype([("owner", OWNER), ("count", "u8")])
 """struct listener."""
 
-LATENCY_KEY: Final = np.dtype([("id", "u8"), ("bucket", "u4"), ("pad", "u4")])
-"""struct latency_key: a connection's id and a bucket of `probes.histogram`."""
+LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")])
+"""struct latency_key: a place in `groups`, a bucket of `probes.histogram` and one of LATENCIES."""
 
-LOST_KINDS: Final = ("connections", "closed", "latencies", "listeners")
+LATENCY: Final = np.dtype([("samples", "u8"), ("weight", "u8")])
+"""struct latency: how many were timed, and how many requests they stand for."""
+
+LATENCIES: Final = ("request", "connect", "accept", "rtt", "rtt_min", "dns", "wait")
+"""Kinds of latency by number."""
+
+LOST_KINDS: Final = ("connections", "groups", "latencies", "listeners", "links")
 """What the slots of the map `lost` count: updates that a full map refused."""
+
+OVERFLOW: Final = 0
+"""The place in `groups` of all that found no free one."""
 
 CLIENT: Final = 1
 SERVER: Final = 2
 
-FLAG_OWNED: Final = 1
-FLAG_FAILED: Final = 2
-FLAG_RESET_IN: Final = 4
-FLAG_RESET_OUT: Final = 8
-FLAG_SEEDED: Final = 16
-FLAG_ATTEMPT: Final = 32
+TCP: Final = 6
+UDP: Final = 17
+UNIX: Final = 1
+TRANSPORTS: Final = {TCP: "tcp", UDP: "udp", UNIX: "unix"}
+
+TUNING_INTERVAL: Final = 0
+TUNING_RTT: Final = 1
+TUNING_PASS: Final = 2

@@ -1,11 +1,13 @@
-"""The kernel fields that `bpf/tcp.c` reads, found in the running kernel."""
+"""The kernel fields that `bpf/` reads, found in the running kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from probes.btf import KernelTypes
+from probes.errors import ProbeError
 
 FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "skc_family": ("sock", "__sk_common.skc_family"),
@@ -17,14 +19,34 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "skc_dport": ("sock", "__sk_common.skc_dport"),
     "skc_num": ("sock", "__sk_common.skc_num"),
     "skc_net": ("sock", "__sk_common.skc_net"),
+    "skc_flags": ("sock", "__sk_common.skc_flags"),
     "sk_protocol": ("sock", "sk_protocol"),
+    "sk_type": ("sock", "sk_type"),
     "sk_err": ("sock", "sk_err"),
+    "sk_drops": ("sock", "sk_drops"),
+    "sk_ack_backlog": ("sock", "sk_ack_backlog"),
+    "sk_max_ack_backlog": ("sock", "sk_max_ack_backlog"),
+    "sk_peer_pid": ("sock", "sk_peer_pid"),
     "socket_sk": ("socket", "sk"),
     "net_inum": ("net", "ns.inum"),
     "srtt_us": ("tcp_sock", "srtt_us"),
+    "rtt_min": ("tcp_sock", "rtt_min.s"),
     "data_segs_out": ("tcp_sock", "data_segs_out"),
     "total_retrans": ("tcp_sock", "total_retrans"),
+    "bytes_acked": ("tcp_sock", "bytes_acked"),
+    "bytes_received": ("tcp_sock", "bytes_received"),
+    "snd_una": ("tcp_sock", "snd_una"),
+    "write_seq": ("tcp_sock", "write_seq"),
+    "rcv_nxt": ("tcp_sock", "rcv_nxt"),
+    "copied_seq": ("tcp_sock", "copied_seq"),
+    "snd_wnd": ("tcp_sock", "snd_wnd"),
+    "icsk_retransmits": ("inet_connection_sock", "icsk_retransmits"),
     "group_leader": ("task_struct", "group_leader"),
+    "start_time": ("task_struct", "start_time"),
+    "cgroups": ("task_struct", "cgroups"),
+    "dfl_cgrp": ("css_set", "dfl_cgrp"),
+    "cgroup_kn": ("cgroup", "kn"),
+    "kernfs_id": ("kernfs_node", "id"),
     "mm": ("task_struct", "mm"),
     "exe_file": ("mm_struct", "exe_file"),
     "f_dentry": ("file", "f_path.dentry"),
@@ -34,12 +56,53 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Name of the OFF_ constant in C: (struct, path of the field)."""
 
+_RTT_MIN_VALUE: Final = ("minmax_sample", "v")
 
-def read_offsets() -> dict[str, int]:
-    """Return the offset in bytes of every field of `FIELDS` on the running kernel.
+OPTIONAL: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "UNIX sockets": {
+        "unix_addr": ("unix_sock", "addr"),
+        "unix_peer": ("unix_sock", "peer"),
+        "unix_address_path": ("unix_address", "name"),
+        "pid_number": ("pid", "numbers"),
+    },
+    "requests over MPTCP": {"mptcp_first": ("mptcp_sock", "first")},
+}
+"""Fields that some kernels lack (a module, or left out): what is not seen without them."""
+
+_SUN_PATH: Final = 2  # of struct sockaddr_un, include/uapi/linux/un.h
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """Where the fields are.
+
+    Attributes:
+        fields: name of the OFF_ constant: offset in bytes.
+        missing: what this kernel cannot show, in words.
+        allocates: whether the kernel can allocate map entries in any context.
+    """
+
+    fields: dict[str, int]
+    missing: tuple[str, ...]
+    allocates: bool
+
+
+def read_offsets() -> Offsets:
+    """Return the offset of every field of `FIELDS`, and those of `OPTIONAL` that exist.
 
     Raises:
         ProbeError: no BTF, or a field that this kernel does not have.
     """
+    missing = []
     with KernelTypes() as types:
-        return {name: types.offset(*field) for name, field in FIELDS.items()}
+        found = {name: types.offset(*field) for name, field in FIELDS.items()}
+        found["rtt_min"] += types.offset(*_RTT_MIN_VALUE)
+        for what, fields in OPTIONAL.items():
+            try:
+                found |= {name: types.offset(*field) for name, field in fields.items()}
+            except ProbeError:
+                missing.append(what)
+        if "unix_address_path" in found:
+            found["unix_address_path"] += _SUN_PATH
+        allocates = types.has_struct("bpf_mem_alloc")
+    return Offsets(found, tuple(missing), allocates)

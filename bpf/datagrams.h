@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* UDP: a flow is a socket and the peer it talks to, connected or not. Nothing says when one ends,
+ * so flows count at once and the longest unused are forgotten. */
+#ifndef TAILRACE_DATAGRAMS_H
+#define TAILRACE_DATAGRAMS_H
+
+#include "tcp.h"
+
+/* Who the datagram now on its way is to or from, for sockets without a fixed peer. */
+struct named_peer {
+	u8 address[16];
+	u16 port;
+	u16 pad;
+	u32 pad2;
+};
+BPF_F_TABLE("lru_hash", u64, struct named_peer, named_peers, MAX_FLOWS, 0);
+
+static __always_inline u64 mix(u64 h, u64 v)
+{
+	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
+	return h ^ h >> 29;
+}
+
+static __always_inline u64 flow_key(void *sk, const u8 *address, u16 port)
+{
+	u64 h = mix((u64)sk, port);
+	h = mix(h, *(u64 *)address);
+	return mix(h, *(u64 *)(address + 8));
+}
+
+/* Return whether the socket has a peer; fill in who that is. */
+static __always_inline int peer_of(void *sk, u8 *address, u16 *port)
+{
+	u64 key = (u64)sk;
+	struct named_peer *named;
+
+	*port = remote_port(sk);
+	if (*port) {
+		read_remote(address, sk);
+		return 1;
+	}
+	named = named_peers.lookup(&key);
+	if (!named)
+		return 0;
+	__builtin_memcpy(address, named->address, 16);
+	*port = named->port;
+	return 1;
+}
+
+static __always_inline u32 udp_group(void *sk, struct connection *c, const u8 *address, u16 port)
+{
+	void *task = (void *)bpf_get_current_task();
+	struct group_key key = {};
+	u64 local[2] = {};
+
+	key.netns = netns_of(sk);
+	key.role = c->role;
+	key.transport = TRANSPORT_UDP;
+	key.port = c->role == ROLE_CLIENT ? port : local_port(sk);
+	if (c->peer) {
+		key.peer = c->peer;
+	} else {
+		__builtin_memcpy(key.remote, address, 16);
+		read_local((u8 *)local, sk);
+		key.self = is_loopback(key.remote) || same_address(key.remote, (u8 *)local);
+	}
+	set_current_process(&key);
+	return find_group(&key, NULL, task);
+}
+
+/* Word of a client's flow, by the two ports: its own address may not be chosen yet, and a server
+ * bound to the wildcard does not know which of its addresses was asked. */
+static __always_inline void leave_udp_half(void *sk, struct connection *c, const u8 *server,
+					   u16 server_port)
+{
+	struct half half = {};
+	struct half_group mine = {};
+
+	half.transport = TRANSPORT_UDP;
+	half.client_port = local_port(sk);
+	half.server_port = server_port;
+	mine.group = c->group;
+	mine.tgid = c->tgid;
+	mine.id = c->group_id;
+	__builtin_memcpy(mine.server, server, 16);
+	if (halves.update(&half, &mine))
+		count_lost(LOST_LINKS);
+}
+
+static __always_inline struct half_group *udp_half(void *sk, u16 client_port)
+{
+	struct half half = {};
+	struct half_group *theirs;
+	u64 local[2] = {};
+
+	half.transport = TRANSPORT_UDP;
+	half.client_port = client_port;
+	half.server_port = local_port(sk);
+	theirs = halves.lookup(&half);
+	if (!theirs)
+		return NULL;
+	read_local((u8 *)local, sk);
+	if (!is_wildcard((u8 *)local) && !same_address((u8 *)local, theirs->server))
+		return NULL;
+	return theirs;
+}
+
+/* A flow's record, made when it is first seen, or when its socket or its group has changed. */
+static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16 port, int out)
+{
+	struct connection c = {};
+	struct half_group *theirs;
+
+	c.role = out || remote_port(sk) ? ROLE_CLIENT : ROLE_SERVER;
+	c.touched = 1;
+	c.interval = 1;
+	c.tgid = current_tgid();
+	if (c.role == ROLE_SERVER) {
+		theirs = udp_half(sk, port);
+		if (theirs) {
+			c.peer = theirs->id;
+			c.peer_group = theirs->group;
+		}
+	}
+	c.group = udp_group(sk, &c, address, port);
+	c.group_id = id_of(c.group);
+	if (c.role == ROLE_CLIENT)
+		leave_udp_half(sk, &c, address, port);
+	else if (c.peer)
+		link_groups(c.peer_group, c.peer, c.group);
+	if (flows.update(&flow, &c))
+		count_lost(LOST_CONNECTIONS);
+	else
+		count(c.group, ESTABLISHED);
+}
+
+static __always_inline int udp_data(void *sk, int length, int out)
+{
+	u64 address[2] = {}, flow;
+	u16 port = 0;
+	struct connection *c;
+	struct group *g;
+
+	if (!peer_of(sk, (u8 *)address, &port))
+		return 0;
+	flow = flow_key(sk, (u8 *)address, port);
+	c = flows.lookup(&flow);
+	/* on one host the server may run before its client's hook: it looks again, a few times */
+	if (c && (c->tgid != current_tgid() || id_of(c->group) != c->group_id ||
+		  (c->role == ROLE_SERVER && !c->peer && c->datagrams < 4 && udp_half(sk, port))))
+		c = NULL;
+	if (!c) {
+		open_flow(sk, flow, (u8 *)address, port, out);
+		c = flows.lookup(&flow);
+		if (!c)
+			return 0;
+	}
+	g = groups.lookup(&c->group);
+	if (!g)
+		return 0;
+	c->datagrams++;
+	add(g, DATAGRAMS, 1);
+	add(g, out ? BYTES_OUT : BYTES_IN, length);
+	if (out == (c->role == ROLE_CLIENT))
+		asked(c);
+	else if (answered(c))
+		add(g, REQUESTS, 1);
+	return 0;
+}
+
+/* An ICMP said that nobody listens there: the next call on a connected socket returns that. */
+static __always_inline int refused(void *sk)
+{
+	u64 address[2] = {}, flow;
+	u16 port = 0;
+	struct connection *c;
+
+	if (protocol_of(sk) != IPPROTO_UDP || !peer_of(sk, (u8 *)address, &port))
+		return 0;
+	flow = flow_key(sk, (u8 *)address, port);
+	c = flows.lookup(&flow);
+	if (c)
+		count(c->group, REFUSED);
+	return 0;
+}
+
+/* The socket's buffer is full. In a softirq: whose datagram it was is not known, so it counts at
+ * the last that the socket heard from. */
+static __always_inline int udp_dropped(void *sk)
+{
+	u64 address[2] = {}, flow;
+	u16 port = 0;
+	struct connection *c;
+
+	if (!peer_of(sk, (u8 *)address, &port))
+		return 0;
+	flow = flow_key(sk, (u8 *)address, port);
+	c = flows.lookup(&flow);
+	if (c)
+		count(c->group, DROPS);
+	return 0;
+}
+
+#endif

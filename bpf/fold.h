@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* From a connection to its group: what has come since the last time.
+ *
+ * Bytes are not counted as they move but read off the socket: its positions in the two streams
+ * are exact for every way of moving data (sendfile, splice, io_uring, MPTCP), and cost nothing
+ * per call. A sweep folds all living connections; the end of one folds it a last time. Both may
+ * run at once, so each position is exchanged, never read and then written. */
+#ifndef TAILRACE_FOLD_H
+#define TAILRACE_FOLD_H
+
+#include "turns.h"
+
+#define SOCK_DONE 2 /* bit of sk_flags: a FIN has come (tcp_fin(), net/ipv4/tcp_input.c) */
+#define AGAIN ((u64)-1)
+
+/* How much was ever given to this socket to send, plus a constant; AGAIN if it moved meanwhile.
+ * bytes_acked counts all that snd_una has passed, so the sum does not wrap (RFC 4898). */
+static __always_inline u64 sent_position(void *sk)
+{
+	u64 acked = 0;
+	u32 before = 0, after = 0, end = 0;
+
+	READ(before, sk, OFF_snd_una);
+	READ(acked, sk, OFF_bytes_acked);
+	READ(end, sk, OFF_write_seq);
+	READ(after, sk, OFF_snd_una);
+	return before == after ? acked + (u32)(end - before) : AGAIN;
+}
+
+/* How much its owner has ever read from it, plus a constant; AGAIN if it moved meanwhile. */
+static __always_inline u64 received_position(void *sk)
+{
+	u64 received = 0, flags = 0;
+	u32 before = 0, after = 0, read = 0;
+
+	READ(before, sk, OFF_rcv_nxt);
+	READ(received, sk, OFF_bytes_received);
+	READ(read, sk, OFF_copied_seq);
+	READ(flags, sk, OFF_skc_flags);
+	READ(after, sk, OFF_rcv_nxt);
+	if (before != after)
+		return AGAIN;
+	/* the end of the stream takes a number too, and who has read that has read no byte */
+	if (flags & SOCK_DONE && read == before)
+		received -= 1;
+	return received - (u32)(before - read);
+}
+
+static __always_inline void start_positions(struct connection *c, void *sk)
+{
+	c->sent = sent_position(sk);
+	c->received = received_position(sk);
+}
+
+static __always_inline void sample_rtt(struct connection *c, void *sk)
+{
+	u32 value = 0;
+
+	if (!tuned(TUNING_RTT))
+		return;
+	READ(value, sk, OFF_srtt_us);
+	if (value) /* in eighths of a microsecond */
+		add_latency(c->group, LATENCY_RTT, (u64)value * 125, 1);
+	READ(value, sk, OFF_rtt_min);
+	if (value && value != ~0U)
+		add_latency(c->group, LATENCY_RTT_MIN, (u64)value * 1000, 1);
+}
+
+static __always_inline void fold_requests(struct connection *c, struct group *g)
+{
+	u64 now = c->requests;
+
+	if (now != c->requests_folded)
+		add(g, REQUESTS, now - exchange(&c->requests_folded, now));
+	now = c->waits;
+	if (now != c->waits_folded)
+		add(g, WAITS, now - exchange(&c->waits_folded, now));
+}
+
+static __always_inline void fold_segments(struct connection *c, struct group *g, void *sk)
+{
+	u32 now = 0;
+
+	READ(now, sk, OFF_data_segs_out);
+	if (now != (u32)c->segments)
+		add(g, SEGMENTS, (u32)(now - (u32)exchange(&c->segments, now)));
+	READ(now, sk, OFF_total_retrans);
+	if (now != (u32)c->retransmits)
+		add(g, RETRANSMITS, (u32)(now - (u32)exchange(&c->retransmits, now)));
+}
+
+/* Return whether anything moved. */
+static __always_inline int fold(struct connection *c, struct group *g, void *sk)
+{
+	u64 at, moved = 0;
+
+	if (!(c->flags & FLAG_ESTABLISHED)) {
+		fold_segments(c, g, sk); /* the SYN's repetitions */
+		return 0;
+	}
+	at = sent_position(sk);
+	/* asked for after the position was read: then a FIN cannot be in it */
+	if (c->flags & FLAG_FIN)
+		at = c->sent_end;
+	if (at != AGAIN && at != c->sent) {
+		add(g, BYTES_OUT, at - exchange(&c->sent, at));
+		moved = 1;
+	}
+	at = received_position(sk);
+	if (at != AGAIN && at != c->received) {
+		add(g, BYTES_IN, at - exchange(&c->received, at));
+		moved = 1;
+	}
+	fold_requests(c, g);
+	if (moved)
+		fold_segments(c, g, sk);
+	return moved;
+}
+
+#endif

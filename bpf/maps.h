@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef TAILRACE_MAPS_H
+#define TAILRACE_MAPS_H
+
+#include "records.h"
+
+/* CONNECTION_FLAGS: allocated as needed where the kernel can do that in a softirq
+ * (struct bpf_mem_alloc, Linux 6.1), else in advance. */
+BPF_F_TABLE("hash", u64, struct connection, connections, MAX_CONNECTIONS, CONNECTION_FLAGS);
+/* Flows of UDP and UNIX sockets, whose end no tracepoint tells: the longest unused give way. */
+BPF_F_TABLE("lru_hash", u64, struct connection, flows, MAX_FLOWS, 0);
+/* User space reads it through mmap: a window costs no system call per group. */
+BPF_F_TABLE("array", u32, struct group, groups, MAX_GROUPS, BPF_F_MMAPABLE);
+BPF_F_TABLE("hash", struct group_key, u32, group_slots, MAX_GROUPS, 0);
+BPF_QUEUESTACK("stack", free_slots, u32, MAX_GROUPS, 0); /* filled by user space */
+BPF_F_TABLE("hash", struct latency_key, struct latency, latencies, MAX_LATENCIES, 0);
+BPF_F_TABLE("lru_hash", struct half, struct half_group, halves, MAX_HALVES, 0);
+BPF_F_TABLE("hash", struct endpoint, struct listener, listeners, MAX_LISTENERS, 0);
+/* Where each listening socket listens: its port is already gone when it says that it stops. */
+BPF_F_TABLE("hash", u64, struct endpoint, listening_at, MAX_LISTENERS, 0);
+BPF_ARRAY(lost, u64, LOST_KINDS);
+
+/* What user space asks of the programs. */
+#define TUNING_INTERVAL 0 /* time at most one request in so many */
+#define TUNING_RTT 1	  /* 0: no round-trip times */
+#define TUNING_PASS 2	  /* which sockets the walk over all files looks at: PASS_* */
+#define TUNINGS 3
+BPF_ARRAY(tuning, u32, TUNINGS);
+#define PASS_LISTENERS 0
+#define PASS_CLIENTS 1
+#define PASS_SERVERS 2
+
+static __always_inline u32 tuned(int what)
+{
+	u32 *value = tuning.lookup(&what);
+	return value ? *value : 0;
+}
+
+static __always_inline void count_lost(int kind)
+{
+	u64 *number = lost.lookup(&kind);
+	if (number)
+		__sync_fetch_and_add(number, 1);
+}
+
+static __always_inline void add(struct group *g, int counter, u64 amount)
+{
+	if (amount)
+		__sync_fetch_and_add(&g->counts[counter], amount);
+}
+
+static __always_inline void count(u32 slot, int counter)
+{
+	struct group *g = groups.lookup(&slot);
+	if (g)
+		__sync_fetch_and_add(&g->counts[counter], 1);
+}
+
+/* Exchange where the kernel has it (5.12): a sweep and the connection's end may fold at once. */
+static __always_inline u64 exchange(u64 *at, u64 value)
+{
+#ifdef HAVE_EXCHANGE
+	return __sync_lock_test_and_set(at, value);
+#else
+	u64 before = *at;
+	*at = value;
+	return before;
+#endif
+}
+
+#endif

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The life of TCP connections and listeners, whatever hook tells of it. */
+#ifndef TAILRACE_TCP_H
+#define TAILRACE_TCP_H
+
+#include "fold.h"
+
+static __always_inline void leave(struct connection *c)
+{
+	count(c->group, LEFT);
+}
+
+static __always_inline void store(void *sk, struct connection *c)
+{
+	u64 key = (u64)sk;
+	struct connection *old = connections.lookup(&key);
+
+	if (old) /* its destroy was missed, or a failed socket connects again */
+		leave(old);
+	if (connections.update(&key, c))
+		count_lost(LOST_CONNECTIONS);
+	else
+		count(c->group, JOINED);
+}
+
+/* The client's group of a connection: by the server's address and port. */
+static __always_inline u32 client_group(void *sk, void *task, u8 transport)
+{
+	struct group_key key = {};
+	u64 local[2] = {};
+
+	key.netns = netns_of(sk);
+	key.port = remote_port(sk);
+	key.role = ROLE_CLIENT;
+	key.transport = transport;
+	read_remote(key.remote, sk);
+	read_local((u8 *)local, sk);
+	key.self = is_loopback(key.remote) || same_address(key.remote, (u8 *)local);
+	READ(key.tgid, task, OFF_tgid);
+	key.started = started(leader_of(task));
+	return find_group(&key, NULL, task);
+}
+
+/* The server's group: by the client's group if that is on this host, else by its address. */
+static __always_inline u32 server_group(void *sk, struct connection *c, struct owner *from,
+					void *task, u8 transport)
+{
+	struct group_key key = {};
+	u64 local[2] = {};
+
+	key.netns = netns_of(sk);
+	key.port = local_port(sk);
+	key.role = ROLE_SERVER;
+	key.transport = transport;
+	if (c->peer) {
+		key.peer = c->peer;
+	} else {
+		read_remote(key.remote, sk);
+		read_local((u8 *)local, sk);
+		key.self = is_loopback(key.remote) || same_address(key.remote, (u8 *)local);
+	}
+	if (from) {
+		key.tgid = from->tgid;
+		key.started = from->started;
+	} else {
+		READ(key.tgid, task, OFF_tgid);
+		key.started = started(leader_of(task));
+	}
+	return find_group(&key, from, task);
+}
+
+/* A client leaves word of its end; the server's end, which comes up after it, finds it there. */
+static __always_inline void leave_half(void *sk, struct connection *c, u8 transport)
+{
+	struct half half = {};
+	struct half_group mine = {};
+
+	read_local(half.client, sk);
+	read_remote(half.server, sk);
+	half.client_port = local_port(sk);
+	half.server_port = remote_port(sk);
+	half.transport = transport;
+	mine.group = c->group;
+	mine.tgid = c->tgid;
+	mine.id = id_of(c->group);
+	if (halves.update(&half, &mine))
+		count_lost(LOST_LINKS);
+}
+
+static __always_inline void find_half(void *sk, struct connection *c, u8 transport)
+{
+	struct half half = {};
+	struct half_group *theirs;
+
+	read_local(half.server, sk);
+	read_remote(half.client, sk);
+	half.server_port = local_port(sk);
+	half.client_port = remote_port(sk);
+	half.transport = transport;
+	theirs = halves.lookup(&half);
+	if (!theirs)
+		return;
+	c->peer = theirs->id;
+	c->peer_group = theirs->group;
+	halves.delete(&half);
+}
+
+static __always_inline void open_client(void *sk)
+{
+	struct connection c = {};
+	void *task = (void *)bpf_get_current_task();
+
+	c.opened_ns = bpf_ktime_get_ns();
+	c.role = ROLE_CLIENT;
+	c.flags = FLAG_ATTEMPT;
+	c.touched = 1;
+	c.interval = 1;
+	c.tgid = current_tgid();
+	c.group = client_group(sk, task, TRANSPORT_TCP);
+	count(c.group, ATTEMPTS);
+	store(sk, &c);
+}
+
+/* A child of a listener, made in a softirq: whoever is current has nothing to do with it. */
+static __always_inline void open_server(void *sk)
+{
+	struct connection c = {};
+	struct owner owner = {}; /* stays empty for a listener that was missed */
+	struct listener *from = listener_of(sk);
+
+	c.opened_ns = bpf_ktime_get_ns();
+	c.role = ROLE_SERVER;
+	c.flags = FLAG_ATTEMPT | FLAG_ESTABLISHED;
+	c.interval = 1;
+	if (from)
+		owner = from->owner;
+	c.tgid = owner.tgid;
+	start_positions(&c, sk);
+	find_half(sk, &c, TRANSPORT_TCP);
+	c.group = server_group(sk, &c, &owner, NULL, TRANSPORT_TCP);
+	count(c.group, ESTABLISHED);
+	if (c.peer)
+		link_groups(c.peer_group, c.peer, c.group);
+	store(sk, &c);
+}
+
+/* An open connection owner told us about. Who called whom is known by who listens. */
+static __always_inline void open_met(void *sk, void *task, u8 role)
+{
+	struct connection c = {};
+	u64 key = (u64)sk;
+	u32 value = 0;
+
+	c.opened_ns = bpf_ktime_get_ns();
+	c.role = role;
+	c.flags = FLAG_ESTABLISHED;
+	c.touched = 1;
+	c.interval = 1;
+	READ(c.tgid, task, OFF_tgid);
+	start_positions(&c, sk);
+	READ(value, sk, OFF_data_segs_out);
+	c.segments = value;
+	READ(value, sk, OFF_total_retrans);
+	c.retransmits = value;
+	if (role == ROLE_CLIENT) {
+		c.group = client_group(sk, task, TRANSPORT_TCP);
+	} else {
+		find_half(sk, &c, TRANSPORT_TCP);
+		c.group = server_group(sk, &c, NULL, task, TRANSPORT_TCP);
+		if (c.peer)
+			link_groups(c.peer_group, c.peer, c.group);
+	}
+	/* who loses a race here may fail in peace */
+	if (connections.insert(&key, &c) == 0) {
+		count(c.group, JOINED);
+		if (role == ROLE_CLIENT)
+			leave_half(sk, &c, TRANSPORT_TCP);
+	} else if (!connections.lookup(&key)) {
+		count_lost(LOST_CONNECTIONS);
+	}
+}
+
+static __always_inline int is_open(void *sk)
+{
+	u8 state = state_of(sk);
+	return state != TCP_LISTEN && state != TCP_CLOSE && state != TCP_SYN_SENT &&
+	       state != TCP_SYN_RECV;
+}
+
+static __always_inline void listening(void *sk, void *task)
+{
+	struct endpoint at = {};
+	struct listener fresh = {};
+	struct listener *known;
+	u64 key = (u64)sk;
+
+	if (listening_at.lookup(&key)) /* one socket, shared by a parent and its workers */
+		return;
+	read_local(at.address, sk);
+	at.netns = netns_of(sk);
+	at.port = local_port(sk);
+	if (is_wildcard(at.address))
+		__builtin_memset(at.address, 0, 16);
+	known = listeners.lookup(&at);
+	read_owner(&fresh.owner, task);
+	fresh.count = known ? known->count + 1 : 1;
+	if (listening_at.update(&key, &at) || listeners.update(&at, &fresh))
+		count_lost(LOST_LISTENERS);
+}
+
+static __always_inline void not_listening(void *sk)
+{
+	u64 key = (u64)sk;
+	struct endpoint *where = listening_at.lookup(&key);
+	struct endpoint at;
+	struct listener *known;
+
+	if (!where)
+		return;
+	at = *where;
+	listening_at.delete(&key);
+	known = listeners.lookup(&at);
+	if (!known)
+		return;
+	if (known->count > 1)
+		known->count -= 1;
+	else
+		listeners.delete(&at);
+}
+
+static __always_inline void established(void *sk, struct connection *c)
+{
+	c->flags |= FLAG_ESTABLISHED;
+	start_positions(c, sk);
+	count(c->group, ESTABLISHED);
+	add_latency(c->group, LATENCY_CONNECT, bpf_ktime_get_ns() - c->opened_ns, 1);
+	leave_half(sk, c, TRANSPORT_TCP);
+}
+
+static __always_inline int failure(u32 error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		return REFUSED;
+	case ETIMEDOUT:
+		return TIMED_OUT;
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		return UNREACHABLE;
+	case ECONNRESET:
+		return CONNECT_RESET;
+	}
+	return ABORTED;
+}
+
+/* State CLOSE is not the end: the owner may still read what has arrived before. */
+static __always_inline void closed(void *sk, struct connection *c)
+{
+	struct group *g = groups.lookup(&c->group);
+	u32 error = 0;
+
+	if (!g || c->flags & FLAG_CLOSED)
+		return;
+	c->flags |= FLAG_CLOSED;
+	READ(error, sk, OFF_sk_err);
+	if (!(c->flags & FLAG_ESTABLISHED)) {
+		add(g, failure(error), 1);
+		return;
+	}
+	add(g, ENDED, 1);
+	if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
+		add(g, DIED, 1);
+	if (!(c->flags & FLAG_FIN)) {
+		u64 at = sent_position(sk);
+		if (at != AGAIN) {
+			c->sent_end = at;
+			c->flags |= FLAG_FIN;
+		}
+	}
+	sample_rtt(c, sk);
+}
+
+static __always_inline int state_changed(void *sk, int before, int after)
+{
+	u64 key = (u64)sk;
+	struct connection *c;
+
+	if (after == TCP_SYN_SENT || after == TCP_LISTEN ||
+	    (before == TCP_SYN_RECV && after == TCP_ESTABLISHED) || before == TCP_LISTEN) {
+		if (!is_tcp(sk))
+			return 0;
+		if (after == TCP_SYN_SENT)
+			open_client(sk);
+		else if (after == TCP_LISTEN)
+			listening(sk, (void *)bpf_get_current_task());
+		else if (after == TCP_ESTABLISHED)
+			open_server(sk);
+		else if (after == TCP_CLOSE)
+			not_listening(sk);
+		return 0;
+	}
+	c = connections.lookup(&key);
+	if (!c)
+		return 0;
+	if (before == TCP_SYN_SENT && after == TCP_ESTABLISHED) {
+		established(sk, c);
+	} else if (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK) {
+		u64 at = sent_position(sk);
+		if (at != AGAIN) { /* the socket is locked: it does not move */
+			c->sent_end = at;
+			c->flags |= FLAG_FIN;
+		}
+	} else if (after == TCP_CLOSE) {
+		closed(sk, c);
+	}
+	return 0;
+}
+
+static __always_inline int destroyed(void *sk)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+	struct group *g;
+
+	if (!c)
+		return 0;
+	closed(sk, c);
+	g = groups.lookup(&c->group);
+	if (g) {
+		fold(c, g, sk);
+		fold_segments(c, g, sk);
+		add(g, LEFT, 1);
+	}
+	connections.delete(&key);
+	return 0;
+}
+
+/* `out`: whether we sent it. */
+static __always_inline int reset(void *sk, int out)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+	int early;
+
+	/* a refused connect is no reset; of two that cross, the first counts */
+	if (!c || !(c->flags & FLAG_ESTABLISHED) || c->flags & FLAG_RESET)
+		return 0;
+	c->flags |= FLAG_RESET;
+	early = c->turn == TURN_NONE;
+	if (out)
+		count(c->group, early ? RESET_OUT_EARLY : RESET_OUT);
+	else
+		count(c->group, early ? RESET_IN_EARLY : RESET_IN);
+	return 0;
+}
+
+/* One event may stand for several segments: those are read off the socket. */
+static __always_inline int retransmitted(void *sk)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+	struct group *g;
+	u8 timeouts = 0;
+
+	if (!c)
+		return 0;
+	g = groups.lookup(&c->group);
+	if (!g)
+		return 0;
+	READ(timeouts, sk, OFF_icsk_retransmits);
+	if (timeouts > c->timeouts && c->flags & FLAG_ESTABLISHED)
+		add(g, TIMEOUTS, 1);
+	c->timeouts = timeouts;
+	fold_segments(c, g, sk);
+	return 0;
+}
+
+#endif

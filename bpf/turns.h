@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Requests without a look at the payload: who spoke last, and how long the answer took.
+ *
+ * A client's request takes from the last thing it sent to the first that it received; a server's
+ * from the last received to the first sent. Every request is counted. Reading the clock costs as
+ * much as all the rest together, so a busy connection has only some of its requests timed: at
+ * least 250 a second, at random distances, each with the number that it stands for. */
+#ifndef TAILRACE_TURNS_H
+#define TAILRACE_TURNS_H
+
+#include "groups.h"
+
+#define BUSY_NS 2000000ULL  /* timed more often than this: time fewer */
+#define CALM_NS 10000000ULL
+#define MOST_INTERVAL 32
+#define WAIT_NS 10000000000ULL /* an answer that takes longer may be a long poll */
+#define STREAMING 8 /* pushed at least this much: what comes is no answer */
+
+static __always_inline void pace(struct connection *c, u64 now)
+{
+	u64 gap = now - c->timed_ns;
+	u32 least = tuned(TUNING_INTERVAL);
+	u32 interval = c->interval;
+
+	if (gap < BUSY_NS && interval < MOST_INTERVAL)
+		interval *= 2;
+	else if (gap > CALM_NS && interval > 1)
+		interval /= 2;
+	if (interval < least)
+		interval = least;
+	c->interval = interval;
+	c->timed_ns = now;
+	/* the low bits of the clock are as good as random: no rhythm of the traffic keeps step */
+	c->skip = interval > 1 ? (now ^ now >> 7) & (2 * interval - 1) : 0;
+}
+
+static __always_inline void asked(struct connection *c)
+{
+	u64 now;
+
+	if (c->turn == TURN_ASKED) {
+		if (c->asked_ns) /* a question in several parts is asked with the last */
+			c->asked_ns = bpf_ktime_get_ns();
+		return;
+	}
+	c->turn = TURN_ASKED;
+	if (c->pushed > 0)
+		c->pushed--;
+	if (c->skip) {
+		c->skip--;
+		return;
+	}
+	now = bpf_ktime_get_ns();
+	pace(c, now);
+	c->asked_ns = now;
+}
+
+/* Return whether this answered a request. */
+static __always_inline int answered(struct connection *c)
+{
+	u64 took, now, since = c->asked_ns;
+
+	if (c->turn != TURN_ASKED) {
+		/* nobody asked, and it was quiet before: a stream of messages, not of answers */
+		if (c->rest >= 2 && c->turn == TURN_ANSWERED && c->pushed < 32)
+			c->pushed += 4;
+		if (c->rest)
+			c->rest = 0;
+		c->turn = TURN_ANSWERED;
+		return 0;
+	}
+	c->turn = TURN_ANSWERED;
+	if (c->rest)
+		c->rest = 0;
+	c->requests++;
+	if (c->pushed >= STREAMING) {
+		c->waits++;
+		c->asked_ns = 0;
+		return 1;
+	}
+	if (!since)
+		return 1;
+	now = bpf_ktime_get_ns();
+	took = now > since ? now - since : 0;
+	c->asked_ns = 0;
+	add_latency(c->group, took < WAIT_NS ? LATENCY_REQUEST : LATENCY_WAIT, took,
+		    c->requests - c->timed_requests);
+	c->timed_requests = c->requests;
+	return 1;
+}
+
+#endif
