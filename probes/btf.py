@@ -16,6 +16,9 @@ VMLINUX: Final = Path("/sys/kernel/btf/vmlinux")
 
 _KIND_STRUCT: Final = 4
 _KIND_UNION: Final = 5
+KIND_TYPEDEF: Final = 8
+KIND_FUNCTION: Final = 12
+_KIND_PROTOTYPE: Final = 13
 _MODIFIERS: Final = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 
 
@@ -42,6 +45,12 @@ class _Member(ct.Structure):
     """struct btf_member."""
 
     _fields_ = (("name_off", ct.c_uint32), ("type", ct.c_uint32), ("offset", ct.c_uint32))
+
+
+class _Parameter(ct.Structure):
+    """struct btf_param."""
+
+    _fields_ = (("name_off", ct.c_uint32), ("type", ct.c_uint32))
 
 
 def _libbpf() -> ct.CDLL:
@@ -121,6 +130,34 @@ class KernelTypes:
                 raise ProbeError(f"this kernel's struct {struct} has no field {path}.")
             total, where = total + found[0], found[1]
         return total
+
+    def find(self, name: str, kind: int) -> int | None:
+        """Return the id of a type, or None where this kernel has none of that name.
+
+        Args:
+            name: e.g. "tcp_sendmsg".
+            kind: KIND_TYPEDEF or KIND_FUNCTION. Functions of modules are not found.
+        """
+        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
+        return found if found > 0 else None
+
+    def parameters(self, function: str) -> tuple[str, ...]:
+        """Return the names of a kernel function's parameters, in order; "" where it has none.
+
+        Raises:
+            ProbeError: this kernel has no such function.
+        """
+        found = self.find(function, KIND_FUNCTION)
+        if found is None:
+            raise ProbeError(f"this kernel's type information has no function {function}.")
+        prototype = self._type(int(self._type(found).type))
+        if prototype.kind != _KIND_PROTOTYPE:
+            raise ProbeError(f"this kernel's type information of {function} is broken.")
+        first = ct.addressof(prototype) + ct.sizeof(_Type)
+        named = (_Parameter * prototype.members).from_address(first)
+        return tuple(
+            self._lib.btf__name_by_offset(self._btf, one.name_off).decode() for one in named
+        )
 
     def _type(self, type_id: int) -> _Type:
         while True:

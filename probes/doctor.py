@@ -5,32 +5,14 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from probes.checks import Check
 from probes.errors import ProbeError
 from probes.offsets import FIELDS, read_offsets
 from probes.programs import HOOKS, Programs
 from probes.selfcheck import check
 
 _REPORT = "please report it with the output of `tailrace doctor -o json`"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One step.
-
-    Attributes:
-        name: what was tried.
-        state: "ok"; "warn": works, with less; "fail": this host cannot be watched.
-        detail: what was found.
-        remedy: what to do; "" when there is nothing to do.
-    """
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    detail: str
-    remedy: str = ""
 
 
 def checks() -> list[Check]:

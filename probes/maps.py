@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes import syscalls
 from probes.errors import ProbeError
 
 
@@ -23,7 +24,7 @@ class MapReader:
 
     def __init__(
         self,
-        lib: Any,
+        lib: Any | None,
         fd: int,
         *,
         name: str,
@@ -35,7 +36,7 @@ class MapReader:
         """Prepare to read the map behind `fd`.
 
         Args:
-            lib: libbcc, as the bcc module loads it.
+            lib: libbcc, as the bcc module loads it; None for bpf(2) itself.
             fd: the map's descriptor.
             name: for messages.
             key: dtype of a key.
@@ -43,7 +44,10 @@ class MapReader:
             capacity: the map's max_entries.
             drain: delete what is read, in the same step.
         """
-        self._call = lib.bpf_lookup_and_delete_batch if drain else lib.bpf_lookup_batch
+        self._call: Any = None
+        if lib is not None:
+            self._call = lib.bpf_lookup_and_delete_batch if drain else lib.bpf_lookup_batch
+        self._drain = drain
         self._fd = fd
         self._name = name
         # never written before it is needed, so pages that no entry reaches cost no memory
@@ -56,6 +60,8 @@ class MapReader:
         Raises:
             ProbeError: the kernel refused.
         """
+        if self._call is None:
+            return self._read()
         capacity = len(self._keys)
         cursor, following = ct.c_uint32(0), ct.c_uint32(0)
         count = ct.c_uint32(0)
@@ -82,4 +88,28 @@ class MapReader:
                 break
             cursor.value = following.value
             first = False
+        return self._keys[:have], self._values[:have]
+
+    def _read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        capacity = len(self._keys)
+        have = 0
+        cursor: bytes | None = None
+        while have < capacity:
+            try:
+                copied, cursor = syscalls.lookup_batch(
+                    self._fd,
+                    cursor,
+                    self._keys[have:].ctypes.data,
+                    self._values[have:].ctypes.data,
+                    capacity - have,
+                    delete=self._drain,
+                )
+            except OSError as error:
+                raise ProbeError(
+                    f"reading the BPF map {self._name} failed: {error.strerror}. "
+                    "Batch operations need a kernel of 5.6 or later."
+                ) from error
+            have += copied
+            if cursor is None:
+                break
         return self._keys[:have], self._values[:have]

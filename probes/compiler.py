@@ -1,0 +1,269 @@
+"""The helper process that compiles, tries and loads the programs: `python -m probes.compiler`.
+
+It alone imports BCC, so LLVM and its 100 MB end with it. What the kernel took stays: the
+descriptors of programs and maps go to the daemon over a socket. `probes/loader.py` is the other
+side, and says what goes in and comes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes as ct
+import errno
+import json
+import os
+import resource
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from probes import syscalls
+from probes.btf import KIND_FUNCTION, KIND_TYPEDEF, KernelTypes
+from probes.errors import ProbeError
+from probes.hooks import Event, Target, Way, from_data, ways_of
+from probes.links import CGROUP_POINTS, attach
+
+DESCRIPTORS_AT_ONCE: Final = 200
+"""Fewer than the kernel's limit of 253 for one message (SCM_MAX_FD)."""
+
+_TRACING: Final[Mapping[str, tuple[str, int, int]]] = {
+    "tp_btf": ("btf_trace_", KIND_TYPEDEF, syscalls.ATTACH_TRACE_RAW_TP),
+    "fentry": ("", KIND_FUNCTION, syscalls.ATTACH_TRACE_FENTRY),
+    "fexit": ("", KIND_FUNCTION, syscalls.ATTACH_TRACE_FEXIT),
+    "iter": ("bpf_iter_", KIND_FUNCTION, syscalls.ATTACH_TRACE_ITER),
+}
+"""Kind: (what the name in BTF begins with, its kind there, attach type)."""
+
+
+def import_bcc() -> Any:
+    """Return the bcc module.
+
+    Raises:
+        ProbeError: BCC is missing, or it is PyPI's unrelated package of the same name.
+    """
+    try:
+        import bcc  # noqa: PLC0415  (LLVM: only in this process)
+    except ImportError as error:
+        raise ProbeError(
+            f"BCC is not installed ({error}). Install your distribution's package "
+            "(Debian, Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc); a "
+            "virtual environment must be made with `/usr/bin/python3 -m venv "
+            "--system-site-packages` to see it."
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise ProbeError(
+            f"the module bcc at {getattr(bcc, '__file__', '?')} is not the BPF compiler collection "
+            "but an unrelated package. Remove it (pip uninstall bcc) and install your "
+            "distribution's (Debian, Ubuntu: apt install python3-bpfcc)."
+        )
+    return bcc
+
+
+class _NotPreparedError(Exception):
+    """BCC failed; its compiler and its map maker print what was wrong."""
+
+
+class _Module:
+    """The compiled source: the instructions of its functions, and its maps."""
+
+    def __init__(self, source: bytes, cflags: Sequence[str]) -> None:
+        bcc = import_bcc()
+        try:
+            self._bpf = bcc.BPF(text=source, cflags=list(cflags))
+        except Exception as error:  # bcc raises plain Exception; the compiler's words are printed
+            raise _NotPreparedError(str(error)) from error
+        self._lib, self._handle = bcc.lib, self._bpf.module
+        self._declare()
+        self.functions = {
+            self._lib.bpf_function_name(self._handle, i).decode()
+            for i in range(self._lib.bpf_num_functions(self._handle))
+        }
+        self.maps: dict[str, int] = {
+            self._lib.bpf_table_name(self._handle, i).decode(): int(
+                self._lib.bpf_table_fd_id(self._handle, i)
+            )
+            for i in range(self._lib.bpf_num_tables(self._handle))
+        }
+        self.license: bytes = self._lib.bpf_module_license(self._handle)
+
+    def _declare(self) -> None:
+        """What BCC's own Python has no use for (src/cc/bcc_common.h)."""
+        handle, number = ct.c_void_p, ct.c_size_t
+        for name, result in (("bpf_table_name", ct.c_char_p), ("bpf_table_fd_id", ct.c_int)):
+            call = getattr(self._lib, name)
+            call.argtypes, call.restype = (handle, number), result
+        self._lib.bpf_num_tables.argtypes = (handle,)
+        self._lib.bpf_num_tables.restype = number
+
+    def code(self, function: str) -> bytes:
+        """The instructions, with the maps' descriptors in place."""
+        return bytes(self._bpf.dump_func(function.encode()))
+
+
+class _Trial:
+    """Loads each program once, and finds the way to see each event."""
+
+    def __init__(self, module: _Module, types: KernelTypes) -> None:
+        self._module = module
+        self._types = types
+        self._tried: dict[str, int | str] = {}  # program: descriptor, or why not
+        self._attached: dict[tuple[str, str, str], str] = {}  # "": it attaches
+
+    def choose(self, event: Event, hooks: str) -> dict[str, Any]:
+        """Return {"way": place or None, "targets": places that work, "reasons": [...]}."""
+        reasons: list[str] = []
+        ways = ways_of(event, hooks)
+        if not ways:
+            reasons.append(f"it cannot be seen by {hooks}")
+        for place, way in ways:
+            failures = [self._failure(target) for target in way.targets]
+            reasons += [
+                f"{way.family}: {failure}" if target.required else f"without {target}: {failure}"
+                for target, failure in zip(way.targets, failures, strict=True)
+                if failure
+            ]
+            if not any(
+                failure and target.required
+                for target, failure in zip(way.targets, failures, strict=True)
+            ):
+                works = [i for i, failure in enumerate(failures) if not failure]
+                return {"way": place, "targets": works, "reasons": reasons}
+        return {"way": None, "targets": [], "reasons": reasons}
+
+    def program(self, target: Target) -> int:
+        """The descriptor of a program that was loaded."""
+        loaded = self._tried[target.program]
+        assert isinstance(loaded, int)
+        return loaded
+
+    def _failure(self, target: Target) -> str:
+        """Why `target` does not load and attach; "" if it does."""
+        if target.program not in self._tried:
+            try:
+                self._tried[target.program] = self._load(target)
+            except syscalls.LoadError as error:
+                self._tried[target.program] = _refusal(target, error)
+            except ProbeError as error:
+                self._tried[target.program] = str(error)
+        loaded = self._tried[target.program]
+        if isinstance(loaded, str):
+            return loaded
+        point = (target.kind, target.where, target.program)
+        if point not in self._attached:
+            try:
+                attach(target, loaded, self._module.maps).close()
+                self._attached[point] = ""
+            except ProbeError as error:
+                self._attached[point] = str(error)
+        return self._attached[point]
+
+    def _load(self, target: Target) -> int:
+        if target.function not in self._module.functions:
+            raise ProbeError(f"the source has no function {target.function}")
+        kind, attach_type, btf_id = self._type(target)
+        return syscalls.load_program(
+            kind,
+            self._module.code(target.function),
+            name=target.function,
+            license_name=self._module.license,
+            attach_type=attach_type,
+            attach_btf_id=btf_id,
+        )
+
+    def _type(self, target: Target) -> tuple[int, int, int]:
+        """Return (program type, attach type, BTF id of what it attaches to)."""
+        if target.kind == "raw_tracepoint":
+            return syscalls.PROG_RAW_TRACEPOINT, 0, 0
+        if target.kind in ("kprobe", "kretprobe"):
+            return syscalls.PROG_KPROBE, 0, 0
+        if target.kind == "cgroup":
+            if target.where not in CGROUP_POINTS:
+                raise ProbeError(f"cgroups have no attach point {target.where}")
+            return *CGROUP_POINTS[target.where], 0
+        if target.kind in ("fentry", "fexit") and not self._detaches_safely():
+            # Without it a trampoline may be freed while a task still sleeps in it
+            raise ProbeError("this kernel can crash when fentry programs are detached")
+        prefix, kind, attach_type = _TRACING[target.kind]
+        name = prefix + target.where.partition(":")[0]
+        found = self._types.find(name, kind)
+        if found is None:
+            raise ProbeError(f"this kernel's type information has no {name}")
+        return syscalls.PROG_TRACING, attach_type, found
+
+    def _detaches_safely(self) -> bool:
+        return self._types.find("__bpf_tramp_image_put_rcu", KIND_FUNCTION) is not None
+
+
+def _refusal(target: Target, error: syscalls.LoadError) -> str:
+    if error.errno == errno.EPERM:
+        return f"this kernel refuses {target.kind} programs (not permitted)"
+    said = [
+        line
+        for line in error.log.splitlines()
+        if line and not line.startswith(("processed ", "verification time", "stack depth"))
+    ]
+    last = f": {said[-1][:200]}" if said else ""
+    return f"the kernel refused {target.function} ({error.strerror}){last}"
+
+
+def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Compile and try; return what to say, and the descriptors to hand over with it."""
+    source = request["source"].encode(errors="surrogateescape")
+    module = _Module(source, request["cflags"])
+    events = from_data(request["events"])
+    with KernelTypes() as types:
+        trial = _Trial(module, types)
+        chosen = {event.name: trial.choose(event, request["hooks"]) for event in events}
+    programs: dict[str, int] = {}
+    for event in events:
+        choice = chosen[event.name]
+        if choice["way"] is not None:
+            way: Way = event.ways[choice["way"]]
+            for place in choice["targets"]:
+                target = way.targets[place]
+                programs[target.program] = trial.program(target)
+    said = {
+        "events": chosen,
+        "maps": [
+            {"name": name, **asdict(syscalls.map_info(fd))} for name, fd in module.maps.items()
+        ],
+        "programs": [
+            {"name": name, "instructions": syscalls.program_info(fd).instructions}
+            for name, fd in programs.items()
+        ],
+    }
+    return said, [*module.maps.values(), *programs.values()]
+
+
+def _send(channel: socket.socket, said: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    for start in range(0, len(descriptors), DESCRIPTORS_AT_ONCE):
+        # A descriptor needs a byte to travel with; JSON does not mind a blank
+        socket.send_fds(channel, [b" "], list(descriptors[start : start + DESCRIPTORS_AT_ONCE]))
+    channel.sendall(json.dumps(said).encode())
+
+
+def main(descriptor: int) -> None:
+    """Do what the request on the standard input asks for, and answer on the socket."""
+    channel = socket.socket(fileno=descriptor)
+    # Kernels before 5.11 charge maps to this limit; where it cannot be raised, they say so
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+    try:
+        said, descriptors = _answer(json.load(sys.stdin))
+    except ProbeError as error:
+        said, descriptors = {"error": str(error)}, []
+    except OSError as error:
+        said, descriptors = {"error": f"the kernel refused: {error.strerror}"}, []
+    except _NotPreparedError as error:
+        said, descriptors = {"refused": str(error)}, []
+    _send(channel, said, descriptors)
+    channel.close()
+    # LLVM takes long to tidy up what ends here anyway, and so does BCC's exit handler
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

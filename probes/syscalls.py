@@ -1,0 +1,439 @@
+"""The calls to the kernel that the probes make of themselves: bpf(2) and perf_event_open(2).
+
+Nothing here needs libbcc or libbpf, so the daemon runs without LLVM. The layouts are those of
+`union bpf_attr` (include/uapi/linux/bpf.h) and `struct perf_event_attr`
+(include/uapi/linux/perf_event.h); both only ever grow, and the kernel takes a shorter one as if
+the rest were zero.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import fcntl
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from probes.errors import ProbeError
+
+PROG_KPROBE: Final = 2
+PROG_CGROUP_SKB: Final = 8
+PROG_CGROUP_SOCK: Final = 9
+PROG_SOCK_OPS: Final = 13
+PROG_RAW_TRACEPOINT: Final = 17
+PROG_CGROUP_SOCK_ADDR: Final = 18
+PROG_TRACING: Final = 26
+
+ATTACH_TRACE_RAW_TP: Final = 23
+ATTACH_TRACE_FENTRY: Final = 24
+ATTACH_TRACE_FEXIT: Final = 25
+ATTACH_TRACE_ITER: Final = 28
+ATTACH_PERF_EVENT: Final = 41
+
+_MAP_LOOKUP: Final = 1
+_MAP_UPDATE: Final = 2
+_MAP_DELETE: Final = 3
+_PROG_LOAD: Final = 5
+_OBJECT_INFO: Final = 15
+_RAW_TRACEPOINT_OPEN: Final = 17
+_MAP_LOOKUP_BATCH: Final = 24
+_MAP_LOOKUP_AND_DELETE_BATCH: Final = 25
+_LINK_CREATE: Final = 28
+_ENABLE_STATS: Final = 32
+_ITER_CREATE: Final = 33
+
+_NUMBERS: Final = {"x86_64": (321, 298), "aarch64": (280, 241)}
+"""Machine: (bpf, perf_event_open); arch/x86/entry/syscalls/syscall_64.tbl, asm-generic/unistd.h."""
+
+_LOG_BYTES: Final = 1 << 20
+_LOAD_TRIES: Final = 5
+_PERF_ATTR_BYTES: Final = 112  # PERF_ATTR_SIZE_VER5, known to every kernel with eBPF
+_PERF_CLOSE_ON_EXEC: Final = 8
+_PERF_SET_BPF: Final = 0x40042408
+_PERF_ENABLE: Final = 0x2400
+_KPROBE_DEVICE: Final = Path("/sys/bus/event_source/devices/kprobe")
+
+_libc = ct.CDLL(None, use_errno=True)
+_libc.syscall.restype = ct.c_long
+
+
+class LoadError(OSError):
+    """The kernel refused a program.
+
+    Attributes:
+        log: what the verifier said; "" when it was not asked, as for a lack of privileges.
+    """
+
+    def __init__(self, number: int, log: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.log = log
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """What the kernel tells of a loaded program (struct bpf_prog_info).
+
+    Attributes:
+        instructions: instructions the verifier walked; 0 on kernels before 5.16.
+        run_time_ns: time spent in it while statistics were on, since it was loaded.
+        run_count: how often it ran while statistics were on.
+        recursion_misses: how often it was skipped, one being at work on that CPU already; 0 on
+            kernels before 5.12, which do not count.
+    """
+
+    instructions: int
+    run_time_ns: int
+    run_count: int
+    recursion_misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """The shape of a map (struct bpf_map_info); the sizes in bytes."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+def _numbers() -> tuple[int, int]:
+    machine = platform.machine()
+    try:
+        return _NUMBERS[machine]
+    except KeyError:
+        raise ProbeError(
+            f"Tailrace does not know the system calls of this machine ({machine}). "
+            f"It runs on {' and '.join(_NUMBERS)}."
+        ) from None
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ct.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _bpf(command: int, attr: ct.Array[ct.c_char]) -> int:
+    return _checked(
+        int(_libc.syscall(ct.c_long(_numbers()[0]), command, attr, ct.c_uint(len(attr))))
+    )
+
+
+def _attr(layout: str, *values: int | bytes) -> ct.Array[ct.c_char]:
+    packed = struct.pack(layout, *values)
+    return ct.create_string_buffer(packed, len(packed))
+
+
+def _address(buffer: ct.Array[ct.c_char] | None) -> int:
+    return 0 if buffer is None else ct.addressof(buffer)
+
+
+def load_program(
+    program_type: int,
+    code: bytes,
+    *,
+    name: str,
+    license_name: bytes = b"GPL",
+    attach_type: int = 0,
+    attach_btf_id: int = 0,
+) -> int:
+    """Load a program and return its descriptor.
+
+    Args:
+        program_type: PROG_*.
+        code: the instructions, 8 bytes each, with the descriptors of their maps in place.
+        name: for the kernel's own lists; cut to 15 bytes.
+        license_name: the source's licence.
+        attach_type: ATTACH_*, for the types that want to know it here.
+        attach_btf_id: id in the kernel's BTF of what a tracing program attaches to.
+
+    Raises:
+        LoadError: the kernel refused; with the verifier's log.
+    """
+    instructions = ct.create_string_buffer(code, len(code))
+    licensed = ct.create_string_buffer(license_name)
+    short = "".join(c if c.isalnum() or c in "_." else "_" for c in name)[:15].encode()
+
+    def attempt(log: ct.Array[ct.c_char] | None) -> int:
+        attr = _attr(
+            "<IIQQIIQII16sIIIIQIIQII",
+            program_type,
+            len(code) // 8,
+            ct.addressof(instructions),
+            ct.addressof(licensed),
+            0 if log is None else 1,
+            0 if log is None else len(log),
+            _address(log),
+            0,
+            0,
+            short,
+            0,
+            attach_type,
+            *(0,) * 7,
+            attach_btf_id,
+        )
+        for _ in range(_LOAD_TRIES - 1):
+            try:
+                return _bpf(_PROG_LOAD, attr)
+            except BlockingIOError:  # EAGAIN: a signal came while the verifier was at work
+                continue
+        return _bpf(_PROG_LOAD, attr)
+
+    try:
+        return attempt(None)
+    except OSError as error:
+        number = error.errno or 0
+    if number == errno.EPERM:
+        raise LoadError(number, "")
+    # The log makes verification slower, hence only now
+    log = ct.create_string_buffer(_LOG_BYTES)
+    try:
+        return attempt(log)
+    except OSError as error:
+        # ENOSPC is the log's own trouble, not the program's
+        number = number if error.errno == errno.ENOSPC else error.errno or number
+        raise LoadError(number, log.value.decode(errors="replace")) from None
+
+
+def open_raw_tracepoint(program: int, name: str | None) -> int:
+    """Attach a raw tracepoint or (without a name) a tp_btf, fentry or fexit program.
+
+    Returns:
+        The link's descriptor; closing it detaches.
+
+    Raises:
+        OSError: ENOENT: no such tracepoint; others as of bpf(2).
+    """
+    text = None if name is None else ct.create_string_buffer(name.encode())
+    return _bpf(_RAW_TRACEPOINT_OPEN, _attr("<QII", _address(text), program, 0))
+
+
+def create_link(
+    program: int, target: int, attach_type: int, *, iterated_map: int | None = None
+) -> int:
+    """Attach a program to what the descriptor `target` stands for, and return the link's.
+
+    Args:
+        program: the program's descriptor.
+        target: a cgroup's or a perf event's descriptor; 0 for an iterator.
+        attach_type: ATTACH_*, or a cgroup's.
+        iterated_map: the map that an iterator over a map's elements walks.
+
+    Raises:
+        OSError: as of bpf(2); EINVAL also where the kernel has no links of this kind.
+    """
+    which = None if iterated_map is None else _attr("<I", iterated_map)
+    size = 0 if which is None else len(which)
+    return _bpf(
+        _LINK_CREATE,
+        _attr("<IIIIQII", program, target, attach_type, 0, _address(which), size, 0),
+    )
+
+
+def create_iterator(link: int) -> int:
+    """Return a descriptor whose reading runs the iterator behind `link` once.
+
+    Raises:
+        OSError: as of bpf(2).
+    """
+    return _bpf(_ITER_CREATE, _attr("<II", link, 0))
+
+
+def enable_statistics() -> int:
+    """Have the kernel measure the run time of every program until the descriptor is closed.
+
+    Raises:
+        OSError: EPERM without CAP_SYS_ADMIN; EINVAL before Linux 5.8.
+    """
+    return _bpf(_ENABLE_STATS, _attr("<I", 0))
+
+
+def _info(descriptor: int, size: int) -> bytes:
+    info = ct.create_string_buffer(size)
+    _bpf(_OBJECT_INFO, _attr("<IIQ", descriptor, size, ct.addressof(info)))
+    return info.raw
+
+
+def program_info(program: int) -> ProgramInfo:
+    """Return what the kernel knows of a program.
+
+    Raises:
+        OSError: not a program's descriptor.
+    """
+    run_ns, runs, misses, instructions = struct.unpack_from("<QQQI", _info(program, 232), 192)
+    return ProgramInfo(instructions, run_ns, runs, misses)
+
+
+def map_info(descriptor: int) -> MapInfo:
+    """Return the shape of a map.
+
+    Raises:
+        OSError: not a map's descriptor.
+    """
+    kind, _, key, value, entries = struct.unpack_from("<IIIII", _info(descriptor, 80))
+    return MapInfo(kind, key, value, entries)
+
+
+def link_missed(link: int) -> int:
+    """Return how often a kprobe behind a perf event's link was skipped.
+
+    0 on kernels before 6.7, which do not tell.
+
+    Raises:
+        OSError: not a link's descriptor.
+    """
+    return int(struct.unpack_from("<Q", _info(link, 64), 48)[0])
+
+
+def lookup_element(descriptor: int, key: bytes, size: int) -> bytes | None:
+    """Return the value under `key`, of `size` bytes as user space sees it, or None.
+
+    Raises:
+        OSError: as of bpf(2), other than that there is no such key.
+    """
+    keyed, value = ct.create_string_buffer(key, len(key)), ct.create_string_buffer(size)
+    try:
+        _bpf(
+            _MAP_LOOKUP, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), ct.addressof(value), 0)
+        )
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def update_element(descriptor: int, key: bytes, value: bytes) -> None:
+    """Store `value` under `key`.
+
+    Raises:
+        OSError: E2BIG: the map is full; others as of bpf(2).
+    """
+    keyed, valued = (
+        ct.create_string_buffer(key, len(key)),
+        ct.create_string_buffer(value, len(value)),
+    )
+    _bpf(_MAP_UPDATE, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), ct.addressof(valued), 0))
+
+
+def delete_element(descriptor: int, key: bytes) -> bool:
+    """Delete what is under `key`; return whether there was anything.
+
+    Raises:
+        OSError: as of bpf(2), other than that there is no such key.
+    """
+    keyed = ct.create_string_buffer(key, len(key))
+    try:
+        _bpf(_MAP_DELETE, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), 0, 0))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def lookup_batch(
+    descriptor: int,
+    cursor: bytes | None,
+    keys: int,
+    values: int,
+    count: int,
+    *,
+    delete: bool = False,
+    cursor_bytes: int = 4,
+) -> tuple[int, bytes | None]:
+    """Copy up to `count` entries of a map to the addresses `keys` and `values`.
+
+    Args:
+        descriptor: the map's.
+        cursor: what the call before returned; None to begin.
+        keys: address of room for `count` keys.
+        values: address of room for `count` values.
+        count: how many entries there is room for.
+        delete: delete what is copied, in the same step.
+        cursor_bytes: room that a cursor needs: 4 for the hash maps, the key's size for others.
+
+    Returns:
+        How many entries were copied, and the cursor to go on with; None at the end, or when the
+        room left is too small for the next bucket of a hash map.
+
+    Raises:
+        OSError: as of bpf(2); EINVAL where the map knows no batch calls (before Linux 5.6).
+    """
+    begin = None if cursor is None else ct.create_string_buffer(cursor, len(cursor))
+    following = ct.create_string_buffer(cursor_bytes)
+    attr = _attr(
+        "<QQQQIIQQ",
+        _address(begin),
+        ct.addressof(following),
+        keys,
+        values,
+        count,
+        descriptor,
+        0,
+        0,
+    )
+    end = False
+    try:
+        _bpf(_MAP_LOOKUP_AND_DELETE_BATCH if delete else _MAP_LOOKUP_BATCH, attr)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOSPC):
+            raise
+        end = True
+    (copied,) = struct.unpack_from("<I", attr, 32)
+    return int(copied), None if end else following.raw
+
+
+def open_kprobe(function: str, *, at_return: bool = False) -> int:
+    """Open a perf event for a kprobe; it does nothing until a program is attached and enabled.
+
+    Args:
+        function: name of a kernel function.
+        at_return: fire when the function returns.
+
+    Raises:
+        ProbeError: this kernel has no kprobes.
+        OSError: ENOENT: no such function; others as of perf_event_open(2).
+    """
+    try:
+        kind = int((_KPROBE_DEVICE / "type").read_text())
+        bit = (_KPROBE_DEVICE / "format" / "retprobe").read_text()  # "config:0"
+        flag = 1 << int(bit.strip().removeprefix("config:"))
+    except (OSError, ValueError) as error:
+        raise ProbeError("this kernel has no kprobes") from error
+    name = ct.create_string_buffer(function.encode())
+    attr = ct.create_string_buffer(_PERF_ATTR_BYTES)
+    struct.pack_into("<IIQ", attr, 0, kind, len(attr), flag if at_return else 0)
+    struct.pack_into("<QQ", attr, 56, ct.addressof(name), 0)  # kprobe_func, probe_offset
+    return _checked(
+        int(
+            _libc.syscall(
+                ct.c_long(_numbers()[1]),
+                attr,
+                ct.c_int(-1),  # every process
+                ct.c_int(0),  # one CPU must be named; a kprobe fires on all of them
+                ct.c_int(-1),
+                ct.c_ulong(_PERF_CLOSE_ON_EXEC),
+            )
+        )
+    )
+
+
+def set_program(event: int, program: int) -> None:
+    """Attach a program to a perf event without a link, for kernels before 5.15.
+
+    Raises:
+        OSError: as of ioctl(2).
+    """
+    fcntl.ioctl(event, _PERF_SET_BPF, program)
+
+
+def enable_event(event: int) -> None:
+    """Let a perf event fire.
+
+    Raises:
+        OSError: as of ioctl(2).
+    """
+    fcntl.ioctl(event, _PERF_ENABLE, 0)
