@@ -21,6 +21,8 @@ SUBJECTS = {
     "connect_errors": "failed connections",
     "resets": "reset connections",
     "retransmits": "retransmissions",
+    "stalls": "connections held up by a reader that does not read",
+    "drops": "dropped datagrams",
     "connect_latency": "connect latency",
     "request_latency": "request latency",
     "rtt": "round-trip time",
@@ -35,6 +37,10 @@ CAUSES = {
     "aborted": "the client gave up",
     "by_client": "the client reset them",
     "by_server": "the server reset them",
+    "by_client_before_data": "the client reset them before any data",
+    "by_server_before_data": "the server reset them before any data",
+    "timeout": "the retransmission timer ran out",
+    "buffer": "the receiver's buffer was full",
 }
 
 _COUNTED = {"requests": "req/s", "connections": "conn/s"}

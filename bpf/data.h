@@ -53,26 +53,6 @@ static __always_inline void accepted(u64 sk)
 		rehome((void *)sk, c);
 }
 
-static __always_inline int others_data(void *sk, int length, int out);
-
-static __always_inline int data(void *sk, int length, int out)
-{
-	u64 key = (u64)sk;
-	struct connection *c = connections.lookup(&key);
-
-	if (!c)
-		return others_data(sk, length, out);
-	if (c->tgid != current_tgid())
-		rehome(sk, c);
-	if (!c->touched)
-		c->touched = 1;
-	if (out == (c->role == ROLE_CLIENT))
-		asked(c);
-	else
-		answered(c);
-	return 0;
-}
-
 /* A TCP socket that nobody told us of, or one of another kind. */
 static __always_inline int others_data(void *sk, int length, int out)
 {
@@ -110,6 +90,27 @@ static __always_inline int others_data(void *sk, int length, int out)
 			answered(c);
 	}
 #endif
+	return 0;
+}
+
+static __always_inline int data(void *sk, int length, int out)
+{
+	u64 key = (u64)sk;
+	struct connection *c;
+
+	if (length <= 0)
+		return 0;
+	c = connections.lookup(&key);
+	if (!c)
+		return others_data(sk, length, out);
+	if (c->tgid != current_tgid())
+		rehome(sk, c);
+	if (!c->touched)
+		c->touched = 1;
+	if (out == (c->role == ROLE_CLIENT))
+		asked(c);
+	else
+		answered(c);
 	return 0;
 }
 

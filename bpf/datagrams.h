@@ -168,14 +168,18 @@ static __always_inline int udp_data(void *sk, int length, int out)
 	return 0;
 }
 
-/* An ICMP said that nobody listens there: the next call on a connected socket returns that. */
-static __always_inline int refused(void *sk)
+/* An ICMP has said that nobody listens there. */
+static __always_inline int error_reported(void *sk)
 {
 	u64 address[2] = {}, flow;
+	u32 error = 0;
 	u16 port = 0;
 	struct connection *c;
 
 	if (protocol_of(sk) != IPPROTO_UDP || !peer_of(sk, (u8 *)address, &port))
+		return 0;
+	READ(error, sk, OFF_sk_err);
+	if (error != ECONNREFUSED)
 		return 0;
 	flow = flow_key(sk, (u8 *)address, port);
 	c = flows.lookup(&flow);

@@ -3,8 +3,7 @@
  *
  * Bytes are not counted as they move but read off the socket: its positions in the two streams
  * are exact for every way of moving data (sendfile, splice, io_uring, MPTCP), and cost nothing
- * per call. A sweep folds all living connections; the end of one folds it a last time. Both may
- * run at once, so each position is exchanged, never read and then written. */
+ * per call. A sweep folds all living connections; the end of one folds it a last time. */
 #ifndef TAILRACE_FOLD_H
 #define TAILRACE_FOLD_H
 
@@ -66,49 +65,56 @@ static __always_inline void sample_rtt(struct connection *c, void *sk)
 		add_latency(c->group, LATENCY_RTT_MIN, (u64)value * 1000, 1);
 }
 
-static __always_inline void fold_requests(struct connection *c, struct group *g)
+/* Count up to `to` what stands at `from`; nothing if somebody else just did. */
+static __always_inline void fold_to(struct group *g, int counter, u64 *at, u64 from, u64 to)
 {
-	u64 now = c->requests;
-
-	if (now != c->requests_folded)
-		add(g, REQUESTS, now - exchange(&c->requests_folded, now));
-	now = c->waits;
-	if (now != c->waits_folded)
-		add(g, WAITS, now - exchange(&c->waits_folded, now));
+	if (to != from && advance(at, from, to))
+		add(g, counter, to - from);
 }
 
+static __always_inline void fold_requests(struct connection *c, struct group *g)
+{
+	u64 from = c->requests_folded;
+	fold_to(g, REQUESTS, &c->requests_folded, from, c->requests);
+	from = c->waits_folded;
+	fold_to(g, WAITS, &c->waits_folded, from, c->waits);
+}
+
+/* The kernel's counters have 32 bits; the difference is right over their end too. */
 static __always_inline void fold_segments(struct connection *c, struct group *g, void *sk)
 {
+	u64 from = c->segments;
 	u32 now = 0;
 
 	READ(now, sk, OFF_data_segs_out);
-	if (now != (u32)c->segments)
-		add(g, SEGMENTS, (u32)(now - (u32)exchange(&c->segments, now)));
+	fold_to(g, SEGMENTS, &c->segments, from, from + (u32)(now - (u32)from));
+	from = c->retransmits;
 	READ(now, sk, OFF_total_retrans);
-	if (now != (u32)c->retransmits)
-		add(g, RETRANSMITS, (u32)(now - (u32)exchange(&c->retransmits, now)));
+	fold_to(g, RETRANSMITS, &c->retransmits, from, from + (u32)(now - (u32)from));
 }
 
 /* Return whether anything moved. */
 static __always_inline int fold(struct connection *c, struct group *g, void *sk)
 {
-	u64 at, moved = 0;
+	u64 from, at, moved = 0;
 
 	if (!(c->flags & FLAG_ESTABLISHED)) {
 		fold_segments(c, g, sk); /* the SYN's repetitions */
 		return 0;
 	}
+	from = c->sent;
 	at = sent_position(sk);
 	/* asked for after the position was read: then a FIN cannot be in it */
 	if (c->flags & FLAG_FIN)
 		at = c->sent_end;
-	if (at != AGAIN && at != c->sent) {
-		add(g, BYTES_OUT, at - exchange(&c->sent, at));
+	if (at != AGAIN && at != from) {
+		fold_to(g, BYTES_OUT, &c->sent, from, at);
 		moved = 1;
 	}
+	from = c->received;
 	at = received_position(sk);
-	if (at != AGAIN && at != c->received) {
-		add(g, BYTES_IN, at - exchange(&c->received, at));
+	if (at != AGAIN && at != from) {
+		fold_to(g, BYTES_IN, &c->received, from, at);
 		moved = 1;
 	}
 	fold_requests(c, g);

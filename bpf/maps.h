@@ -56,15 +56,16 @@ static __always_inline void count(u32 slot, int counter)
 		__sync_fetch_and_add(&g->counts[counter], 1);
 }
 
-/* Exchange where the kernel has it (5.12): a sweep and the connection's end may fold at once. */
-static __always_inline u64 exchange(u64 *at, u64 value)
+/* Move a position from where it was read to stand; return whether nobody else has meanwhile. A
+ * sweep and the connection's end may fold at once: what one of them counts, the other must not.
+ * Before Linux 5.12 there is no atomic way to tell. */
+static __always_inline int advance(u64 *at, u64 from, u64 to)
 {
 #ifdef HAVE_EXCHANGE
-	return __sync_lock_test_and_set(at, value);
+	return __sync_val_compare_and_swap(at, from, to) == from;
 #else
-	u64 before = *at;
-	*at = value;
-	return before;
+	*at = to;
+	return 1;
 #endif
 }
 

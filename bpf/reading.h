@@ -25,6 +25,14 @@ static __always_inline u16 protocol_of(void *sk)
 	return protocol;
 }
 
+/* of struct socket */
+static __always_inline void *sk_of(void *socket)
+{
+	void *sk = NULL;
+	READ(sk, socket, OFF_socket_sk);
+	return sk;
+}
+
 static __always_inline u8 state_of(void *sk)
 {
 	u8 state = 0;

@@ -327,6 +327,8 @@ static __always_inline int destroyed(void *sk)
 	closed(sk, c);
 	g = groups.lookup(&c->group);
 	if (g) {
+		/* twice: what a sweep was at, it has not counted all of */
+		fold(c, g, sk);
 		fold(c, g, sk);
 		fold_segments(c, g, sk);
 		add(g, LEFT, 1);
@@ -351,6 +353,45 @@ static __always_inline int reset(void *sk, int out)
 		count(c->group, early ? RESET_OUT_EARLY : RESET_OUT);
 	else
 		count(c->group, early ? RESET_IN_EARLY : RESET_IN);
+	return 0;
+}
+
+static __always_inline int reset_in(void *sk)
+{
+	return reset(sk, 0);
+}
+
+static __always_inline int reset_out(void *sk)
+{
+	return reset(sk, 1);
+}
+
+static __always_inline int listen_started(void *sk)
+{
+	if (is_tcp(sk))
+		listening(sk, (void *)bpf_get_current_task());
+	return 0;
+}
+
+/* A socket of the walk over all files. */
+static __always_inline int found_open(void *task, void *socket)
+{
+	u32 pass = tuned(TUNING_PASS);
+	void *sk = sk_of(socket);
+	u8 role;
+
+	if (!sk || !is_tcp(sk))
+		return 0;
+	if (pass == PASS_LISTENERS) {
+		if (state_of(sk) == TCP_LISTEN)
+			listening(sk, task);
+		return 0;
+	}
+	if (!is_open(sk))
+		return 0;
+	role = listener_of(sk) ? ROLE_SERVER : ROLE_CLIENT;
+	if (role == (pass == PASS_CLIENTS ? ROLE_CLIENT : ROLE_SERVER))
+		open_met(sk, task, role);
 	return 0;
 }
 

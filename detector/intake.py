@@ -10,7 +10,7 @@ from detector.latencies import LatencyBank
 from detector.levels import LevelBank
 from detector.observe import RATIO, Rows, make_banks, model_of, order, usable
 from detector.ratios import RatioBank
-from probes.window import Window
+from probes.window import VIEWS, Window
 
 Ints = NDArray[np.int64]
 
@@ -29,7 +29,10 @@ class Intake:
         models = np.array(
             [model_of(signal, histogram=True) for signal in window.signals], dtype=np.int64
         )
-        row = np.flatnonzero(usable(window, models)) if len(window) else np.zeros(0, np.int64)
+        judged = np.array([signal not in VIEWS for signal in window.signals], dtype=bool)
+        row = np.zeros(0, np.int64)
+        if len(window):
+            row = np.flatnonzero(usable(window, models) & judged[window.signal])
         stream = self.catalog.find(window)[row] if len(row) else row
         if (stream < 0).any():
             self._add(window, row[stream < 0], histogram)

@@ -14,7 +14,7 @@ from probes.errors import ProbeError
 
 VMLINUX: Final = Path("/sys/kernel/btf/vmlinux")
 
-_KIND_STRUCT: Final = 4
+KIND_STRUCT: Final = 4
 _KIND_UNION: Final = 5
 KIND_TYPEDEF: Final = 8
 KIND_FUNCTION: Final = 12
@@ -120,7 +120,7 @@ class KernelTypes:
         Raises:
             ProbeError: this kernel has no such struct or field.
         """
-        kind = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _KIND_STRUCT)
+        kind = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), KIND_STRUCT)
         if kind < 0:
             raise ProbeError(f"this kernel's type information has no struct {struct}.")
         total, where = 0, int(kind)
@@ -170,7 +170,7 @@ class KernelTypes:
     def _find(self, type_id: int, name: bytes) -> tuple[int, int] | None:
         """Return (offset in bytes, type id) of member `name`, anonymous members looked through."""
         outer = self._type(type_id)
-        if outer.kind not in (_KIND_STRUCT, _KIND_UNION):
+        if outer.kind not in (KIND_STRUCT, _KIND_UNION):
             return None
         first = ct.addressof(outer) + ct.sizeof(_Type)
         members = (_Member * outer.members).from_address(first)

@@ -107,30 +107,9 @@ class _Trial:
 
     def __init__(self, module: _Module, types: KernelTypes) -> None:
         self._module = module
-        self._types = types
+        self.types = types
         self._tried: dict[str, int | str] = {}  # program: descriptor, or why not
         self._attached: dict[tuple[str, str, str], str] = {}  # "": it attaches
-
-    def choose(self, event: Event, hooks: str) -> dict[str, Any]:
-        """Return {"way": place or None, "targets": places that work, "reasons": [...]}."""
-        reasons: list[str] = []
-        ways = ways_of(event, hooks)
-        if not ways:
-            reasons.append(f"it cannot be seen by {hooks}")
-        for place, way in ways:
-            failures = [self._failure(target) for target in way.targets]
-            reasons += [
-                f"{way.family}: {failure}" if target.required else f"without {target}: {failure}"
-                for target, failure in zip(way.targets, failures, strict=True)
-                if failure
-            ]
-            if not any(
-                failure and target.required
-                for target, failure in zip(way.targets, failures, strict=True)
-            ):
-                works = [i for i, failure in enumerate(failures) if not failure]
-                return {"way": place, "targets": works, "reasons": reasons}
-        return {"way": None, "targets": [], "reasons": reasons}
 
     def program(self, target: Target) -> int:
         """The descriptor of a program that was loaded."""
@@ -138,7 +117,7 @@ class _Trial:
         assert isinstance(loaded, int)
         return loaded
 
-    def _failure(self, target: Target) -> str:
+    def failure(self, target: Target) -> str:
         """Why `target` does not load and attach; "" if it does."""
         if target.program not in self._tried:
             try:
@@ -187,13 +166,84 @@ class _Trial:
             raise ProbeError("this kernel can crash when fentry programs are detached")
         prefix, kind, attach_type = _TRACING[target.kind]
         name = prefix + target.where.partition(":")[0]
-        found = self._types.find(name, kind)
+        found = self.types.find(name, kind)
         if found is None:
             raise ProbeError(f"this kernel's type information has no {name}")
         return syscalls.PROG_TRACING, attach_type, found
 
     def _detaches_safely(self) -> bool:
-        return self._types.find("__bpf_tramp_image_put_rcu", KIND_FUNCTION) is not None
+        return self.types.find("__bpf_tramp_image_put_rcu", KIND_FUNCTION) is not None
+
+
+class _Choice:
+    """The way to see one event: the first that is not known to fail."""
+
+    def __init__(self, event: Event, hooks: str, types: KernelTypes) -> None:
+        self._reasons: list[str] = []
+        self._working: list[int] = []
+        self._optional: list[str] = []
+        self._ways = list(ways_of(event, hooks))
+        if not self._ways:
+            self._reasons.append(f"it cannot be seen by {hooks}")
+        while self._ways and not self._may_work(types):
+            self._ways.pop(0)
+
+    def _may_work(self, types: KernelTypes) -> bool:
+        """Whether this kernel has the places of the first way at all."""
+        _, way = self._ways[0]
+        absent = [_absent(target, types) for target in way.targets if target.required]
+        self._reasons += [f"{way.family}: {why}" for why in absent if why]
+        return not any(absent)
+
+    def functions(self) -> list[str]:
+        return [target.function for target in self._ways[0][1].targets] if self._ways else []
+
+    def settled(self, trial: _Trial) -> bool:
+        """Try the first way; when it fails, go on to the next and return False."""
+        if not self._ways:
+            return True
+        _, way = self._ways[0]
+        failures = [trial.failure(target) for target in way.targets]
+        told = list(zip(way.targets, failures, strict=True))
+        reasons = [
+            f"{way.family}: {failure}" if target.required else f"without {target}: {failure}"
+            for target, failure in told
+            if failure
+        ]
+        self._working = [i for i, failure in enumerate(failures) if not failure]
+        works = not any(failure and target.required for target, failure in told)
+        if works:
+            self._optional = reasons
+            return True
+        self._reasons += reasons
+        self._ways.pop(0)
+        while self._ways and not self._may_work(trial.types):
+            self._ways.pop(0)
+        return not self._ways
+
+    def told(self) -> dict[str, Any]:
+        """Return {"way": place or None, "targets": places that work, "reasons": [...]}."""
+        place = self._ways[0][0] if self._ways else None
+        reasons = [*self._reasons, *(self._optional if self._ways else [])]
+        return {
+            "way": place,
+            "targets": self._working if self._ways else [],
+            "reasons": list(dict.fromkeys(reasons)),
+        }
+
+
+def _absent(target: Target, types: KernelTypes) -> str:
+    """Why the kernel cannot have `target`, as far as that is known without trying; "" if it may."""
+    where = target.where.partition(":")[0]
+    if target.kind in _TRACING:
+        prefix, kind, _ = _TRACING[target.kind]
+        if types.find(prefix + where, kind) is None:
+            return f"this kernel's type information has no {prefix}{where}"
+    if target.kind == "raw_tracepoint" and types.find(f"btf_trace_{where}", KIND_TYPEDEF) is None:
+        return f"this kernel has no tracepoint {where}"
+    if target.kind in ("kprobe", "kretprobe") and not syscalls.KPROBE_DEVICE.exists():
+        return "this kernel has no kprobes"
+    return ""
 
 
 def _refusal(target: Target, error: syscalls.LoadError) -> str:
@@ -208,14 +258,30 @@ def _refusal(target: Target, error: syscalls.LoadError) -> str:
     return f"the kernel refused {target.function} ({error.strerror}){last}"
 
 
+def _rounds(
+    request: Mapping[str, Any], events: Sequence[Event], types: KernelTypes
+) -> tuple[_Module, _Trial, dict[str, dict[str, Any]]]:
+    """Compile and try until every event has a way, or none left.
+
+    Each round compiles the programs of one way per event only (WANT_*): most of the time goes
+    into compiling, and on most kernels the first way of all works.
+    """
+    source = request["source"].encode(errors="surrogateescape")
+    choices = {event.name: _Choice(event, request["hooks"], types) for event in events}
+    while True:
+        wanted = sorted({name for choice in choices.values() for name in choice.functions()})
+        module = _Module(source, [*request["cflags"], *(f"-DWANT_{name}" for name in wanted)])
+        trial = _Trial(module, types)
+        settled = [choice.settled(trial) for choice in choices.values()]
+        if all(settled):
+            return module, trial, {name: choice.told() for name, choice in choices.items()}
+
+
 def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
     """Compile and try; return what to say, and the descriptors to hand over with it."""
-    source = request["source"].encode(errors="surrogateescape")
-    module = _Module(source, request["cflags"])
     events = from_data(request["events"])
     with KernelTypes() as types:
-        trial = _Trial(module, types)
-        chosen = {event.name: trial.choose(event, request["hooks"]) for event in events}
+        module, trial, chosen = _rounds(request, events, types)
     programs: dict[str, int] = {}
     for event in events:
         choice = chosen[event.name]

@@ -26,7 +26,7 @@ HOOKS: Final[tuple[str, ...]] = get_args(Hooks)
 """The values of the setting `hooks`."""
 
 _ANYWHERE: Final = frozenset({"cgroup", "iterator"})
-_PER_TARGET: Final = frozenset({"tp_btf", "fentry", "fexit"})
+_PER_TARGET: Final = frozenset({"tp_btf", "fentry", "fexit", "cgroup"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Target:
     def program(self) -> str:
         """Name of the program it runs, unique among all.
 
-        fentry, fexit and tp_btf programs are bound to their target when they are loaded, so one
+        fentry, fexit, tp_btf and cgroup programs are bound to their target when loaded, so one
         C function makes a program for each: "function@where". Otherwise it is "function".
         """
         return f"{self.function}@{self.where}" if self.kind in _PER_TARGET else self.function
@@ -151,23 +151,186 @@ def from_data(data: Iterable[Mapping[str, Any]]) -> tuple[Event, ...]:
     )
 
 
-def _tracepoint(name: str, where: str, function: str, *, required: bool) -> Event:
-    way = Way("tracepoint", (Target(where, function, "raw_tracepoint"),))
-    return Event(name, required, (way,))
+def _raw(where: str, function: str) -> Way:
+    return Way("tracepoint", (Target(where, function, "raw_tracepoint"),))
+
+
+def _one(name: str, tracepoint: tuple[str, str], function: tuple[str, str], **kinds: bool) -> Event:
+    """Return an event that a tracepoint, or one function's entry, tells of.
+
+    Args:
+        name: of the event.
+        tracepoint: its name, and the C function for it.
+        function: the kernel's function, and the C function for it; with _k for a kprobe.
+        kinds: `required`.
+    """
+    where, handler = function
+    return Event(
+        name,
+        kinds["required"],
+        (
+            _raw(*tracepoint),
+            Way("fentry", (Target(where, handler, "fentry"),)),
+            Way("kprobe", (Target(where, f"{handler}_k", "kprobe"),)),
+        ),
+    )
+
+
+def _cgroup(function: str, *points: str) -> Way:
+    return Way("cgroup", tuple(Target(point, function, "cgroup") for point in points))
 
 
 EVENTS: Final[tuple[Event, ...]] = (
-    _tracepoint("socket destroyed", "tcp_destroy_sock", "on_destroy", required=True),
-    _tracepoint("retransmission", "tcp_retransmit_skb", "on_retransmit", required=False),
-    _tracepoint("reset received", "tcp_receive_reset", "on_reset_in", required=False),
-    _tracepoint("reset sent", "tcp_send_reset", "on_reset_out", required=False),
-    _tracepoint("state changed", "inet_sock_set_state", "on_set_state", required=True),
-    _tracepoint("data sent", "sock_send_length", "on_send", required=True),
-    _tracepoint("data received", "sock_recv_length", "on_receive", required=True),
-    Event(
-        "open connections",
+    _one(
+        "closed",
+        ("tcp_destroy_sock", "on_destroy"),
+        ("tcp_v4_destroy_sock", "on_destroy"),
+        required=True,
+    ),
+    _one(
+        "retransmitted",
+        ("tcp_retransmit_skb", "on_retransmit"),
+        ("__tcp_retransmit_skb", "on_retransmit"),
         required=False,
-        ways=(Way("iterator", (Target("task_file", "bpf_iter__task_file", "iter"),)),),
+    ),
+    _one(
+        "reset received",
+        ("tcp_receive_reset", "on_reset_in"),
+        ("tcp_reset", "on_reset_in"),
+        required=False,
+    ),
+    _one(
+        "reset sent",
+        ("tcp_send_reset", "on_reset_out"),
+        ("tcp_send_active_reset", "on_reset_out"),
+        required=False,
+    ),
+    Event(
+        "connect, established, failed, listen",
+        required=True,
+        ways=(
+            _raw("inet_sock_set_state", "tp_set_state"),
+            Way(
+                "fentry",
+                (
+                    Target("tcp_set_state", "on_set_state", "fentry"),
+                    Target("inet_csk_listen_start", "on_listen", "fentry"),
+                ),
+            ),
+            Way(
+                "kprobe",
+                (
+                    Target("tcp_set_state", "on_set_state_k", "kprobe"),
+                    Target("inet_csk_listen_start", "on_listen_k", "kprobe"),
+                ),
+            ),
+        ),
+    ),
+    Event(
+        "accepted",
+        required=False,
+        ways=(
+            _cgroup("on_accept", "getpeername4", "getpeername6"),
+            Way("kprobe", (Target("inet_csk_accept", "on_accepted_k", "kretprobe"),)),
+        ),
+    ),
+    Event(
+        "datagram's peer",
+        required=False,
+        ways=(
+            Way(
+                "cgroup",
+                (
+                    Target("sendmsg4", "on_named4", "cgroup"),
+                    Target("recvmsg4", "on_named4", "cgroup"),
+                    Target("sendmsg6", "on_named6", "cgroup"),
+                    Target("recvmsg6", "on_named6", "cgroup"),
+                ),
+            ),
+        ),
+    ),
+    _one(
+        "datagram refused",
+        ("inet_sk_error_report", "on_error"),
+        ("sock_def_error_report", "on_error"),
+        required=False,
+    ),
+    Event(
+        "datagram dropped",
+        required=False,
+        ways=(
+            _raw("udp_fail_queue_rcv_skb", "tp_udp_drop"),
+            Way("fentry", (Target("__udp_enqueue_schedule_skb", "on_udp_queued", "fexit"),)),
+        ),
+    ),
+    Event(
+        "sent",
+        required=True,
+        ways=(
+            _raw("sock_send_length", "tp_send"),
+            Way(
+                "fentry",
+                (
+                    Target("tcp_sendmsg", "on_send", "fentry"),
+                    Target("udp_sendmsg", "on_send", "fentry"),
+                    Target("udpv6_sendmsg", "on_send", "fentry", required=False),
+                    Target("mptcp_sendmsg", "on_send", "fentry", required=False),
+                    Target("unix_stream_sendmsg", "on_unix_send", "fentry", required=False),
+                    Target("unix_dgram_sendmsg", "on_unix_send", "fentry", required=False),
+                ),
+            ),
+            Way(
+                "kprobe",
+                (
+                    Target("tcp_sendmsg", "on_send_k", "kprobe"),
+                    Target("udp_sendmsg", "on_send_k", "kprobe"),
+                    Target("udpv6_sendmsg", "on_send_k", "kprobe", required=False),
+                    Target("mptcp_sendmsg", "on_send_k", "kprobe", required=False),
+                    Target("unix_stream_sendmsg", "on_unix_send_k", "kprobe", required=False),
+                    Target("unix_dgram_sendmsg", "on_unix_send_k", "kprobe", required=False),
+                ),
+            ),
+        ),
+    ),
+    Event(
+        "received",
+        required=True,
+        ways=(
+            _raw("sock_recv_length", "tp_receive"),
+            Way(
+                "fentry",
+                (
+                    Target("tcp_cleanup_rbuf", "on_receive", "fentry"),
+                    Target("skb_consume_udp", "on_datagram", "fentry"),
+                    Target("unix_stream_recvmsg", "on_unix_receive", "fexit", required=False),
+                    Target("unix_dgram_recvmsg", "on_unix_receive", "fexit", required=False),
+                ),
+            ),
+            Way(
+                "kprobe",
+                (
+                    Target("tcp_cleanup_rbuf", "on_receive_k", "kprobe"),
+                    Target("skb_consume_udp", "on_datagram_k", "kprobe"),
+                    Target("unix_stream_recvmsg", "on_unix_receive_k", "kprobe", required=False),
+                    Target(
+                        "unix_stream_recvmsg", "on_unix_received_k", "kretprobe", required=False
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Event(
+        "connections read",
+        required=True,
+        ways=(Way("iterator", (Target("bpf_map_elem:connections", "on_sweep", "iter"),)),),
+    ),
+    Event(
+        "open before",
+        required=False,
+        ways=(
+            Way("iterator", (Target("task_file", "on_file", "iter"),)),
+            Way("iterator", (Target("task_file", "on_file_by_operations", "iter"),)),
+        ),
     ),
 )
 """In the order of attaching: what ends a connection comes first."""

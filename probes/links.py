@@ -28,6 +28,8 @@ CGROUP_POINTS: Final[Mapping[str, tuple[int, int]]] = {
     "sendmsg6": (syscalls.PROG_CGROUP_SOCK_ADDR, 15),
     "recvmsg4": (syscalls.PROG_CGROUP_SOCK_ADDR, 19),
     "recvmsg6": (syscalls.PROG_CGROUP_SOCK_ADDR, 20),
+    "getpeername4": (syscalls.PROG_CGROUP_SOCK_ADDR, 29),
+    "getpeername6": (syscalls.PROG_CGROUP_SOCK_ADDR, 30),
     "sock_release": (syscalls.PROG_CGROUP_SOCK, 34),
 }
 """Name: (program type, attach type), enum bpf_attach_type."""

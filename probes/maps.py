@@ -24,7 +24,6 @@ class MapReader:
 
     def __init__(
         self,
-        lib: Any | None,
         fd: int,
         *,
         name: str,
@@ -36,7 +35,6 @@ class MapReader:
         """Prepare to read the map behind `fd`.
 
         Args:
-            lib: libbcc, as the bcc module loads it; None for bpf(2) itself.
             fd: the map's descriptor.
             name: for messages.
             key: dtype of a key.
@@ -44,9 +42,6 @@ class MapReader:
             capacity: the map's max_entries.
             drain: delete what is read, in the same step.
         """
-        self._call: Any = None
-        if lib is not None:
-            self._call = lib.bpf_lookup_and_delete_batch if drain else lib.bpf_lookup_batch
         self._drain = drain
         self._fd = fd
         self._name = name
@@ -60,37 +55,6 @@ class MapReader:
         Raises:
             ProbeError: the kernel refused.
         """
-        if self._call is None:
-            return self._read()
-        capacity = len(self._keys)
-        cursor, following = ct.c_uint32(0), ct.c_uint32(0)
-        count = ct.c_uint32(0)
-        have = 0
-        first = True
-        while have < capacity:
-            count.value = capacity - have
-            status = self._call(
-                self._fd,
-                None if first else ct.byref(cursor),
-                ct.byref(following),
-                self._keys[have:].ctypes.data,
-                self._values[have:].ctypes.data,
-                ct.byref(count),
-            )
-            number = abs(ct.get_errno()) if status else 0
-            if status and number not in (errno.ENOENT, errno.ENOSPC):
-                raise ProbeError(
-                    f"reading the BPF map {self._name} failed: {os.strerror(number)}. "
-                    "Batch operations need a kernel of 5.6 or later."
-                )
-            have += count.value
-            if status:  # ENOENT: the end; ENOSPC: no room for the next bucket, i.e. the end
-                break
-            cursor.value = following.value
-            first = False
-        return self._keys[:have], self._values[:have]
-
-    def _read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         capacity = len(self._keys)
         have = 0
         cursor: bytes | None = None

@@ -1,4 +1,4 @@
-"""From connection records to service pairs."""
+"""From groups of connections to service pairs."""
 
 from __future__ import annotations
 
@@ -10,25 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes.matching import hash_rows
 from probes.services import ServiceNames, program_name
 from probes.window import Pair
 
-_GROUP: Final = np.dtype(
-    [
-        ("netns", "u4"),
-        ("owner", layout.OWNER),
-        ("peer", layout.OWNER),
-        ("address", "V16"),
-        ("port", "u2"),
-        ("role", "u1"),
-        ("self", "u1"),
-    ]
-)
 IGNORED: Final = -1
-"""Pair index of connections that nobody should see: Tailrace's own."""
+"""Pair index of what nobody should see: Tailrace's own, and other ends that are counted at once."""
 
 UNKNOWN: Final = "unknown"
+OTHER: Final = "other"
 
 _MOST_ENDPOINTS: Final = 20_000
 
@@ -47,11 +36,11 @@ def address_text(address: bytes) -> str:
 
 
 class PairNames:
-    """Assigns every connection to a service pair; remembers which service answers where.
+    """Assigns every group to a service pair; remembers which service answers where.
 
     Attributes:
         pairs: by index; places of forgotten pairs are used again.
-        folded: connections whose pair was folded into "other" because there are too many.
+        folded: groups whose pair was folded into "other" because there are too many.
     """
 
     def __init__(self, services: ServiceNames, *, own_tgid: int, most_pairs: int = 10_000) -> None:
@@ -111,56 +100,61 @@ class PairNames:
         index = self._index.get(pair)
         if index is None and len(self._index) >= self._most:
             self.folded += 1
-            pair = pair._replace(client="other")
+            pair = pair._replace(client=OTHER)
             index = self._index.get(pair)
         if index is None:
             index = self._index[pair] = self._place(pair)
         return index
 
-    def assign(self, rows: NDArray[Any], peers: NDArray[Any], matched: NDArray[np.bool_]) -> Any:
-        """Return the pair index of each record, IGNORED for our own.
+    def client_pair(self, group: Any, other: Any | None) -> int:
+        """Return the pair of a client's group, IGNORED for our own.
 
         Args:
-            rows: CONNECTION[n].
-            peers: CONNECTION[n], the other end's record where `matched`.
-            matched: bool[n].
-
-        Returns:
-            int32[n].
+            group: GROUP, the client's.
+            other: GROUP, the server's end, where it is known.
         """
-        group = np.zeros(len(rows), _GROUP)
-        client = rows["role"] == layout.CLIENT
-        group["role"] = rows["role"]
-        group["owner"] = rows["owner"]
-        group["netns"] = rows["netns"]
-        group["address"] = rows["remote_address"]
-        group["port"] = np.where(client, rows["remote_port"], rows["local_port"])
-        group["self"] = client & (rows["local_address"] == rows["remote_address"])
-        group["peer"][matched] = peers["owner"][matched]
-        _, first, inverse = np.unique(hash_rows(group), return_index=True, return_inverse=True)
-        found = np.array(
-            [self._pair_of(group[i], matched=bool(matched[i])) for i in first], np.int32
-        )
-        return found[inverse]
-
-    def _pair_of(self, group: Any, *, matched: bool) -> int:
-        owner, peer = group["owner"], group["peer"]
-        if owner["tgid"] == self._own or (matched and peer["tgid"] == self._own):
+        key, owner = group["key"], group["owner"]
+        if self._own in (int(key["tgid"]), -1 if other is None else int(other["key"]["tgid"])):
             return IGNORED
+        transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
         own = self._service(owner)
-        other = self._service(peer) if matched else ""
-        address, port = bytes(group["address"]), int(group["port"])
-        if group["role"] == layout.SERVER:
-            return self.number(Pair(other or address_text(address), own, port))
-        where = (int(group["netns"]), address, port)
-        if matched:
+        if other is not None:
+            server = self._service(other["owner"])
+        elif transport == "unix":
+            server = self._unix_server(group)
+        else:
+            server = ""
+        port = int(key["port"])
+        if transport == "unix":
+            return self.number(Pair(own, server, 0, transport))
+        where = (int(key["netns"]), bytes(key["remote"]), port)
+        if server:
             self._endpoints.pop(where, None)  # last used, last forgotten
-            self._endpoints[where] = other
+            self._endpoints[where] = server
             if len(self._endpoints) > _MOST_ENDPOINTS:
                 del self._endpoints[next(iter(self._endpoints))]
-        return self.number(
-            Pair(own, other or self._server_at(where, local=bool(group["self"])), port)
-        )
+        else:
+            server = self._server_at(where, local=bool(key["self"]))
+        return self.number(Pair(own, server, port, transport))
+
+    def server_pair(self, group: Any) -> int:
+        """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
+        key = group["key"]
+        if int(key["tgid"]) == self._own:
+            return IGNORED
+        transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
+        client = address_text(bytes(key["remote"]))
+        return self.number(Pair(client, self._service(group["owner"]), int(key["port"]), transport))
+
+    def listener_pair(self, owner: Any, port: int) -> int:
+        """Return the pair of all clients of a listener, for what happens before one is known."""
+        if int(owner["tgid"]) == self._own:
+            return IGNORED
+        return self.number(Pair("any", self._service(owner), port, "tcp"))
+
+    def overflow_pair(self) -> int:
+        """Return the pair of all that found no room in the kernel's maps."""
+        return self.number(Pair(OTHER, OTHER, 0, "tcp"))
 
     def _server_at(self, where: tuple[int, bytes, int], *, local: bool) -> str:
         """Name a server whose own end is not seen: refused, filtered, or not on this host."""
@@ -168,14 +162,19 @@ class PairNames:
         if known:
             return known
         netns, address, port = where
-        text = address_text(address)
-        if local or ipaddress.ip_address(text).is_loopback:
+        if local:
             listener = self._listeners.get(where)
             if listener is None:
                 listener = self._listeners.get((netns, bytes(16), port))
             if listener is not None:
                 return self._service(listener)
-        return text
+        return address_text(address)
+
+    def _unix_server(self, group: Any) -> str:
+        """Name who listens on a UNIX socket by his process, which the client's socket knows."""
+        tgid = int.from_bytes(bytes(group["key"]["remote"])[:8], "little")
+        name = self._services.name_by_tgid(tgid) if tgid else ""
+        return name or bytes(group["path"]).decode(errors="replace") or UNKNOWN
 
     def _service(self, owner: Any) -> str:
         if not owner["tgid"]:

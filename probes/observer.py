@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from probes import memory
 from probes.errors import ProbeError
+from probes.hookreport import HookLine
 from probes.naming import PairNames
 from probes.programs import Capacity, Programs
 from probes.selfcheck import check
@@ -24,23 +25,26 @@ class Observer:
         notes: what the user should know about how well this kernel can be watched.
     """
 
-    def __init__(self, window_s: float = 1.0, *, capacity: Capacity | None = None) -> None:
+    def __init__(
+        self, window_s: float = 1.0, *, hooks: str = "auto", capacity: Capacity | None = None
+    ) -> None:
         """Load and attach the probes, check them, and find what is already open.
 
         Args:
             window_s: length of a window, at least 0.1 s.
+            hooks: "auto", or the family of hooks to use: "tracepoint", "fentry", "kprobe".
             capacity: sizes of the kernel's maps.
 
         Raises:
             ProbeError: this host cannot be watched; the message says why and what to do.
-            ValueError: a window that is too short.
+            ValueError: a window that is too short, or no such family.
         """
         if window_s < 0.1:
             raise ValueError(f"a window of {window_s} s is too short: at least 0.1 s")
         self.window_s = window_s
         self.notes: list[str] = []
         self._stop = threading.Event()
-        self._programs = Programs(capacity)
+        self._programs = Programs(capacity, hooks=hooks)
         try:
             self._note_unseeded(listeners_only=True)
             self._programs.attach()
@@ -52,7 +56,13 @@ class Observer:
             raise
         services = ServiceNames(readable=not found.own_pid_namespace)
         self._names = PairNames(services, own_tgid=found.tgid)
-        self._tracker = Tracker(self._names, rtt=found.rtt, segments=found.segments)
+        self._tracker = Tracker(
+            self._names,
+            capacity=self._programs.capacity.groups,
+            rtt=found.rtt,
+            segments=found.segments,
+        )
+        self.notes += [f"{what}: this kernel does not show them" for what in self._programs.missing]
 
     def _note_unseeded(self, *, listeners_only: bool) -> None:
         try:
@@ -103,9 +113,16 @@ class Observer:
 
     def _sweep(self, now_ns: int, start: float, width: float) -> Window:
         self._names.set_listeners(*self._programs.listeners())
-        return self._tracker.update(
-            self._programs.sweep(), now_ns=now_ns, time=start, width=width, nominal=self.window_s
+        now_s = now_ns / 1e9
+        snapshot = self._programs.sweep()
+        window = self._tracker.update(
+            snapshot, now_s=now_s, time=start, width=width, nominal=self.window_s
         )
+        full = len(snapshot.slots) > 0.8 * self._programs.capacity.groups
+        retire, release = self._tracker.idle(now_s, full=full)
+        self._programs.retire(retire)
+        self._programs.release(release)
+        return window
 
     def memory(self) -> bytes:
         """Return what a later observer should know, for `restore`."""
@@ -119,8 +136,13 @@ class Observer:
         """
         memory.restore(saved, self._names, self._tracker)
 
+    @property
+    def hooks(self) -> list[HookLine]:
+        """Which hook tells of which event."""
+        return self._programs.hooks
+
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
-        """Return {tracepoint: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
+        """Return {program: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
         return self._programs.run_time_ns()
 
     @property

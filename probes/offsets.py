@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from probes.btf import KernelTypes
+from probes.btf import KIND_STRUCT, KernelTypes
 from probes.errors import ProbeError
 
 FIELDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -50,6 +50,8 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "mm": ("task_struct", "mm"),
     "exe_file": ("mm_struct", "exe_file"),
     "f_dentry": ("file", "f_path.dentry"),
+    "f_op": ("file", "f_op"),
+    "private_data": ("file", "private_data"),
     "d_name": ("dentry", "d_name.name"),
     "tgid": ("task_struct", "tgid"),
     "comm": ("task_struct", "comm"),
@@ -104,5 +106,5 @@ def read_offsets() -> Offsets:
                 missing.append(what)
         if "unix_address_path" in found:
             found["unix_address_path"] += _SUN_PATH
-        allocates = types.has_struct("bpf_mem_alloc")
+        allocates = types.find("bpf_mem_alloc", KIND_STRUCT) is not None
     return Offsets(found, tuple(missing), allocates)

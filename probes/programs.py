@@ -1,11 +1,13 @@
-"""Compile, load and attach the programs of `bpf/tcp.c`, and read what they gather."""
+"""The programs of `bpf/` on this kernel, and what they gather."""
 
 from __future__ import annotations
 
-import ctypes as ct
+import contextlib
+import mmap
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import platform
+import struct
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,56 +15,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
+from probes import syscalls
 from probes.errors import ProbeError
+from probes.hookreport import HookLine, hook_table
+from probes.hooks import EVENTS
+from probes.loader import Loaded, load
 from probes.maps import MapReader
-from probes.offsets import read_offsets
-
-HOOKS: Final[Mapping[str, str]] = {
-    "on_destroy": "tcp_destroy_sock",
-    "on_retransmit": "tcp_retransmit_skb",
-    "on_reset_in": "tcp_receive_reset",
-    "on_reset_out": "tcp_send_reset",
-    "on_set_state": "inet_sock_set_state",
-    "on_send": "sock_send_length",
-    "on_receive": "sock_recv_length",
-}
-"""C function: raw tracepoint. In the order of attaching: what ends a connection comes first."""
+from probes.offsets import Offsets, read_offsets
 
 _CAP_SYS_ADMIN: Final = 21
 _CAP_PERFMON: Final = 38
 _CAP_BPF: Final = 39
-_PROG_TYPE_TRACING: Final = 26
+_OPEN_BEFORE: Final = "open before"
+_READ: Final = "connections read"
+_PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
+_REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
+_SYMBOLS: Final = Path("/proc/kallsyms")
+_ALLOCATED: Final = 1 << 0  # BPF_F_NO_PREALLOC
+_PLACES: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Entries of the maps; fixed at start, since they are allocated before they are needed."""
+    """Entries of the maps.
 
-    connections: int = 65536
-    closed: int = 65536
-    latencies: int = 131072
-    listeners: int = 8192
+    Attributes:
+        connections: TCP connections and listeners' children at a time. Memory is taken as it is
+            needed from Linux 6.1 on (160 bytes each), before that at start, for `allocated`.
+        allocated: the same before Linux 6.1.
+        flows: UDP flows and UNIX sockets; the longest unused give way.
+        groups: (process, other end) at a time; 440 bytes each, taken at start.
+        latencies: buckets in use, over all groups, between two sweeps.
+        halves: clients' ends that wait for their server's end to come up.
+        listeners: listening sockets.
+    """
+
+    connections: int = 1 << 20
+    allocated: int = 1 << 17
+    flows: int = 1 << 15
+    groups: int = 1 << 15
+    latencies: int = 1 << 17
+    halves: int = 1 << 14
+    listeners: int = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The maps at one moment.
+    """What was gathered, at one moment.
 
     Attributes:
-        live: CONNECTION[n], connections whose socket exists; a view into reused memory, valid
-            until the next sweep.
-        closed: CONNECTION[m], connections whose socket was destroyed since the last sweep.
-        latency_id: uint64[k], connection ids of the latency samples since the last sweep.
-        latency_bucket: uint32[k], their bucket of `probes.histogram`.
-        latency_number: uint64[k], how many.
-        lost: samples lost since the last sweep.
+        slots: int64[n], places of the groups in use.
+        groups: GROUP[n]; counters only grow.
+        latency_keys: LATENCY_KEY[k], samples since the last sweep.
+        latencies: LATENCY[k].
+        lost: updates refused and events missed since the last sweep.
     """
 
-    live: NDArray[Any]
-    closed: NDArray[Any]
-    latency_id: NDArray[np.uint64]
-    latency_bucket: NDArray[np.uint32]
-    latency_number: NDArray[np.uint64]
+    slots: NDArray[np.int64]
+    groups: NDArray[Any]
+    latency_keys: NDArray[Any]
+    latencies: NDArray[Any]
     lost: int
 
 
@@ -82,38 +94,52 @@ def missing_capabilities(effective: int) -> list[str]:
     return [name for name, bit in needed.items() if not effective >> bit & 1]
 
 
-def import_bcc() -> Any:
-    """Return the bcc module.
+def _flags(offsets: Offsets, capacity: Capacity) -> list[str]:
+    sizes = {each.name: getattr(capacity, each.name) for each in fields(capacity)}
+    allocated = sizes.pop("allocated")
+    if not offsets.allocates:
+        sizes["connections"] = min(allocated, sizes["connections"])
+    flags = [f"-DOFF_{name}={value}" for name, value in offsets.fields.items()]
+    flags += [f"-DMAX_{name.upper()}={value}" for name, value in sizes.items()]
+    flags.append(f"-DCONNECTION_FLAGS={_ALLOCATED if offsets.allocates else 0}")
+    machine = platform.machine()
+    if machine in _REGISTERS:
+        flags.append(f"-D{_REGISTERS[machine]}")
+    if syscalls.has_exchange():
+        flags.append("-DHAVE_EXCHANGE")
+    operations = _symbol("socket_file_ops")
+    if operations:
+        flags.append(f"-DSOCKET_FILE_OPS={operations:#x}ULL")
+    return flags
 
-    Raises:
-        ProbeError: BCC is missing, or it is PyPI's unrelated package of the same name.
-    """
-    try:
-        import bcc  # noqa: PLC0415  (LLVM: only when the kernel is really watched)
-    except ImportError as error:
-        raise ProbeError(
-            f"BCC is not installed ({error}). Install your distribution's package "
-            "(Debian, Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc); a "
-            "virtual environment must be made with `/usr/bin/python3 -m venv "
-            "--system-site-packages` to see it."
-        ) from error
-    if not hasattr(bcc, "BPF"):
-        raise ProbeError(
-            f"the module bcc at {getattr(bcc, '__file__', '?')} is not the BPF compiler collection "
-            "but an unrelated package. Remove it (pip uninstall bcc) and install your "
-            "distribution's (Debian, Ubuntu: apt install python3-bpfcc)."
-        )
-    return bcc
+
+def _symbol(name: str) -> int:
+    """Return the address of one of the kernel's symbols, 0 if it is not told."""
+    with contextlib.suppress(OSError), _SYMBOLS.open() as lines:
+        for line in lines:
+            address, _, what = line.split()[:3]
+            if what == name:
+                return int(address, 16)
+    return 0
 
 
 class Programs:
-    """The loaded programs. From `attach()` on, connections are followed; close it to stop."""
+    """The loaded programs. From `attach()` on, sockets are followed; close it to stop.
 
-    def __init__(self, capacity: Capacity | None = None) -> None:
+    Attributes:
+        missing: what this kernel cannot show, in words.
+    """
+
+    def __init__(self, capacity: Capacity | None = None, *, hooks: str = "auto") -> None:
         """Compile and load; nothing runs yet.
+
+        Args:
+            capacity: sizes of the maps.
+            hooks: "auto", or the family of hooks to use: "tracepoint", "fentry", "kprobe".
 
         Raises:
             ProbeError: no BCC, no BTF, a missing capability, or the kernel's refusal.
+            ValueError: no such family.
         """
         self.capacity = capacity or Capacity()
         lacking = missing_capabilities(effective_capabilities())
@@ -122,41 +148,33 @@ class Programs:
                 f"loading eBPF programs needs {' and '.join(lacking)}. Run as root, or grant it "
                 "(systemd: AmbientCapabilities=CAP_BPF CAP_PERFMON)."
             )
-        bcc = import_bcc()
-        self._lib = bcc.lib
         offsets = read_offsets()
-        flags = [f"-I{layout.HERE}"]
-        flags += [f"-DOFF_{name}={value}" for name, value in offsets.items()]
-        flags += [
-            f"-DMAX_{name.upper()}={getattr(self.capacity, name)}"
-            for name in ("connections", "closed", "latencies", "listeners")
-        ]
-        os.environ["BCC_KERNEL_SOURCE"] = str(layout.HEADERS)
-        try:
-            self._bpf = bcc.BPF(text=layout.TCP_SOURCE.read_bytes(), cflags=flags)
-            self._functions = {
-                name: self._bpf.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT) for name in HOOKS
-            }
-        except Exception as error:  # bcc raises plain Exception for everything
-            raise ProbeError(f"the kernel refused Tailrace's eBPF programs: {error}") from error
+        self.missing = offsets.missing
+        self.loaded: Loaded = load(
+            layout.source(), cflags=_flags(offsets, self.capacity), events=EVENTS, hooks=hooks
+        )
         self._lost_before = 0
-        self._drained: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint64]]] = []
+        self._drained: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._busy = False
-        self._links: list[int] = []
-        self._walk_link: int | None = None
-        self._readers = {
-            "live": self._reader("connections", np.dtype("u8"), layout.CONNECTION),
-            "closed": self._reader("closed", np.dtype("u8"), layout.CONNECTION, drain=True),
-            "latencies": self._reader("latencies", layout.LATENCY_KEY, np.dtype("u8"), drain=True),
-            "listeners": self._reader("listeners", layout.ENDPOINT, layout.LISTENER),
-        }
+        self._table = self._map_groups()
+        self._latencies = self._reader("latencies", layout.LATENCY_KEY, layout.LATENCY, drain=True)
+        self._listeners = self._reader("listeners", layout.ENDPOINT, layout.LISTENER)
+        self.tune(layout.TUNING_RTT, 1)
+        self._given = layout.OVERFLOW + 1  # places below it have been given to the kernel
+        self._give(0)
+        self._table["id"][layout.OVERFLOW] = 1
+
+    def _map_groups(self) -> NDArray[Any]:
+        size = self.capacity.groups * layout.GROUP.itemsize
+        # kept alive by the array; the kernel's own pages, so a window costs no system call
+        pages = mmap.mmap(self.loaded.maps["groups"].descriptor, size)
+        return np.frombuffer(pages, layout.GROUP)
 
     def _reader(
         self, name: str, key: np.dtype[Any], value: np.dtype[Any], *, drain: bool = False
     ) -> MapReader:
         return MapReader(
-            self._lib,
-            self._bpf[name.encode()].map_fd,
+            self.loaded.maps[name].descriptor,
             name=name,
             key=key,
             value=value,
@@ -164,29 +182,48 @@ class Programs:
             drain=drain,
         )
 
+    @property
+    def hooks(self) -> list[HookLine]:
+        """Which hook tells of which event."""
+        return hook_table(self.loaded)
+
     def attach(self) -> None:
-        """Start following connections.
+        """Start following sockets.
 
         Raises:
-            ProbeError: a tracepoint does not exist on this kernel.
+            ProbeError: the kernel refused.
         """
-        for function, tracepoint in HOOKS.items():
-            link = self._lib.bpf_attach_raw_tracepoint(
-                self._functions[function].fd, tracepoint.encode()
+        # each program has run for a moment already, to see that it does: that is not for keeps
+        for name in ("connections", "flows"):
+            self._clear(name)
+        self._lost_before = sum(self.lost().values())
+        self.loaded.attach()
+
+    def _clear(self, name: str) -> None:
+        table = self.loaded.maps[name]
+        room = np.empty(_PLACES, [("key", f"V{table.shape.key_size}")])
+        values = np.empty(_PLACES, [("value", f"V{table.shape.value_size}")])
+        cursor: bytes | None = b""
+        while cursor is not None:
+            _, cursor = syscalls.lookup_batch(
+                table.descriptor,
+                cursor or None,
+                room.ctypes.data,
+                values.ctypes.data,
+                _PLACES,
+                delete=True,
             )
-            if link < 0:
-                self.detach()
-                raise ProbeError(
-                    f"this kernel has no tracepoint {tracepoint}. Tailrace needs Linux 6.3 or "
-                    f"later (this is {os.uname().release})."
-                )
-            self._links.append(link)
+
+    def tune(self, what: int, value: int) -> None:
+        """Set one of layout.TUNING_*."""
+        self.loaded.maps["tuning"].update(struct.pack("I", what), struct.pack("I", value))
 
     def seed(self, *, listeners_only: bool = False) -> None:
         """Find the listeners and connections that are open.
 
         Before `attach()`, the listeners: by them a connection that is met while it moves data is
-        told from its other end. After it, what has come up in between, and the connections.
+        told from its other end. After it, what has come up in between, and the connections: the
+        clients' ends first, which the servers' ends look for.
 
         Args:
             listeners_only: leave the connections for later.
@@ -195,98 +232,85 @@ class Programs:
             ProbeError: this kernel does not run the iterator; connections are then met, with
                 their owner, when they first move data.
         """
-        if self._walk_link is None:
-            self._walk_link = self._attach_walk()
-        passes = self._bpf[b"seed_pass"]
-        for number in (0,) if listeners_only else (0, 1):
-            passes[ct.c_int(0)] = ct.c_uint32(number)
-            walk = self._lib.bcc_iter_create(self._walk_link)
-            if walk < 0:
-                raise ProbeError("the iterator task_file does not start.")
-            try:
-                while os.read(walk, 4096):
-                    pass
-            finally:
-                os.close(walk)
-
-    def _attach_walk(self) -> int:
-        try:
-            program = self._bpf.load_func(b"bpf_iter__task_file", _PROG_TYPE_TRACING)
-        except Exception as error:  # bcc raises plain Exception for everything
-            raise ProbeError(f"the iterator task_file does not load: {error}") from error
-        link = int(self._lib.bcc_iter_attach(program.fd, None, 0))
-        if link < 0:
-            raise ProbeError("the iterator task_file does not attach.")
-        return link
+        for number in _PASSES[:1] if listeners_only else _PASSES:
+            self.tune(layout.TUNING_PASS, number)
+            self.loaded.iterate(_OPEN_BEFORE)
 
     def sweep(self) -> Snapshot:
         """Read all that was gathered.
 
-        The order matters: a connection that closes between the two reads is in both, and its
-        counters only grow, so nothing is missed and nothing counted twice.
-
         Raises:
             ProbeError: the kernel refused to read a map.
         """
-        _, live = self._readers["live"].read()
+        self.loaded.iterate(_READ)
+        slots = np.flatnonzero(self._table["id"])
+        groups = self._table[slots]
+        self._give(len(slots))
         self.drain()
-        closed = np.concatenate([part[0] for part in self._drained])
-        key = np.concatenate([part[1] for part in self._drained])
-        number = np.concatenate([part[2] for part in self._drained])
+        keys = np.concatenate([part[0] for part in self._drained])
+        latencies = np.concatenate([part[1] for part in self._drained])
         self._drained.clear()
-        lost_now = self._lost()
+        lost_now = sum(self.lost().values())
         lost, self._lost_before = lost_now - self._lost_before, lost_now
-        return Snapshot(live, closed, key["id"], key["bucket"], number, lost)
+        return Snapshot(slots, groups, keys, latencies, lost)
 
     def drain(self) -> None:
-        """Empty the maps that only fill up; the next sweep has what was in them."""
-        _, closed = self._readers["closed"].read()
-        key, number = self._readers["latencies"].read()
-        self._busy = (
-            len(closed) > self.capacity.closed // 20 or len(number) > self.capacity.latencies // 20
-        )
-        self._drained.append((closed.copy(), key.copy(), number.copy()))
+        """Empty the map that only fills up; the next sweep has what was in it."""
+        keys, latencies = self._latencies.read()
+        self._busy = len(keys) > self.capacity.latencies // 4
+        self._drained.append((keys.copy(), latencies.copy()))
 
     @property
     def drain_s(self) -> float:
-        """How long the maps may be left alone: short while connections come and go quickly."""
-        return 0.1 if self._busy else 1.0
+        """How long the latencies may be left alone: short while many groups are busy."""
+        return 0.2 if self._busy else 1.0
+
+    def _give(self, used: int) -> None:
+        """Give the kernel places for groups, some thousands at a time: each is a system call."""
+        if self._given - used < _PLACES // 2:
+            until = min(self._given + _PLACES, self.capacity.groups)
+            self.release(np.arange(self._given, until))
+            self._given = until
+
+    def retire(self, slots: NDArray[np.int64]) -> None:
+        """Let new connections have new groups: those at `slots` are found by their key no more."""
+        for key in self._table["key"][slots]:
+            self.loaded.maps["group_slots"].delete(key.tobytes())
+
+    def release(self, slots: NDArray[np.int64]) -> None:
+        """Give the places of groups, retired a while ago, to others."""
+        self._table["id"][slots] = 0
+        free = self.loaded.maps["free_slots"].descriptor
+        for slot in slots.tolist():
+            syscalls.push_element(free, struct.pack("I", slot))
 
     def listeners(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (ENDPOINT[n], LISTENER[n]): who listens where."""
-        return self._readers["listeners"].read()
+        return self._listeners.read()
 
-    def _lost(self) -> int:
-        table = self._bpf[b"lost"]
-        refused = sum(int(table[ct.c_int(i)].value) for i in range(len(layout.LOST_KINDS)))
-        return refused + sum(
-            self._fdinfo(f.fd, "recursion_misses") for f in self._functions.values()
-        )
-
-    @staticmethod
-    def _fdinfo(fd: int, field: str) -> int:
-        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-            if line.startswith(field):
-                return int(line.split()[1])
-        return 0
+    def lost(self) -> dict[str, int]:
+        """Return what was lost since the programs were loaded, by layout.LOST_KINDS, and the
+        events that the kernel did not tell because a program was at work ("missed")."""
+        table = self.loaded.maps["lost"]
+        found = {}
+        for number, kind in enumerate(layout.LOST_KINDS):
+            value = table.lookup(struct.pack("I", number)) or bytes(8)
+            (found[kind],) = struct.unpack("Q", value)
+        found["missed"] = self.loaded.recursion_misses
+        return found
 
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
-        """Return {tracepoint: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
-        return {
-            HOOKS[name]: (self._fdinfo(f.fd, "run_time_ns"), self._fdinfo(f.fd, "run_cnt"))
-            for name, f in self._functions.items()
-        }
-
-    def detach(self) -> None:
-        """Stop following connections; what was gathered can still be read."""
-        for link in self._links:
-            os.close(link)
-        self._links.clear()
-        if self._walk_link is not None:
-            os.close(self._walk_link)
-            self._walk_link = None
+        """Return {program: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
+        return self.loaded.run_time_ns()
 
     def close(self) -> None:
         """Detach and release the programs and maps."""
-        self.detach()
-        self._bpf.cleanup()
+        self.loaded.close()
+
+
+def memory_bytes(descriptor: int) -> int:
+    """Return what a map takes of the kernel's memory, as it says itself."""
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+        if line.startswith("memlock:"):
+            return int(line.split()[1])
+    return os.sysconf("SC_PAGE_SIZE")

@@ -2,16 +2,14 @@
 
 A field at a wrong offset does not fail, it lies (round trips of minutes have been "measured").
 So at start a loopback connection is made, refused, used and closed, and what the probes say of
-it is held against getsockname(2) and TCP_INFO (include/uapi/linux/tcp.h).
+it is held against TCP_INFO (include/uapi/linux/tcp.h).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,12 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.errors import ProbeError
+from probes.histogram import bucket_of
 from probes.naming import mapped
-from probes.programs import Programs
+from probes.programs import Programs, Snapshot
 
-_PAUSE_S = 0.06  # longer than SAMPLE_NS of bpf/tcp.c, so that the last receive takes a sample
+_ROUNDS = 3
+_QUESTION, _ANSWER = 100, 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,36 @@ class SelfCheck:
     notes: tuple[str, ...] = field(default=())
 
 
-def _tcp_info(connection: socket.socket) -> tuple[int, int, int]:
-    """Return (rtt in us, total_retrans, data_segs_out)."""
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-    (rtt,) = struct.unpack_from("I", info, 68)
-    (retransmitted,) = struct.unpack_from("I", info, 100)
-    (segments,) = struct.unpack_from("I", info, 156)
-    return rtt, retransmitted, segments
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What the kernel says of our connection, once at rest."""
+
+    port: int
+    rtt_us: int
+    retransmitted: int
+    segments: int
 
 
-def _find(rows: NDArray[Any], role: int, local_port: int) -> Any:
-    found = rows[(rows["role"] == role) & (rows["local_port"] == local_port)]
-    return found[0] if len(found) == 1 else None
+def _talk() -> _Truth:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server, _ = listener.accept()
+            with server:
+                for _ in range(_ROUNDS):
+                    client.sendall(b"x" * _QUESTION)
+                    server.recv(_QUESTION, socket.MSG_WAITALL)
+                    server.sendall(b"y" * _ANSWER)
+                    client.recv(_ANSWER, socket.MSG_WAITALL)
+                info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+                (rtt,) = struct.unpack_from("I", info, 68)
+                (retransmitted,) = struct.unpack_from("I", info, 100)
+                (segments,) = struct.unpack_from("I", info, 156)
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        pass  # refused, which is what it is for
+    return _Truth(port, rtt, retransmitted, segments)
 
 
 def check(programs: Programs) -> SelfCheck:
@@ -66,56 +84,56 @@ def check(programs: Programs) -> SelfCheck:
     Raises:
         ProbeError: what every signal rests on (addresses, ports, bytes, roles, errors) is wrong.
     """
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            server, _ = listener.accept()
-            with server:
-                for _ in range(3):
-                    client.sendall(b"x" * 100)
-                    server.recv(100, socket.MSG_WAITALL)
-                server.sendall(b"y" * 50)
-                time.sleep(_PAUSE_S)
-                client.recv(50, socket.MSG_WAITALL)
-                info = _tcp_info(client)
-                tuple_ = client.getsockname()
-                # copied: the arrays are the next sweep's
-                live = np.array(programs.sweep().live)
-    refused = False
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionRefusedError:
-        refused = True
-    closed = np.array(programs.sweep().closed)
-    ours = _find(live, layout.CLIENT, tuple_[1])
-    theirs = _find(live, layout.SERVER, port)
-    failed = closed[(closed["flags"] & layout.FLAG_FAILED > 0) & (closed["remote_port"] == port)]
-    wrong = _wrong(ours, theirs, port, tuple_)
-    if not wrong and refused and [int(e) for e in failed["error"]] != [errno.ECONNREFUSED]:
-        wrong = "the error of a refused connect"
+    truth = _talk()
+    seen = programs.sweep()
+    ours = _find(seen, layout.CLIENT, truth.port)
+    theirs = _find(seen, layout.SERVER, truth.port)
+    wrong = _wrong(seen, ours, theirs)
     if wrong:
         raise ProbeError(
             f"the probes do not see a connection of our own as the kernel reports it ({wrong}). "
             "What they would say of others cannot be trusted, so Tailrace stops. Please report "
             f"this with your kernel's version, {os.uname().release}."
         )
-    return _verdict(ours, info)
+    assert ours is not None
+    slot = int(seen.slots[ours])
+    return _verdict(seen.groups[ours], _rtts(seen, slot), truth)
 
 
-def _wrong(ours: Any, theirs: Any, port: int, name: tuple[str, int]) -> str:
-    """Return what the two ends' records have wrong, "" if nothing."""
+def _find(seen: Snapshot, role: int, port: int) -> int | None:
+    key = seen.groups["key"]
+    mine = (key["role"] == role) & (key["port"] == port) & (key["transport"] == layout.TCP)
+    if role == layout.CLIENT:
+        mine &= key["remote"] == np.void(mapped("127.0.0.1"))
+    found = np.flatnonzero(mine)
+    return int(found[0]) if len(found) == 1 else None
+
+
+def _rtts(seen: Snapshot, slot: int) -> NDArray[Any]:
+    keys = seen.latency_keys
+    mine = (keys["group"] == slot) & (keys["kind"] == layout.LATENCIES.index("rtt"))
+    return keys["bucket"][mine]
+
+
+def _wrong(seen: Snapshot, ours: int | None, theirs: int | None) -> str:
+    """Return what the two ends' groups have wrong, "" if nothing."""
     if ours is None or theirs is None:
         return "it was not seen"
+    client, server = seen.groups[ours], seen.groups[theirs]
+    sent, received = _ROUNDS * _QUESTION, _ROUNDS * _ANSWER
+    here = Path("/proc/self/ns/net").stat().st_ino
     seen_and_true = {
-        "remote address": (bytes(ours["remote_address"]), mapped("127.0.0.1")),
-        "remote port": (int(ours["remote_port"]), port),
-        "local address": (bytes(ours["local_address"]), mapped(name[0])),
-        "bytes sent": (int(ours["bytes_out"]), 300),
-        "bytes received": (int(ours["bytes_in"]), 50),
-        "bytes received by the server": (int(theirs["bytes_in"]), 300),
-        "bytes sent by the server": (int(theirs["bytes_out"]), 50),
-        "network namespace": (int(ours["netns"]), Path("/proc/self/ns/net").stat().st_ino),
+        "network namespace": (int(client["key"]["netns"]), here),
+        "its other end": (int(server["key"]["peer"]), int(client["id"])),
+        "command": (bytes(client["owner"]["command"]), bytes(server["owner"]["command"])),
     }
+    for what, true in (
+        ("established", 1), ("ended", 1), ("refused", 1), ("bytes_out", sent),
+        ("bytes_in", received), ("requests", _ROUNDS),
+    ):  # fmt: skip
+        seen_and_true[what] = (_count(client, what), true)
+    for what, true in (("bytes_out", received), ("bytes_in", sent), ("requests", _ROUNDS)):
+        seen_and_true[f"{what} of the server"] = (_count(server, what), true)
     return ", ".join(
         f"{what}: {seen!r}, not {true!r}"
         for what, (seen, true) in seen_and_true.items()
@@ -123,22 +141,28 @@ def _wrong(ours: Any, theirs: Any, port: int, name: tuple[str, int]) -> str:
     )
 
 
-def _verdict(ours: Any, info: tuple[int, int, int]) -> SelfCheck:
-    rtt_us, retransmitted, segments = info
+def _count(group: Any, name: str) -> int:
+    return int(group["counts"][layout.COUNTERS.index(name)])
+
+
+def _verdict(client: Any, rtts: NDArray[Any], truth: _Truth) -> SelfCheck:
     notes = []
-    rtt = abs(int(ours["srtt_us"]) - rtt_us) <= max(2, rtt_us // 50)
+    wanted = int(bucket_of(truth.rtt_us * 1000))
+    # the close itself is another sample: the average may move by a bucket or three
+    rtt = len(rtts) == 1 and abs(int(rtts[0]) - wanted) <= 3
     if not rtt:
         notes.append(
-            f"round-trip times are not used: the kernel says {rtt_us} us of a connection of our "
-            f"own, the probe {ours['srtt_us']} us"
+            f"round-trip times are not used: the kernel says {truth.rtt_us} us of a connection of "
+            f"our own, the probes something else (buckets {rtts.tolist()}, not {wanted})"
         )
-    counted = (int(ours["segments_out"]), int(ours["retransmits"])) == (segments, retransmitted)
+    seen = (_count(client, "segments"), _count(client, "retransmits"))
+    counted = seen == (truth.segments, truth.retransmitted)
     if not counted:
         notes.append(
-            f"retransmits are not used: the kernel says {segments} segments sent on a connection "
-            f"of our own, the probe {ours['segments_out']}"
+            f"retransmits are not used: the kernel says {truth.segments} segments sent on a "
+            f"connection of our own, the probes {seen[0]}"
         )
-    tgid = int(ours["owner"]["tgid"])
+    tgid = int(client["owner"]["tgid"])
     foreign = tgid != os.getpid()
     if foreign:
         notes.append(

@@ -104,6 +104,15 @@ class ServiceNames:
             self._forget(now)
         return name
 
+    def name_by_tgid(self, tgid: int) -> str:
+        """Return the service of a process of which only the id is known; "" when it is gone."""
+        try:
+            command = (self._proc / str(tgid) / "comm").read_text(errors="replace").rstrip("\n")
+            executable = (self._proc / str(tgid) / "exe").readlink().name
+        except OSError:
+            return ""
+        return self.name(tgid, program_name(command, executable), 0) if self._readable else ""
+
     def _forget(self, now: float) -> None:
         stale = [key for key, known in self._known.items() if now - known.checked_s > 60.0]
         for key in stale or list(self._known)[:10_000]:

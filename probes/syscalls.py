@@ -55,7 +55,7 @@ _PERF_ATTR_BYTES: Final = 112  # PERF_ATTR_SIZE_VER5, known to every kernel with
 _PERF_CLOSE_ON_EXEC: Final = 8
 _PERF_SET_BPF: Final = 0x40042408
 _PERF_ENABLE: Final = 0x2400
-_KPROBE_DEVICE: Final = Path("/sys/bus/event_source/devices/kprobe")
+KPROBE_DEVICE: Final = Path("/sys/bus/event_source/devices/kprobe")
 
 _libc = ct.CDLL(None, use_errno=True)
 _libc.syscall.restype = ct.c_long
@@ -320,6 +320,32 @@ def update_element(descriptor: int, key: bytes, value: bytes) -> None:
     _bpf(_MAP_UPDATE, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), ct.addressof(valued), 0))
 
 
+def push_element(descriptor: int, value: bytes) -> None:
+    """Put `value` on a stack or at the end of a queue.
+
+    Raises:
+        OSError: E2BIG: the map is full; others as of bpf(2).
+    """
+    valued = ct.create_string_buffer(value, len(value))
+    _bpf(_MAP_UPDATE, _attr("<IIQQQ", descriptor, 0, 0, ct.addressof(valued), 0))
+
+
+def has_exchange() -> bool:
+    """Return whether this kernel's programs may exchange a value atomically (Linux 5.12)."""
+    code = (
+        struct.pack("<BBhi", 0xB7, 0x00, 0, 0)  # r0 = 0
+        + struct.pack("<BBhi", 0x7B, 0x0A, -8, 0)  # *(u64 *)(r10 - 8) = r0
+        + struct.pack("<BBhi", 0xB7, 0x01, 0, 0)  # r1 = 0
+        + struct.pack("<BBhi", 0xDB, 0x1A, -8, 0xE1)  # r1 = xchg((u64 *)(r10 - 8), r1)
+        + struct.pack("<BBhi", 0x95, 0x00, 0, 0)  # exit
+    )
+    try:
+        os.close(load_program(PROG_RAW_TRACEPOINT, code, name="exchange"))
+    except LoadError:
+        return False
+    return True
+
+
 def delete_element(descriptor: int, key: bytes) -> bool:
     """Delete what is under `key`; return whether there was anything.
 
@@ -398,8 +424,8 @@ def open_kprobe(function: str, *, at_return: bool = False) -> int:
         OSError: ENOENT: no such function; others as of perf_event_open(2).
     """
     try:
-        kind = int((_KPROBE_DEVICE / "type").read_text())
-        bit = (_KPROBE_DEVICE / "format" / "retprobe").read_text()  # "config:0"
+        kind = int((KPROBE_DEVICE / "type").read_text())
+        bit = (KPROBE_DEVICE / "format" / "retprobe").read_text()  # "config:0"
         flag = 1 << int(bit.strip().removeprefix("config:"))
     except (OSError, ValueError) as error:
         raise ProbeError("this kernel has no kprobes") from error

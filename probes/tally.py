@@ -1,8 +1,7 @@
-"""Sums over connections, per pair: the arithmetic between two snapshots."""
+"""Sums over groups, per pair: the arithmetic between two sweeps."""
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,22 +9,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes.histogram import BUCKETS, bucket_of, quantile_by_group_s
+from probes.histogram import BUCKETS, quantile_by_group_s
 from probes.window import SIGNALS, Histograms, Kind, Pair, Window
 
 NAMES: Final = tuple(name for name, kind in SIGNALS.items() if kind is not Kind.PRESENCE)
 """The signals of a window, in the order in which their rows stand within a pair."""
 
-_RATES: Final = ("connections", "requests", "bytes_sent", "bytes_received")
-_CAUSES: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ETIMEDOUT: "timed_out",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.ECONNRESET: "reset",
+_AT: Final = {name: place for place, name in enumerate(layout.COUNTERS)}
+_CONNECT_CAUSES: Final = {
+    "refused": ("refused",),
+    "timed_out": ("timed_out",),
+    "unreachable": ("unreachable",),
+    "reset": ("connect_reset",),
+    # the caller gave up before the kernel did (its own time-out), or no local port was free
+    "aborted": ("aborted",),
 }
-_OTHER_CAUSE: Final = "aborted"
-"""The caller gave up before the kernel did (its own time-out), or no local port was free."""
+_FAILURES: Final = tuple(name for names in _CONNECT_CAUSES.values() for name in names)
+_MOVES: Final = tuple(
+    _AT[name] for name in ("established", "bytes_out", "bytes_in", "datagrams", *_FAILURES)
+)
+_LATENCIES: Final[dict[str, tuple[str, bool | None]]] = {
+    "connect_latency": ("connect", True),
+    "request_latency": ("request", True),
+    "server_latency": ("request", False),
+    "accept_latency": ("accept", None),
+    "rtt": ("rtt", True),
+    "rtt_min": ("rtt_min", True),
+}
+"""Signal: (kind of latency, whether at the end that counts; False: at the other; None: at any)."""
+
+Grouped = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class Tally:
 
     rates: dict[str, NDArray[np.float64]]
     ratios: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    histograms: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
+    histograms: dict[str, Grouped]
     causes: dict[str, dict[str, NDArray[np.int64]]]
     active: NDArray[np.int64]
 
@@ -118,7 +131,7 @@ class Tally:
 
 
 def _histograms(
-    entries: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]],
+    entries: list[Grouped],
     row_key: NDArray[np.int64],
 ) -> Histograms:
     key = np.concatenate([e[0] for e in entries])
@@ -131,121 +144,176 @@ def _histograms(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Groups, and what they have grown by.
+
+    Attributes:
+        slots: int64[n], places, ascending.
+        grown: int64[n, counters], since the last sweep.
+        pair: int64[n], IGNORED for none.
+        client: bool[n].
+        linked: bool[n], a server's end whose client is on this host and counts.
+        transport: uint8[n], layout.TCP, UDP or UNIX.
+    """
+
+    slots: NDArray[np.int64]
+    grown: NDArray[np.int64]
+    pair: NDArray[np.int64]
+    client: NDArray[np.bool_]
+    linked: NDArray[np.bool_]
+    transport: NDArray[np.uint8]
+
+
 def tally(
-    rows: NDArray[Any],
-    now: NDArray[Any],
-    before: NDArray[Any],
+    ends: Ends,
+    latency_keys: NDArray[Any],
     latencies: NDArray[Any],
     *,
     pairs: int,
     rtt: bool,
     segments: bool,
 ) -> Tally:
-    """Count what happened to connections between two snapshots.
+    """Count what happened between two sweeps.
 
-    A pair with both ends on this host is counted at the client's end; the server's end adds its
-    own segments and retransmissions, which the client cannot see. A pair whose client is
-    elsewhere is counted at the server's end, its directions turned round.
+    A pair with both ends on this host is counted at the client's end; the server's end adds what
+    the client cannot see. A pair whose client is elsewhere is counted at the server's end, its
+    directions turned round.
 
     Args:
-        rows: CONNECTION[n].
-        now: the tracker's state of each at this snapshot.
-        before: and at the one before.
-        latencies: (id, bucket, number) of request turn-arounds.
+        ends: groups.
+        latency_keys: LATENCY_KEY[k].
+        latencies: LATENCY[k].
         pairs: how many pairs there are.
         rtt: whether round-trip times may be used.
         segments: whether segment counters may be used.
     """
-    pair = now["pair"].astype(np.int64)
-    client = rows["role"] == layout.CLIENT
-    ours = pair >= 0
-    main = ours & (client | ~now["matched"])
+    ours = ends.pair >= 0
+    main = ours & ~ends.linked
+    client = ends.client
+    tcp = ends.transport == layout.TCP
 
-    def total(which: NDArray[np.bool_], amount: NDArray[Any] | None = None) -> NDArray[np.float64]:
-        weights = None if amount is None else amount[which].astype(np.float64)
-        return np.bincount(pair[which], weights, pairs).astype(np.float64)
+    def number(which: NDArray[np.bool_], *names: str) -> NDArray[np.int64]:
+        total = np.zeros(int(which.sum()), np.int64)
+        for name in names:
+            total += ends.grown[which, _AT[name]]
+        summed = np.bincount(ends.pair[which], total.astype(np.float64), pairs)
+        return summed.astype(np.int64)
 
-    def number(which: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.bincount(pair[which], minlength=pairs)
-
-    def grown(name: str) -> NDArray[np.int64]:
-        return now[name].astype(np.int64) - before[name].astype(np.int64)
-
-    out, in_ = grown("bytes_out"), grown("bytes_in")
-    opened = now["established"] & ~before["established"]
-    failed = main & now["failed"] & ~before["failed"]
-    over = main & now["over"] & ~before["over"]
-    reset_in = rows["flags"] & layout.FLAG_RESET_IN > 0
-    reset_out = rows["flags"] & layout.FLAG_RESET_OUT > 0
-    by_client = np.where(client, reset_out, reset_in)
-    was_reset = over & (reset_in | reset_out)
-    attempted = main & client
+    failed = number(main, *_FAILURES)
+    opened = number(main, "established")
+    attempted = number(main & client, "established")
+    datagrams = number(main & ~tcp, "datagrams")
     rates = {
-        "connections": total(main & opened),
-        "requests": total(main, grown("turnarounds")),
-        "bytes_sent": total(main, np.where(client, out, in_)),
-        "bytes_received": total(main, np.where(client, in_, out)),
+        "connections": opened,
+        "requests": number(main, "requests"),
+        "bytes_sent": number(main & client, "bytes_out") + number(main & ~client, "bytes_in"),
+        "bytes_received": number(main & client, "bytes_in") + number(main & ~client, "bytes_out"),
     }
+    resets = {
+        "by_client": number(main & client, "reset_out") + number(main & ~client, "reset_in"),
+        "by_server": number(main & client, "reset_in") + number(main & ~client, "reset_out"),
+        "by_client_before_data": number(main & client, "reset_out_early")
+        + number(main & ~client, "reset_in_early"),
+        "by_server_before_data": number(main & client, "reset_in_early")
+        + number(main & ~client, "reset_out_early"),
+        "timed_out": number(main, "died"),
+    }
+    was_reset = sum(resets.values(), np.zeros(pairs, np.int64))
+    stalls = {
+        # whoever cannot send is held up by the other, who does not read
+        "by_server": number(ours & client, "stalls"),
+        "by_client": number(ours & ~client, "stalls"),
+    }
+    stalled = stalls["by_server"] + stalls["by_client"]
+    dropped = number(ours & ~tcp, "drops")
+    arrived = number(ours & ~tcp, "datagrams")
     ratios = {
-        "connect_errors": (number(failed), number(failed | (attempted & opened))),
-        "resets": (number(was_reset), number(over)),
+        "connect_errors": (failed, failed + attempted * (datagrams == 0) + datagrams),
+        "resets": (was_reset, np.maximum(number(main, "ended"), was_reset)),
+        "stalls": (stalled, number(ours, "active")),
+        "drops": (dropped, dropped + arrived),
+    }
+    causes = {
+        "connect_errors": {
+            cause: number(main, *counters) for cause, counters in _CONNECT_CAUSES.items()
+        },
+        "resets": resets,
+        "stalls": stalls,
+        "drops": {"buffer": dropped},
     }
     if segments:
-        sent, again = total(ours, grown("segments_out")), total(ours, grown("retransmits"))
-        again_n = again.astype(np.int64)
+        again = number(ours, "retransmits")
         # a repeated SYN is a retransmission but no data segment
-        ratios["retransmits"] = (again_n, np.maximum(sent.astype(np.int64), again_n))
-    connect_ns = rows["established_ns"].astype(np.int64) - rows["opened_ns"].astype(np.int64)
-    measured = attempted & opened
-    histograms = {"connect_latency": _grouped(pair[measured], bucket_of(connect_ns[measured]))}
-    histograms["request_latency"] = _request_latency(rows, pair, main, latencies)
-    if rtt:
-        sampled = main & (now["sampled_ns"] > before["sampled_ns"]) & (rows["srtt_us"] > 0)
-        srtt_ns = rows["srtt_us"][sampled].astype(np.int64) * 1000
-        histograms["rtt"] = _grouped(pair[sampled], bucket_of(srtt_ns))
-    causes = {
-        "connect_errors": _failures(rows["error"], pair, failed, pairs),
-        "resets": {
-            "by_client": number(was_reset & by_client),
-            "by_server": number(was_reset & ~by_client),
-        },
-    }
-    moved = main & (opened | now["failed"] & ~before["failed"] | (out > 0) | (in_ > 0))
-    return Tally(rates, ratios, histograms, causes, np.unique(pair[moved]))
+        ratios["retransmits"] = (again, np.maximum(number(ours, "segments"), again))
+        causes["retransmits"] = {"timeout": number(ours, "timeouts")}
+    histograms = _histograms_of(ends, main, latency_keys, latencies, rtt=rtt)
+    moved = ours & (ends.grown[:, _MOVES] > 0).any(axis=1)
+    return Tally(
+        {name: amount.astype(np.float64) for name, amount in rates.items()},
+        ratios,
+        histograms,
+        causes,
+        np.unique(ends.pair[moved & main]),
+    )
 
 
-def _failures(
-    error: NDArray[np.uint16], pair: NDArray[np.int64], failed: NDArray[np.bool_], pairs: int
-) -> dict[str, NDArray[np.int64]]:
-    causes: dict[str, NDArray[np.int64]] = {}
-    for code in np.unique(error[failed]):
-        cause = _CAUSES.get(int(code), _OTHER_CAUSE)
-        of = np.bincount(pair[failed & (error == code)], minlength=pairs)
-        causes[cause] = causes.get(cause, np.zeros(pairs, np.int64)) + of
-    return causes
+def _histograms_of(
+    ends: Ends,
+    main: NDArray[np.bool_],
+    keys: NDArray[Any],
+    latencies: NDArray[Any],
+    *,
+    rtt: bool,
+) -> dict[str, Grouped]:
+    at = np.searchsorted(ends.slots, keys["group"])
+    at = np.minimum(at, max(len(ends.slots) - 1, 0))
+    known = np.zeros(len(keys), np.bool_)
+    if len(ends.slots):
+        known = (ends.slots[at] == keys["group"]) & (ends.pair[at] >= 0)
+    keys, latencies, at = keys[known], latencies[known], at[known]
+    pair, mains = ends.pair[at], main[at]
+    found = {}
+    for name, (kind, which) in _LATENCIES.items():
+        if kind.startswith("rtt") and not rtt:
+            continue
+        mine = keys["kind"] == layout.LATENCIES.index(kind)
+        if which is not None:
+            mine &= mains if which else ~mains
+        found[name] = _grouped(
+            pair[mine],
+            keys["bucket"][mine].astype(np.int64),
+            latencies["samples"][mine].astype(np.int64),
+            latencies["weight"][mine].astype(np.int64),
+        )
+    return found
 
 
 def _grouped(
-    pair: NDArray[np.int64], bucket: NDArray[np.int64], number: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return (pair, bucket, number) with each (pair, bucket) once, ascending."""
-    key, inverse = np.unique(pair * BUCKETS + bucket, return_inverse=True)
-    count = np.bincount(inverse, number, len(key)).astype(np.int64)
-    return key // BUCKETS, key % BUCKETS, count
-
-
-def _request_latency(
-    rows: NDArray[Any],
     pair: NDArray[np.int64],
-    main: NDArray[np.bool_],
-    latencies: NDArray[Any],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    if not len(rows):
-        return _grouped(np.empty(0, np.int64), np.empty(0, np.int64))
-    at = np.minimum(np.searchsorted(rows["id"], latencies["id"]), len(rows) - 1)
-    mine = (rows["id"][at] == latencies["id"]) & main[at]
-    return _grouped(
-        pair[at[mine]],
-        latencies["bucket"][mine].astype(np.int64),
-        latencies["number"][mine].astype(np.int64),
-    )
+    bucket: NDArray[np.int64],
+    samples: NDArray[np.int64],
+    weight: NDArray[np.int64],
+) -> Grouped:
+    """Return (pair, bucket, number) with each (pair, bucket) once, ascending.
+
+    Busy connections have some of their requests timed, each of which stands for several. The
+    histogram has the shape that the weights give, and as many entries as there were samples:
+    what was not timed must not be taken for evidence.
+    """
+    key, inverse = np.unique(pair * BUCKETS + bucket, return_inverse=True)
+    number = np.bincount(inverse, samples, len(key))
+    heavy = np.bincount(inverse, weight, len(key))
+    group = key // BUCKETS
+    if (number != heavy).any():
+        _, first, of = np.unique(group, return_index=True, return_inverse=True)
+        timed = np.add.reduceat(number, first)
+        meant = np.add.reduceat(heavy, first)
+        # round the running sum, so that the whole comes out exactly
+        reached = np.cumsum(heavy) - (np.cumsum(meant) - meant)[of]
+        until = np.rint(reached * (timed / meant)[of])
+        before = np.concatenate(([0.0], until[:-1]))
+        before[first] = 0.0
+        number = until - before
+    there = number > 0
+    return group[there], (key % BUCKETS)[there], number[there].astype(np.int64)

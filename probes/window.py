@@ -52,13 +52,21 @@ SIGNALS: Mapping[str, Kind] = {
     "connect_errors": Kind.RATIO,
     "resets": Kind.RATIO,
     "retransmits": Kind.RATIO,
+    "stalls": Kind.RATIO,
+    "drops": Kind.RATIO,
     "connect_latency": Kind.LATENCY,
     "request_latency": Kind.LATENCY,
     "rtt": Kind.LATENCY,
+    "server_latency": Kind.LATENCY,
+    "accept_latency": Kind.LATENCY,
+    "rtt_min": Kind.LATENCY,
     "new_pair": Kind.PRESENCE,
     "silent_pair": Kind.PRESENCE,
 }
 """Every signal by its public name. A name that is not here is a GAUGE."""
+
+VIEWS: frozenset[str] = frozenset({"server_latency", "accept_latency", "rtt_min"})
+"""Signals that say where the time of another goes; shown, and not judged for themselves."""
 
 UNITS: Mapping[str, str] = {
     "connections": "1/s",
@@ -68,9 +76,14 @@ UNITS: Mapping[str, str] = {
     "connect_errors": "ratio",
     "resets": "ratio",
     "retransmits": "ratio",
+    "stalls": "ratio",
+    "drops": "ratio",
     "connect_latency": "s",
     "request_latency": "s",
     "rtt": "s",
+    "server_latency": "s",
+    "accept_latency": "s",
+    "rtt_min": "s",
 }
 """The unit of each signal's value; a name that is not here has none ("")."""
 
