@@ -1,4 +1,4 @@
-"""From snapshots to windows: the arithmetic, with records written by hand."""
+"""From sweeps to windows: the arithmetic, with groups written by hand."""
 
 from __future__ import annotations
 
@@ -18,45 +18,44 @@ from probes.services import ServiceNames
 from probes.tracker import Tracker
 from probes.window import Pair, Window
 
-S = 1_000_000_000
+_PLACES = 32
 
 
-def _record(**fields: Any) -> Any:
-    record = np.zeros((), layout.CONNECTION)
-    owner = {"tgid": fields.pop("tgid", 1), "command": fields.pop("command", b"x")}
-    owner["executable"] = owner["command"]
-    addresses = {"local_address": "10.0.0.1", "remote_address": "10.0.0.2"}
-    for name, value in {**addresses, **fields}.items():
-        record[name] = mapped(value) if name.endswith("_address") else value
-    for name, value in owner.items():
-        record["owner"][name] = value
-    return record
+def _group(id_: int, role: int, program: str, **fields: Any) -> Any:
+    """Return a group; its place is its id."""
+    group = np.zeros((), layout.GROUP)
+    group["id"] = id_
+    group["link"] = fields.pop("link", 0)
+    group["owner"]["tgid"] = fields.setdefault("tgid", 100 + id_)
+    group["owner"]["command"] = group["owner"]["executable"] = program.encode()
+    key = {"transport": layout.TCP, "port": 80, "netns": 1, "remote": "10.0.0.2"}
+    for name, value in {**key, "role": role}.items():
+        fields.setdefault(name, value)
+    for name in layout.GROUP_KEY.names or ():
+        if name in fields:
+            value = fields.pop(name)
+            group["key"][name] = np.void(mapped(value)) if name == "remote" else value
+    for name, value in fields.items():
+        group["counts"][layout.COUNTERS.index(name)] = value
+    return group
 
 
-def _client(id_: int, **fields: Any) -> Any:
-    defaults = {
-        "id": id_, "role": layout.CLIENT, "flags": layout.FLAG_ATTEMPT, "opened_ns": 1,
-        "established_ns": 2, "local_port": 4000 + id_, "remote_port": 80, "tgid": 10,
-        "command": b"web",
-    }  # fmt: skip
-    return _record(**{**defaults, **fields})
+def _client(id_: int, program: str = "web", **fields: Any) -> Any:
+    return _group(id_, layout.CLIENT, program, **fields)
 
 
-def _server(id_: int, *, of: int, **fields: Any) -> Any:
-    """Return the other end of client `of`."""
-    defaults = {
-        "id": id_, "role": layout.SERVER, "flags": layout.FLAG_ATTEMPT, "opened_ns": 1,
-        "established_ns": 1, "local_port": 80, "remote_port": 4000 + of, "tgid": 20,
-        "command": b"api", "local_address": "10.0.0.2", "remote_address": "10.0.0.1",
-    }  # fmt: skip
-    return _record(**{**defaults, **fields})
+def _server(id_: int, program: str = "api", **fields: Any) -> Any:
+    remote = {} if fields.get("peer") else {"remote": "10.0.0.1"}
+    if fields.get("peer"):
+        remote = {"remote": "::"}
+    return _group(id_, layout.SERVER, program, **{**remote, **fields})
 
 
 class _Run:
     def __init__(self, tmp_path: Path, *, most_pairs: int = 10_000) -> None:
         services = ServiceNames(proc=tmp_path)  # nobody is alive: programs are the names
         self.names = PairNames(services, own_tgid=999, most_pairs=most_pairs)
-        self.tracker = Tracker(self.names)
+        self.tracker = Tracker(self.names, capacity=_PLACES)
         self.second = 0
 
     def save(self) -> bytes:
@@ -67,23 +66,26 @@ class _Run:
 
     def sweep(
         self,
-        live: Sequence[Any] = (),
-        closed: Sequence[Any] = (),
-        latencies: Sequence[tuple[int, int, int]] = (),
+        groups: Sequence[Any] = (),
+        latencies: Sequence[tuple[int, str, int, int, int]] = (),
         *,
         lost: int = 0,
     ) -> dict[tuple[Pair, str], tuple[float, float]]:
+        """Args: groups; latencies as (group, kind, bucket, samples, weight)."""
         self.second += 1
+        overflow = np.zeros((), layout.GROUP)
+        overflow["id"] = 1
+        groups = sorted(groups, key=lambda group: int(group["id"]))
+        keys = [(g, b, layout.LATENCIES.index(kind)) for g, kind, b, _, _ in latencies]
         snapshot = Snapshot(
-            np.array(list(live), layout.CONNECTION),
-            np.array(list(closed), layout.CONNECTION),
-            np.array([t[0] for t in latencies], np.uint64),
-            np.array([t[1] for t in latencies], np.uint32),
-            np.array([t[2] for t in latencies], np.uint64),
+            np.array([0, *(int(group["id"]) for group in groups)]),
+            np.array([overflow, *groups], layout.GROUP),
+            np.array(keys, layout.LATENCY_KEY),
+            np.array([(n, w) for *_, n, w in latencies], layout.LATENCY),
             lost,
         )
         self.window = self.tracker.update(
-            snapshot, now_ns=self.second * S, time=self.second, width=1.0, nominal=1.0
+            snapshot, now_s=self.second, time=self.second, width=1.0, nominal=1.0
         )
         return _table(self.window)
 
@@ -98,102 +100,112 @@ def _table(window: Window) -> dict[tuple[Pair, str], tuple[float, float]]:
 
 
 PAIR = Pair("web", "api", 80)
+BOTH = (_client(2, link=3, established=1), _server(3, peer=2, established=1))
 
 
 def test_two_ends_are_one_pair_counted_at_the_client(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    seen = run.sweep([_client(1, bytes_out=10, bytes_in=99), _server(2, of=1, bytes_in=9)])
+    seen = _Run(tmp_path).sweep(
+        [
+            _client(2, link=3, established=1, bytes_out=10, bytes_in=99, requests=4),
+            _server(3, peer=2, established=1, bytes_in=9, bytes_out=99, requests=4),
+        ]
+    )
     assert {pair for pair, _ in seen} == {PAIR}
     assert seen[PAIR, "connections"][0] == 1
+    assert seen[PAIR, "requests"][0] == 4
     assert seen[PAIR, "bytes_sent"][0] == 10
     assert seen[PAIR, "bytes_received"][0] == 99
 
 
 def test_a_window_is_a_difference(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    run.sweep([_client(1, bytes_out=10, turnarounds=1), _server(2, of=1)])
-    seen = run.sweep([_client(1, bytes_out=25, turnarounds=4), _server(2, of=1)])
+    run.sweep([_client(2, link=3, bytes_out=10, requests=1, established=1), _server(3, peer=2)])
+    seen = run.sweep(
+        [_client(2, link=3, bytes_out=25, requests=4, established=1), _server(3, peer=2)]
+    )
     assert seen[PAIR, "bytes_sent"][0] == 15
     assert seen[PAIR, "requests"][0] == 3
     assert seen[PAIR, "connections"][0] == 0
 
 
-def test_a_connection_closed_between_the_two_reads_counts_once(tmp_path: Path) -> None:
+def test_a_place_that_is_used_again_begins_at_zero(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    run.sweep([_client(1, bytes_out=10), _server(2, of=1)])
-    last = _client(1, bytes_out=30, closed_ns=2 * S)
-    seen = run.sweep([_client(1, bytes_out=20), _server(2, of=1)], [last])
-    assert seen[PAIR, "bytes_sent"][0] == 20
-    assert seen[PAIR, "resets"] == (0, 1)
-    assert run.sweep([_server(2, of=1)])[PAIR, "bytes_sent"][0] == 0
+    run.sweep([_client(2, bytes_out=100)])
+    other = _client(2, "cron", bytes_out=7)
+    other["id"] = 12
+    groups = np.array([other], layout.GROUP)
+    snapshot = Snapshot(
+        np.array([2]), groups, np.empty(0, layout.LATENCY_KEY), np.empty(0, layout.LATENCY), 0
+    )
+    window = run.tracker.update(snapshot, now_s=9, time=9, width=1, nominal=1)
+    seen = _table(window)
+    assert seen[Pair("cron", "10.0.0.2", 80), "bytes_sent"][0] == 7
 
 
-def test_a_record_born_during_the_sweep_waits_for_its_other_end(tmp_path: Path) -> None:
+def test_what_comes_in_bits_beyond_64_is_still_a_difference(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    born = 1 * S + 5
-    assert run.sweep([], [_server(2, of=1, opened_ns=born, bytes_in=7)]) == {}
-    client = _client(1, opened_ns=born - 1, established_ns=born, bytes_out=7)
-    seen = run.sweep([client])
-    assert {pair for pair, _ in seen} == {PAIR}
-    assert seen[PAIR, "connections"][0] == 1
-    assert seen[PAIR, "bytes_sent"][0] == 7
-
-
-def test_a_server_end_that_comes_a_window_after_its_client_has_gone(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    run.sweep([], [_client(1, bytes_out=7, closed_ns=5)])
-    seen = run.sweep([_server(2, of=1, bytes_in=7)])
-    assert not [pair for pair, _ in seen if pair.client == "10.0.0.1"]
-
-
-def test_one_tuple_used_twice_in_a_window(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    first = [_client(1, bytes_out=5, closed_ns=9), _server(2, of=1, bytes_in=5, closed_ns=9)]
-    again = [_client(3, local_port=4001, bytes_out=6), _server(4, of=1, bytes_in=6)]
-    seen = run.sweep(again, first)
-    assert {pair for pair, _ in seen} == {PAIR}
-    assert seen[PAIR, "connections"][0] == 2
-    assert seen[PAIR, "bytes_sent"][0] == 11
+    run.sweep([_client(2, bytes_out=2**64 - 5)])
+    seen = run.sweep([_client(2, bytes_out=5)])
+    assert seen[Pair("web", "10.0.0.2", 80), "bytes_sent"][0] == 10
 
 
 def test_namespaces_with_the_same_addresses_stay_apart(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    loop = {"local_address": "127.0.0.1", "remote_address": "127.0.0.1"}
-    seen = run.sweep(
+    seen = _Run(tmp_path).sweep(
         [
-            _client(1, netns=1, **loop),
-            _server(2, of=1, netns=1, **loop),
-            _client(1 + 10, local_port=4001, netns=2, command=b"cron", tgid=11, **loop),
-            _server(12, of=1, netns=2, command=b"mail", tgid=21, **loop),
+            _client(2, remote="127.0.0.1", netns=1, link=3, established=1),
+            _server(3, peer=2, netns=1),
+            _client(4, "cron", remote="127.0.0.1", netns=2, link=5, established=1),
+            _server(5, "mail", peer=4, netns=2),
         ]
     )
     assert {pair for pair, _ in seen} == {PAIR, Pair("cron", "mail", 80)}
 
 
 def test_a_client_elsewhere_is_named_by_its_address(tmp_path: Path) -> None:
-    seen = _Run(tmp_path).sweep([_server(2, of=1, bytes_in=5, bytes_out=8)])
+    seen = _Run(tmp_path).sweep([_server(3, bytes_in=5, bytes_out=8, established=1)])
     pair = Pair("10.0.0.1", "api", 80)
     assert seen[pair, "bytes_sent"][0] == 5
     assert seen[pair, "bytes_received"][0] == 8
     assert (pair, "connect_errors") not in seen
 
 
+def test_a_server_end_that_nobody_could_link_is_not_counted_twice(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    unlinked = _server(3, remote="127.0.0.1", self=1, bytes_in=5, established=1)
+    seen = run.sweep([_client(2, remote="127.0.0.1", self=1, bytes_out=5), unlinked])
+    assert [pair.client for pair, _ in seen if pair.client != "web"] == []
+
+
+def test_a_server_end_whose_client_has_gone_adds_nothing(tmp_path: Path) -> None:
+    assert _Run(tmp_path).sweep([_server(3, peer=2, bytes_in=7)]) == {}
+
+
+def test_a_listener_names_a_server_on_the_same_host(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    at = np.zeros(1, layout.ENDPOINT)
+    at["netns"], at["port"] = 1, 80
+    who = np.zeros(1, layout.LISTENER)
+    who["owner"]["tgid"], who["owner"]["command"], who["owner"]["executable"] = 5, b"api", b"api"
+    run.names.set_listeners(at, who)
+    seen = run.sweep([_client(2, remote="127.0.0.1", self=1, established=1)])
+    assert {pair for pair, _ in seen} == {PAIR}
+
+
 def test_a_server_that_is_down_keeps_its_name_even_over_a_restart(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    run.sweep([_client(1), _server(2, of=1)])
-    refused = {"established_ns": 0, "error": 111, "flags": layout.FLAG_ATTEMPT | layout.FLAG_FAILED}
-    seen = run.sweep([], [_client(3, **refused)])
+    run.sweep(BOTH)
+    seen = run.sweep([*BOTH, _client(4, refused=1)])
     assert seen[PAIR, "connect_errors"] == (1, 1)
-    (row,) = run.window.causes
+    (row,) = [row for row, causes in run.window.causes.items() if "refused" in causes]
     assert run.window.causes[row] == {"refused": 1}
     later = _Run(tmp_path)
     later.restore(run.save())
-    assert later.sweep([], [_client(3, **refused)])[PAIR, "connect_errors"] == (1, 1)
+    assert later.sweep([_client(4, refused=1)])[PAIR, "connect_errors"] == (1, 1)
 
 
 def test_a_silent_pair_says_zero_after_a_restart_too(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    run.sweep([_client(1, bytes_out=4), _server(2, of=1)])
+    run.sweep(BOTH)
     later = _Run(tmp_path)
     later.restore(run.save())
     assert later.sweep()[PAIR, "bytes_sent"][0] == 0
@@ -212,60 +224,81 @@ def test_a_memory_that_is_none_is_refused(tmp_path: Path, saved: bytes) -> None:
 
 def test_an_owner_who_becomes_known_late(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    seen = run.sweep([_client(1), _server(2, of=1, tgid=0, command=b"")])
+    unknown = _server(3, "", peer=2, tgid=0)
+    seen = run.sweep([_client(2, link=3, established=1), unknown])
     assert {pair for pair, _ in seen} == {Pair("web", "unknown", 80)}
-    seen = run.sweep([_client(1, bytes_out=3), _server(2, of=1)])
+    known = _server(4, peer=2)
+    seen = run.sweep([_client(2, link=4, bytes_out=3, established=1), unknown, known])
     assert seen[PAIR, "bytes_sent"][0] == 3
-
-
-def test_a_connection_handed_to_another_service(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    run.sweep([_client(1), _server(2, of=1, tgid=1, command=b"systemd")])
-    seen = run.sweep([_client(1, bytes_out=3), _server(2, of=1, segments_out=5)])
-    assert seen[PAIR, "bytes_sent"][0] == 3
-    assert seen[PAIR, "retransmits"] == (0, 5)
-    seen = run.sweep([_server(2, of=1, segments_out=9)], [_client(1, bytes_out=4)])
-    assert seen[PAIR, "bytes_sent"][0] == 1
-    for _ in range(2):
-        run.sweep([_server(2, of=1, segments_out=9)])
-    # nobody is left who could say who called the worker
-    seen = run.sweep([_server(2, of=1, tgid=21, command=b"worker", segments_out=12)])
-    assert seen[PAIR, "retransmits"] == (0, 3)
 
 
 def test_our_own_connections_are_nobody_s(tmp_path: Path) -> None:
-    assert _Run(tmp_path).sweep([_client(1, tgid=999), _server(2, of=1)]) == {}
-
-
-def test_latencies_find_their_pair(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    bucket = int(bucket_of(5_000_000))
+    assert run.sweep([_client(2, tgid=999, link=3, established=1), _server(3, peer=2)]) == {}
+    theirs = (_client(4, link=5, established=1), _server(5, peer=4, tgid=999))
+    assert run.sweep(theirs) == {}
+
+
+def test_both_ends_latencies_find_their_pair(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    slow, quick = int(bucket_of(5_000_000)), int(bucket_of(3_000_000))
     seen = run.sweep(
-        [_client(1, turnarounds=3), _server(2, of=1, turnarounds=3)],
-        [],
-        [(1, bucket, 3), (2, 9, 3)],
+        BOTH, [(2, "request", slow, 3, 3), (3, "request", quick, 3, 3), (9, "request", 1, 1, 1)]
     )
     value, count = seen[PAIR, "request_latency"]
     assert value == pytest.approx(0.005, rel=0.06)
     assert count == 3
-    assert run.window.histograms.number.sum() == 3 + 1  # and one connect latency
+    assert seen[PAIR, "server_latency"][0] == pytest.approx(0.003, rel=0.06)
+    assert run.window.histograms.number.sum() == 6
+
+
+def test_a_sample_that_stands_for_many_shifts_the_shape_and_not_the_number(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    quick, slow = int(bucket_of(1_000_000)), int(bucket_of(10_000_000))
+    # a busy connection with one request in 30 timed, and ten calm ones with all
+    seen = run.sweep(BOTH, [(2, "request", quick, 100, 3000), (2, "request", slow, 900, 900)])
+    value, count = seen[PAIR, "request_latency"]
+    assert count == 1000
+    assert value == pytest.approx(0.001, rel=0.06)
+    number = dict(zip(run.window.histograms.bucket, run.window.histograms.number, strict=True))
+    assert number == {quick: 769, slow: 231}
 
 
 def test_both_ends_segments_make_the_retransmits(tmp_path: Path) -> None:
     seen = _Run(tmp_path).sweep(
         [
-            _client(1, segments_out=90, retransmits=1),
-            _server(2, of=1, segments_out=110, retransmits=9),
+            _client(2, link=3, segments=90, retransmits=1),
+            _server(3, peer=2, segments=110, retransmits=9, timeouts=2),
         ]
     )
     assert seen[PAIR, "retransmits"] == (0.05, 200)
 
 
+def test_who_is_to_blame_for_a_stall(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    seen = run.sweep([_client(2, link=3, stalls=1, active=2), _server(3, peer=2, active=2)])
+    assert seen[PAIR, "stalls"] == (0.25, 4)
+    assert {"by_server": 1} in run.window.causes.values()
+
+
+def test_datagrams(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    udp = {"transport": layout.UDP, "port": 53}
+    seen = run.sweep(
+        [
+            _client(2, link=3, established=1, datagrams=8, refused=2, bytes_out=80, **udp),
+            _server(3, peer=2, datagrams=6, drops=2, **udp),
+        ]
+    )
+    pair = Pair("web", "api", 53, "udp")
+    assert seen[pair, "connect_errors"] == (0.2, 10)
+    assert seen[pair, "drops"] == (0.125, 16)
+    assert seen[pair, "bytes_sent"][0] == 80
+
+
 def test_too_many_clients_are_folded(tmp_path: Path) -> None:
     run = _Run(tmp_path, most_pairs=2)
-    seen = run.sweep(
-        [_server(i, of=i, remote_address=f"10.1.0.{i}", bytes_in=1) for i in range(1, 6)]
-    )
+    seen = run.sweep([_server(i, remote=f"10.1.0.{i}", bytes_in=1) for i in range(2, 7)])
     assert len({pair for pair, _ in seen}) == 3
     assert seen[Pair("other", "api", 80), "bytes_sent"][0] == 3
     assert run.names.folded == 3
@@ -273,20 +306,38 @@ def test_too_many_clients_are_folded(tmp_path: Path) -> None:
 
 def test_idle_pairs_make_room(tmp_path: Path) -> None:
     run = _Run(tmp_path, most_pairs=2)
-    run.sweep([], [_server(i, of=i, remote_address=f"10.1.0.{i}") for i in (1, 2)])
+    run.sweep([_server(i, remote=f"10.1.0.{i}", bytes_in=1) for i in (2, 3)])
     run.second += 4000
+    assert run.tracker.idle(run.second, full=False)[0].tolist() == [2, 3]
+    run.second += 3
+    assert run.tracker.idle(run.second, full=False)[1].tolist() == [2, 3]
     run.sweep()
-    late = _server(3, of=3, remote_address="10.1.0.3", opened_ns=run.second * S, bytes_in=1)
-    seen = run.sweep([late])
-    assert seen[Pair("10.1.0.3", "api", 80), "bytes_sent"][0] == 1
-    assert {pair for pair, _ in seen} == {Pair("10.1.0.3", "api", 80)}
+    seen = run.sweep([_server(4, remote="10.1.0.4", bytes_in=1)])
+    assert seen[Pair("10.1.0.4", "api", 80), "bytes_sent"][0] == 1
+    assert {pair for pair, _ in seen} == {Pair("10.1.0.4", "api", 80)}
     assert run.names.folded == 0
+
+
+def test_a_group_is_given_up_only_when_nothing_uses_it(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    opened, ended = _client(2, joined=2, left=1), _client(3, joined=2, left=2)
+    run.sweep([opened, ended])
+    assert run.tracker.connections == 1
+    run.second += 100
+    retire, release = run.tracker.idle(run.second, full=False)
+    assert (retire.tolist(), release.tolist()) == ([3], [])
+    # one connection found it just before it was retired: it goes on counting
+    run.sweep([opened, _client(3, joined=3, left=3, bytes_out=5)])
+    run.second += 3
+    assert run.tracker.idle(run.second, full=False)[1].tolist() == []
+    run.second += 100
+    assert run.tracker.idle(run.second, full=False)[1].tolist() == [3]
 
 
 def test_idle_pairs_say_zero_and_lost_samples_travel(tmp_path: Path) -> None:
     run = _Run(tmp_path)
-    run.sweep([_client(1), _server(2, of=1)])
-    seen = run.sweep([_client(1), _server(2, of=1)], lost=4)
+    run.sweep(BOTH)
+    seen = run.sweep(BOTH, lost=4)
     assert {s for _, s in seen} == {"connections", "requests", "bytes_sent", "bytes_received"}
     assert all(value == 0 for value, _ in seen.values())
     assert run.window.lost == 4
