@@ -129,8 +129,8 @@ class _Trial:
                 for target, failure in zip(way.targets, failures, strict=True)
             ):
                 works = [i for i, failure in enumerate(failures) if not failure]
-                return {"way": place, "targets": works, "reasons": reasons}
-        return {"way": None, "targets": [], "reasons": reasons}
+                return {"way": place, "targets": works, "reasons": list(dict.fromkeys(reasons))}
+        return {"way": None, "targets": [], "reasons": list(dict.fromkeys(reasons))}
 
     def program(self, target: Target) -> int:
         """The descriptor of a program that was loaded."""
@@ -152,12 +152,25 @@ class _Trial:
             return loaded
         point = (target.kind, target.where, target.program)
         if point not in self._attached:
-            try:
-                attach(target, loaded, self._module.maps).close()
-                self._attached[point] = ""
-            except ProbeError as error:
-                self._attached[point] = str(error)
+            self._attached[point] = self._try(target, loaded)
         return self._attached[point]
+
+    def _try(self, target: Target, program: int) -> str:
+        """Attach for a moment; return why that fails, or ""."""
+        # Kernels before 5.13 attach an fentry program once in its life: this one is the daemon's
+        once = target.kind in ("fentry", "fexit")
+        try:
+            tried = self._load(target) if once else program
+        except (syscalls.LoadError, ProbeError) as error:
+            return str(error)
+        try:
+            attach(target, tried, self._module.maps).close()
+        except ProbeError as error:
+            return str(error)
+        finally:
+            if once:
+                os.close(tried)
+        return ""
 
     def _load(self, target: Target) -> int:
         if target.function not in self._module.functions:

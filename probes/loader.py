@@ -152,7 +152,10 @@ class Loaded:
         return skipped + self._missed_before + sum(link.missed() for link in self._links.values())
 
     def detach(self) -> None:
-        """Stop the programs; maps can still be read, and `attach()` starts them again."""
+        """Stop the programs; maps can still be read, and `attach()` starts them again.
+
+        Kernels before 5.13 attach an fentry program only once; there `attach()` then says so.
+        """
         for link in (*self._links.values(), *self._walks.values()):
             self._missed_before += link.missed()
             link.close()
@@ -329,8 +332,8 @@ def _receive(channel: socket.socket, descriptors: list[int]) -> bytes:
             said += part
     except TimeoutError:
         raise ProbeError(
-            f"compiling the eBPF programs took longer than {COMPILE_LIMIT_S:.0f} s. The machine may be "
-            "short of CPU time or memory; try again when it is less busy."
+            f"compiling the eBPF programs took longer than {COMPILE_LIMIT_S:g} s. The machine may "
+            "be short of CPU time or memory; try again when it is less busy."
         ) from None
 
 
