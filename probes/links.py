@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from probes import syscalls
+from probes import kprobes, syscalls
 from probes.errors import ProbeError
 from probes.hooks import Target
 
@@ -132,7 +132,7 @@ def _attach(target: Target, program: int, maps: Mapping[str, int]) -> Link:
 
 
 def _attach_kprobe(target: Target, program: int) -> Link:
-    event = syscalls.open_kprobe(target.where, at_return=target.kind == "kretprobe")
+    event = kprobes.open_kprobe(target.where, at_return=target.kind == "kretprobe")
     link: int | None = None
     try:
         try:
@@ -140,8 +140,8 @@ def _attach_kprobe(target: Target, program: int) -> Link:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            syscalls.set_program(event, program)  # before 5.15 perf events had no links
-        syscalls.enable_event(event)
+            kprobes.set_program(event, program)  # before 5.15 perf events had no links
+        kprobes.enable(event)
     except BaseException:
         if link is not None:
             os.close(link)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import loader
+from probes import kprobes, loader
 from probes.errors import ProbeError
 from probes.hookreport import hook_checks, hook_table
 from probes.hooks import Event, Way
@@ -39,7 +39,7 @@ from tests.support.loading import (
 
 pytestmark = pytest.mark.kernel
 
-_KPROBES = Path("/sys/bus/event_source/devices/kprobe/type").exists()
+_KPROBES = (kprobes.DEVICE / "type").exists()
 _KPROBE = Way("kprobe", (one("kprobe", "tcp_sendmsg", "by_kprobe"),))
 _FENTRY = Way("fentry", (one("fentry", "tcp_sendmsg", "by_fentry"),))
 _TRACEPOINT = Way("tracepoint", (STATE,))
@@ -229,25 +229,57 @@ def test_the_table_for_the_doctor() -> None:
     assert checks["event: needed"].remedy
 
 
-def test_no_compiler_stays_in_this_process() -> None:
-    """In a process of its own: another test may have imported BCC here."""
-    text = """
+_ALONE = """
 import sys
-from probes.loader import load
-from tests.support.loading import SOURCE, STATE, TRACEPOINT, event, seen, talk
+from probes.errors import ProbeError
 from probes.hooks import Way
-loaded = load(SOURCE, cflags=[], events=[event("state", Way("tracepoint", (STATE,)))])
+from probes.loader import load
+from tests.support.loading import SOURCE, STATE, TRACEPOINT, event, one, seen, talk
+connect = Way("cgroup", (one("cgroup", "connect4", "by_cgroup"),))
+events = [event("state", Way("tracepoint", (STATE,))), event("connect", connect)]
+try:
+    loaded = load(SOURCE, cflags=[], events=events)
+except ProbeError as error:
+    sys.exit(str(error))
 loaded.attach()
 talk(1)
 assert seen(loaded, TRACEPOINT) >= 6
+"""
+
+
+def _alone(*prefix: str, then: str = "") -> subprocess.CompletedProcess[str]:
+    command = (*prefix, sys.executable, "-c", _ALONE + then)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_no_compiler_stays_in_this_process() -> None:
+    """In a process of its own: another test may have imported BCC here."""
+    run = _alone(
+        then="""
 mapped = open("/proc/self/maps").read()
 assert "libc.so" in mapped
 found = [line for line in mapped.splitlines() if "LLVM" in line or "libbcc" in line]
 assert not found, found
 assert "bcc" not in sys.modules
 """
-    run = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, check=False)
-    assert run.returncode == 0, run.stderr.decode()
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_two_capabilities_are_enough_for_tracepoints() -> None:
+    run = _alone(
+        *("setpriv", "--inh-caps=-all", "--bounding-set=-all,+bpf,+perfmon"),
+        then="print(loaded.reasons['connect'][0])",
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "cgroup: this kernel refuses cgroup programs (not permitted)\n"
+
+
+def test_without_capabilities_it_says_which() -> None:
+    run = _alone("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+    assert run.returncode == 1
+    assert "need CAP_BPF and CAP_PERFMON" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_headers_beside_the_source(tmp_path: Path) -> None:
@@ -302,13 +334,15 @@ def test_a_helper_that_dies() -> None:
                     killed.set()
             time.sleep(0.001)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        _fails(event("state", _TRACEPOINT), match=r"killed by signal 9.*out of memory")
-    finally:
-        killed.set()
-        thread.join()
+    with _no_descriptor_is_left():
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            with pytest.raises(ProbeError, match=r"killed by signal 9.*out of memory"):
+                load(SOURCE, cflags=[], events=[event("state", _TRACEPOINT)])
+        finally:
+            killed.set()
+            thread.join()
 
 
 def test_too_few_open_files() -> None:

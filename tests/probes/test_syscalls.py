@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes import links, syscalls
+from probes import kprobes, links, syscalls
 from probes.btf import KIND_FUNCTION, KIND_TYPEDEF, KernelTypes
 from probes.errors import ProbeError
 from probes.hooks import Way
@@ -19,7 +19,7 @@ from probes.table import Map, possible_cpus
 from tests.support.loading import SOURCE, STATE, TRACEPOINT, event, seen, talk
 
 kernel = pytest.mark.kernel
-_KPROBES = Path("/sys/bus/event_source/devices/kprobe/type").exists()
+_KPROBES = (kprobes.DEVICE / "type").exists()
 
 _RETURN_0 = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 _RETURN_NOTHING = struct.pack("<BBhi", 0x95, 0, 0, 0)
@@ -189,15 +189,15 @@ def test_a_descriptor_of_something_else() -> None:
 @pytest.mark.skipif(_KPROBES, reason="this kernel has kprobes")
 def test_without_kprobes() -> None:
     with pytest.raises(ProbeError, match="this kernel has no kprobes"):
-        syscalls.open_kprobe("tcp_sendmsg")
+        kprobes.open_kprobe("tcp_sendmsg")
 
 
 @kernel
 @pytest.mark.skipif(not _KPROBES, reason="this kernel has no kprobes")
 def test_a_kprobe_on_nothing() -> None:
     with pytest.raises(FileNotFoundError):
-        os.close(syscalls.open_kprobe("no_such_function_anywhere"))
-    os.close(syscalls.open_kprobe("tcp_sendmsg", at_return=True))
+        os.close(kprobes.open_kprobe("no_such_function_anywhere"))
+    os.close(kprobes.open_kprobe("tcp_sendmsg", at_return=True))
 
 
 def test_an_unknown_machine(monkeypatch: pytest.MonkeyPatch) -> None:
