@@ -153,6 +153,8 @@ def _attach_kprobe(target: Target, program: int) -> Link:
 def _why(target: Target, error: OSError) -> str:
     if error.errno == errno.ENOENT and target.kind == "raw_tracepoint":
         return f"this kernel has no tracepoint {target.where}"
+    if error.errno == errno.EINVAL and target.kind == "raw_tracepoint":
+        return f"the tracepoint {target.where} has fewer arguments than {target.function} reads"
     if error.errno == errno.ENOENT and target.kind in ("kprobe", "kretprobe"):
         return f"this kernel has no function {target.where}"
     return f"{target} does not attach: {error.strerror}"

@@ -8,6 +8,7 @@ they are attached, read and let go of.
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -30,6 +31,7 @@ from probes.table import Map
 COMPILE_LIMIT_S: Final = 120.0
 """How long the helper may take; an emulated machine needs half a minute."""
 
+_LEAVING_S: Final = 5.0
 _SAID_LINES: Final = 20
 _REPORT: Final = "Please report it with the output of `tailrace doctor -o json`."
 
@@ -212,14 +214,25 @@ def load(
     flags = list(cflags)
     if isinstance(source, Path):
         flags.append(f"-I{source.parent}")
-        source = source.read_bytes()
+        try:
+            source = source.read_bytes()
+        except OSError as error:
+            raise ProbeError(
+                f"the eBPF source {error.filename} cannot be read: {error.strerror}. "
+                "Install Tailrace again."
+            ) from error
     request = {
         "source": source.decode(errors="surrogateescape"),
         "cflags": flags,
         "events": to_data(events),
         "hooks": hooks,
     }
-    said, descriptors, spoken = _ask(request)
+    try:
+        said, descriptors, spoken = _ask(request)
+    except OSError as error:
+        raise ProbeError(
+            f"the process that compiles the eBPF programs cannot be started: {error.strerror}."
+        ) from error
     loaded = _take_over(said, descriptors, events, hooks, spoken)
     lacking = [e.name for e in events if e.required and loaded.chosen[e.name] is None]
     if lacking and strict:
@@ -293,7 +306,8 @@ def _ask(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int], str]:
         theirs.close()
         try:
             answer = _receive(ours, descriptors)
-            helper.wait(COMPILE_LIMIT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                helper.wait(_LEAVING_S)
         finally:
             helper.kill()  # a no-op for one that has ended
             code = helper.wait()

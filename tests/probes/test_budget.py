@@ -191,7 +191,8 @@ def test_the_meter_measures_in_spells_only(watching: Loaded) -> None:
         assert measured is not None
         spent, runs = watching.run_time_ns()["by_tracepoint"]
         assert runs >= 6
-        assert measured == spent > 0
+        # the tracepoint serves the whole host, so a little may come after the meter's last look
+        assert 0 < measured <= spent
         talk(1)
         assert watching.run_time_ns()["by_tracepoint"] == (spent, runs)
         # in between: what an event cost, times the events

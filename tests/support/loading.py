@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from probes.hooks import Event, Kind, Target, Way
 from probes.loader import Loaded
+from tests.support.daemon import ROOT
 
 SOURCE = rb"""
 #include <linux/types.h>
@@ -42,6 +47,9 @@ struct pt_regs;
 int by_kprobe(struct pt_regs *ctx) { return count(5); }
 int by_kretprobe(struct pt_regs *ctx) { return count(6); }
 int by_cgroup(void *ctx) { count(7); return 1; }
+
+/* More arguments than inet_sock_set_state has. */
+int greedy(u64 *ctx) { return ctx[3] ? count(8) : 0; }
 
 /* What no verifier lets pass: a read at an address out of the blue. */
 int reckless(u64 *ctx) { return *(volatile int *)ctx[0]; }
@@ -106,3 +114,42 @@ def talk(times: int) -> None:
         for _ in range(times):
             client.sendall(b"x")
             assert answering.recv(1) == b"x"
+
+
+KPROBE_WAY = Way("kprobe", (one("kprobe", "tcp_sendmsg", "by_kprobe"),))
+FENTRY_WAY = Way("fentry", (one("fentry", "tcp_sendmsg", "by_fentry"),))
+TRACEPOINT_WAY = Way("tracepoint", (STATE,))
+NO_WAY = Way("tracepoint", (one("raw_tracepoint", "no_such_thing", "by_tracepoint"),))
+RECKLESS_WAY = Way("tracepoint", (one("raw_tracepoint", "inet_sock_set_state", "reckless"),))
+FILES_WAY = Way("iterator", (one("iter", "task_file", "bpf_iter__task_file"),))
+ENTRIES_WAY = Way("iterator", (one("iter", "bpf_map_elem:sends", "bpf_iter__bpf_map_elem"),))
+
+
+@contextmanager
+def no_descriptor_is_left() -> Iterator[None]:
+    before = open_files()
+    yield
+    assert open_files() == before
+
+
+_ALONE = """
+import sys
+from probes.errors import ProbeError
+from probes.hooks import Way
+from probes.loader import load
+from tests.support.loading import SOURCE, STATE, TRACEPOINT, event, one, seen, talk
+connect = Way("cgroup", (one("cgroup", "connect4", "by_cgroup"),))
+events = [event("state", Way("tracepoint", (STATE,))), event("connect", connect)]
+try:
+    loaded = load(SOURCE, cflags=[], events=events)
+except ProbeError as error:
+    sys.exit(str(error))
+loaded.attach()
+talk(1)
+assert seen(loaded, TRACEPOINT) >= 6
+"""
+
+
+def alone(*prefix: str, then: str = "") -> subprocess.CompletedProcess[str]:
+    command = (*prefix, sys.executable, "-c", _ALONE + then)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
