@@ -87,6 +87,7 @@ class KernelTypes:
             ProbeError: libbpf is missing, or this kernel has no BTF.
         """
         self._lib = _libbpf()
+        self._found: dict[tuple[str, int], int | None] = {}
         if not VMLINUX.exists():
             raise ProbeError(
                 f"this kernel has no type information at {VMLINUX}. Tailrace needs a kernel "
@@ -138,8 +139,10 @@ class KernelTypes:
             name: e.g. "tcp_sendmsg".
             kind: KIND_TYPEDEF or KIND_FUNCTION. Functions of modules are not found.
         """
-        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
-        return found if found > 0 else None
+        if (name, kind) not in self._found:  # libbpf goes through all 100 000 types each time
+            found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
+            self._found[name, kind] = found if found > 0 else None
+        return self._found[name, kind]
 
     def parameters(self, function: str) -> tuple[str, ...]:
         """Return the names of a kernel function's parameters, in order; "" where it has none.

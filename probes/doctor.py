@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator
 
 from probes.checks import Check
 from probes.errors import ProbeError
+from probes.hookreport import hook_checks
 from probes.offsets import FIELDS, read_offsets
-from probes.programs import HOOKS, Programs
+from probes.programs import Programs
 from probes.selfcheck import check
 
 _REPORT = "please report it with the output of `tailrace doctor -o json`"
@@ -53,13 +53,13 @@ def _attached(programs: Programs) -> Iterator[Check]:
         programs.attach()
     except ProbeError as error:
         yield Check(
-            name="tracepoints",
+            name="hooks",
             state="fail",
             detail=str(error),
-            remedy=f"boot Linux 6.3 or later (this is {platform.release()})",
+            remedy=_REPORT,
         )
         return
-    yield Check(name="tracepoints", state="ok", detail=", ".join(HOOKS.values()))
+    yield from hook_checks(programs.loaded)
     try:
         found = check(programs)
     except ProbeError as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from probes import syscalls
+from probes import kprobes, syscalls
 from probes.errors import ProbeError
 from probes.hooks import Target
 
@@ -134,7 +134,7 @@ def _attach(target: Target, program: int, maps: Mapping[str, int]) -> Link:
 
 
 def _attach_kprobe(target: Target, program: int) -> Link:
-    event = syscalls.open_kprobe(target.where, at_return=target.kind == "kretprobe")
+    event = kprobes.open_kprobe(target.where, at_return=target.kind == "kretprobe")
     link: int | None = None
     try:
         try:
@@ -142,8 +142,8 @@ def _attach_kprobe(target: Target, program: int) -> Link:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            syscalls.set_program(event, program)  # before 5.15 perf events had no links
-        syscalls.enable_event(event)
+            kprobes.set_program(event, program)  # before 5.15 perf events had no links
+        kprobes.enable(event)
     except BaseException:
         if link is not None:
             os.close(link)
@@ -155,6 +155,8 @@ def _attach_kprobe(target: Target, program: int) -> Link:
 def _why(target: Target, error: OSError) -> str:
     if error.errno == errno.ENOENT and target.kind == "raw_tracepoint":
         return f"this kernel has no tracepoint {target.where}"
+    if error.errno == errno.EINVAL and target.kind == "raw_tracepoint":
+        return f"the tracepoint {target.where} has fewer arguments than {target.function} reads"
     if error.errno == errno.ENOENT and target.kind in ("kprobe", "kretprobe"):
         return f"this kernel has no function {target.where}"
     return f"{target} does not attach: {error.strerror}"

@@ -8,6 +8,7 @@ they are attached, read and let go of.
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -27,9 +28,10 @@ from probes.hooks import Event, Target, Way, check_table, to_data, ways_of
 from probes.links import Link, attach, run_iterator
 from probes.table import Map
 
-COMPILE_LIMIT_S: Final = 120.0
-"""How long the helper may take; an emulated machine needs half a minute."""
+COMPILE_LIMIT_S: Final = 300.0
+"""How long the helper may take; an emulated machine needs a minute or two."""
 
+_LEAVING_S: Final = 5.0
 _SAID_LINES: Final = 20
 _REPORT: Final = "Please report it with the output of `tailrace doctor -o json`."
 
@@ -152,7 +154,10 @@ class Loaded:
         return skipped + self._missed_before + sum(link.missed() for link in self._links.values())
 
     def detach(self) -> None:
-        """Stop the programs; maps can still be read, and `attach()` starts them again."""
+        """Stop the programs; maps can still be read, and `attach()` starts them again.
+
+        Kernels before 5.13 attach an fentry program only once; there `attach()` then says so.
+        """
         for link in (*self._links.values(), *self._walks.values()):
             self._missed_before += link.missed()
             link.close()
@@ -209,14 +214,25 @@ def load(
     flags = list(cflags)
     if isinstance(source, Path):
         flags.append(f"-I{source.parent}")
-        source = source.read_bytes()
+        try:
+            source = source.read_bytes()
+        except OSError as error:
+            raise ProbeError(
+                f"the eBPF source {error.filename} cannot be read: {error.strerror}. "
+                "Install Tailrace again."
+            ) from error
     request = {
         "source": source.decode(errors="surrogateescape"),
         "cflags": flags,
         "events": to_data(events),
         "hooks": hooks,
     }
-    said, descriptors, spoken = _ask(request)
+    try:
+        said, descriptors, spoken = _ask(request)
+    except OSError as error:
+        raise ProbeError(
+            f"the process that compiles the eBPF programs cannot be started: {error.strerror}."
+        ) from error
     loaded = _take_over(said, descriptors, events, hooks, spoken)
     lacking = [e.name for e in events if e.required and loaded.chosen[e.name] is None]
     if lacking and strict:
@@ -290,7 +306,8 @@ def _ask(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int], str]:
         theirs.close()
         try:
             answer = _receive(ours, descriptors)
-            helper.wait(COMPILE_LIMIT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                helper.wait(_LEAVING_S)
         finally:
             helper.kill()  # a no-op for one that has ended
             code = helper.wait()
@@ -329,8 +346,8 @@ def _receive(channel: socket.socket, descriptors: list[int]) -> bytes:
             said += part
     except TimeoutError:
         raise ProbeError(
-            f"compiling the eBPF programs took longer than {COMPILE_LIMIT_S:.0f} s. The machine may be "
-            "short of CPU time or memory; try again when it is less busy."
+            f"compiling the eBPF programs took longer than {COMPILE_LIMIT_S:g} s. The machine may "
+            "be short of CPU time or memory; try again when it is less busy."
         ) from None
 
 

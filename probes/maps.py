@@ -7,9 +7,6 @@ __htab_map_lookup_and_delete_batch).
 
 from __future__ import annotations
 
-import ctypes as ct
-import errno
-import os
 from typing import Any
 
 import numpy as np

@@ -193,26 +193,7 @@ class Programs:
         Raises:
             ProbeError: the kernel refused.
         """
-        # each program has run for a moment already, to see that it does: that is not for keeps
-        for name in ("connections", "flows"):
-            self._clear(name)
-        self._lost_before = sum(self.lost().values())
         self.loaded.attach()
-
-    def _clear(self, name: str) -> None:
-        table = self.loaded.maps[name]
-        room = np.empty(_PLACES, [("key", f"V{table.shape.key_size}")])
-        values = np.empty(_PLACES, [("value", f"V{table.shape.value_size}")])
-        cursor: bytes | None = b""
-        while cursor is not None:
-            _, cursor = syscalls.lookup_batch(
-                table.descriptor,
-                cursor or None,
-                room.ctypes.data,
-                values.ctypes.data,
-                _PLACES,
-                delete=True,
-            )
 
     def tune(self, what: int, value: int) -> None:
         """Set one of layout.TUNING_*."""
@@ -289,8 +270,10 @@ class Programs:
         return self._listeners.read()
 
     def lost(self) -> dict[str, int]:
-        """Return what was lost since the programs were loaded, by layout.LOST_KINDS, and the
-        events that the kernel did not tell because a program was at work ("missed")."""
+        """Return what was lost since loading: {kind of layout.LOST_KINDS, or "missed": how many}.
+
+        Missed are events that the kernel did not tell, because the program was at work already.
+        """
         table = self.loaded.maps["lost"]
         found = {}
         for number, kind in enumerate(layout.LOST_KINDS):

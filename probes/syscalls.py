@@ -1,21 +1,18 @@
 """The calls to the kernel that the probes make of themselves: bpf(2) and perf_event_open(2).
 
-Nothing here needs libbcc or libbpf, so the daemon runs without LLVM. The layouts are those of
-`union bpf_attr` (include/uapi/linux/bpf.h) and `struct perf_event_attr`
-(include/uapi/linux/perf_event.h); both only ever grow, and the kernel takes a shorter one as if
-the rest were zero.
+Nothing here needs libbcc or libbpf, so the daemon runs without LLVM. The layout is that of
+`union bpf_attr` (include/uapi/linux/bpf.h); it only ever grows, and the kernel takes a shorter
+one as if the rest were zero.
 """
 
 from __future__ import annotations
 
 import ctypes as ct
 import errno
-import fcntl
 import os
 import platform
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from probes.errors import ProbeError
@@ -51,11 +48,7 @@ _NUMBERS: Final = {"x86_64": (321, 298), "aarch64": (280, 241)}
 
 _LOG_BYTES: Final = 1 << 20
 _LOAD_TRIES: Final = 5
-_PERF_ATTR_BYTES: Final = 112  # PERF_ATTR_SIZE_VER5, known to every kernel with eBPF
 _PERF_CLOSE_ON_EXEC: Final = 8
-_PERF_SET_BPF: Final = 0x40042408
-_PERF_ENABLE: Final = 0x2400
-KPROBE_DEVICE: Final = Path("/sys/bus/event_source/devices/kprobe")
 
 _libc = ct.CDLL(None, use_errno=True)
 _libc.syscall.restype = ct.c_long
@@ -120,9 +113,8 @@ def _checked(result: int) -> int:
 
 
 def _bpf(command: int, attr: ct.Array[ct.c_char]) -> int:
-    return _checked(
-        int(_libc.syscall(ct.c_long(_numbers()[0]), command, attr, ct.c_uint(len(attr))))
-    )
+    number = ct.c_long(_numbers()[0])
+    return _checked(int(_libc.syscall(number, command, attr, ct.c_uint(len(attr)))))
 
 
 def _attr(layout: str, *values: int | bytes) -> ct.Array[ct.c_char]:
@@ -313,10 +305,8 @@ def update_element(descriptor: int, key: bytes, value: bytes) -> None:
     Raises:
         OSError: E2BIG: the map is full; others as of bpf(2).
     """
-    keyed, valued = (
-        ct.create_string_buffer(key, len(key)),
-        ct.create_string_buffer(value, len(value)),
-    )
+    keyed = ct.create_string_buffer(key, len(key))
+    valued = ct.create_string_buffer(value, len(value))
     _bpf(_MAP_UPDATE, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), ct.addressof(valued), 0))
 
 
@@ -412,27 +402,15 @@ def lookup_batch(
     return int(copied), None if end else following.raw
 
 
-def open_kprobe(function: str, *, at_return: bool = False) -> int:
-    """Open a perf event for a kprobe; it does nothing until a program is attached and enabled.
+def open_perf_event(attr: ct.Array[ct.c_char]) -> int:
+    """Open a perf event on every process, and return its descriptor.
 
     Args:
-        function: name of a kernel function.
-        at_return: fire when the function returns.
+        attr: struct perf_event_attr.
 
     Raises:
-        ProbeError: this kernel has no kprobes.
-        OSError: ENOENT: no such function; others as of perf_event_open(2).
+        OSError: as of perf_event_open(2).
     """
-    try:
-        kind = int((KPROBE_DEVICE / "type").read_text())
-        bit = (KPROBE_DEVICE / "format" / "retprobe").read_text()  # "config:0"
-        flag = 1 << int(bit.strip().removeprefix("config:"))
-    except (OSError, ValueError) as error:
-        raise ProbeError("this kernel has no kprobes") from error
-    name = ct.create_string_buffer(function.encode())
-    attr = ct.create_string_buffer(_PERF_ATTR_BYTES)
-    struct.pack_into("<IIQ", attr, 0, kind, len(attr), flag if at_return else 0)
-    struct.pack_into("<QQ", attr, 56, ct.addressof(name), 0)  # kprobe_func, probe_offset
     return _checked(
         int(
             _libc.syscall(
@@ -445,21 +423,3 @@ def open_kprobe(function: str, *, at_return: bool = False) -> int:
             )
         )
     )
-
-
-def set_program(event: int, program: int) -> None:
-    """Attach a program to a perf event without a link, for kernels before 5.15.
-
-    Raises:
-        OSError: as of ioctl(2).
-    """
-    fcntl.ioctl(event, _PERF_SET_BPF, program)
-
-
-def enable_event(event: int) -> None:
-    """Let a perf event fire.
-
-    Raises:
-        OSError: as of ioctl(2).
-    """
-    fcntl.ioctl(event, _PERF_ENABLE, 0)

@@ -1,6 +1,7 @@
 """The C structs and their numpy mirrors, byte for byte."""
 
 import ctypes as ct
+import json
 import re
 import subprocess
 import sys
@@ -37,8 +38,6 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, dict[str, tuple[int, int]]]:
-    import json
-
     # in a process of its own: LLVM stays where it has been
     answer = subprocess.run(
         [sys.executable, "-c", _ASK, str(layout.HEADERS)],
