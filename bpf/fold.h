@@ -65,62 +65,65 @@ static __always_inline void sample_rtt(struct connection *c, void *sk)
 		add_latency(c->group, LATENCY_RTT_MIN, (u64)value * 1000, 1);
 }
 
+/* what fold() returns */
+#define MOVED 1
+#define BEATEN 2 /* somebody else was folding the same connection */
+
 /* Count up to `to` what stands at `from`; nothing if somebody else just did. */
-static __always_inline void fold_to(struct group *g, int counter, u64 *at, u64 from, u64 to)
+static __always_inline int fold_to(struct group *g, int counter, u64 *at, u64 from, u64 to)
 {
-	if (to != from && advance(at, from, to))
-		add(g, counter, to - from);
+	if (to == from)
+		return 0;
+	if (!advance(at, from, to))
+		return MOVED | BEATEN;
+	add(g, counter, to - from);
+	return MOVED;
 }
 
-static __always_inline void fold_requests(struct connection *c, struct group *g)
+static __always_inline int fold_requests(struct connection *c, struct group *g)
 {
 	u64 from = c->requests_folded;
-	fold_to(g, REQUESTS, &c->requests_folded, from, c->requests);
+	int found = fold_to(g, REQUESTS, &c->requests_folded, from, c->requests);
 	from = c->waits_folded;
-	fold_to(g, WAITS, &c->waits_folded, from, c->waits);
+	return found | fold_to(g, WAITS, &c->waits_folded, from, c->waits);
 }
 
 /* The kernel's counters have 32 bits; the difference is right over their end too. */
-static __always_inline void fold_segments(struct connection *c, struct group *g, void *sk)
+static __always_inline int fold_segments(struct connection *c, struct group *g, void *sk)
 {
 	u64 from = c->segments;
 	u32 now = 0;
+	int found;
 
 	READ(now, sk, OFF_data_segs_out);
-	fold_to(g, SEGMENTS, &c->segments, from, from + (u32)(now - (u32)from));
+	found = fold_to(g, SEGMENTS, &c->segments, from, from + (u32)(now - (u32)from));
 	from = c->retransmits;
 	READ(now, sk, OFF_total_retrans);
-	fold_to(g, RETRANSMITS, &c->retransmits, from, from + (u32)(now - (u32)from));
+	return found |
+	       fold_to(g, RETRANSMITS, &c->retransmits, from, from + (u32)(now - (u32)from));
 }
 
-/* Return whether anything moved. */
 static __always_inline int fold(struct connection *c, struct group *g, void *sk)
 {
-	u64 from, at, moved = 0;
+	u64 from, at;
+	int found = 0;
 
-	if (!(c->flags & FLAG_ESTABLISHED)) {
-		fold_segments(c, g, sk); /* the SYN's repetitions */
-		return 0;
-	}
+	if (!(c->flags & FLAG_ESTABLISHED))
+		return fold_segments(c, g, sk); /* the SYN's repetitions */
 	from = c->sent;
 	at = sent_position(sk);
 	/* asked for after the position was read: then a FIN cannot be in it */
 	if (c->flags & FLAG_FIN)
 		at = c->sent_end;
-	if (at != AGAIN && at != from) {
-		fold_to(g, BYTES_OUT, &c->sent, from, at);
-		moved = 1;
-	}
+	if (at != AGAIN)
+		found |= fold_to(g, BYTES_OUT, &c->sent, from, at);
 	from = c->received;
 	at = received_position(sk);
-	if (at != AGAIN && at != from) {
-		fold_to(g, BYTES_IN, &c->received, from, at);
-		moved = 1;
-	}
-	fold_requests(c, g);
-	if (moved)
-		fold_segments(c, g, sk);
-	return moved;
+	if (at != AGAIN)
+		found |= fold_to(g, BYTES_IN, &c->received, from, at);
+	/* a request is counted a moment after its bytes have moved */
+	found |= fold_requests(c, g);
+	return found ? found | fold_segments(c, g, sk) : 0;
 }
 
 #endif

@@ -386,12 +386,13 @@ int on_sweep(u64 *ctx)
 	g = groups.lookup(&c->group);
 	if (!g)
 		return 0;
-	moved = fold(c, g, sk);
+	moved = fold(c, g, sk) & MOVED;
 	if (c->rest < 255 && c->turn == TURN_ANSWERED)
 		c->rest++;
 	if (moved) {
 		add(g, ACTIVE, 1);
-		sample_rtt(c, sk);
+		if (!c->peer) /* else the client's end tells */
+			sample_rtt(c, sk);
 	}
 	READ(state, sk, OFF_skc_state);
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)

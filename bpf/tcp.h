@@ -277,7 +277,8 @@ static __always_inline void closed(void *sk, struct connection *c)
 			c->flags |= FLAG_FIN;
 		}
 	}
-	sample_rtt(c, sk);
+	if (!c->peer) /* else the client's end tells */
+		sample_rtt(c, sk);
 }
 
 static __always_inline int state_changed(void *sk, int before, int after)
@@ -299,11 +300,15 @@ static __always_inline int state_changed(void *sk, int before, int after)
 			not_listening(sk);
 		return 0;
 	}
+	if (after != TCP_ESTABLISHED && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK &&
+	    after != TCP_CLOSE)
+		return 0;
 	c = connections.lookup(&key);
 	if (!c)
 		return 0;
-	if (before == TCP_SYN_SENT && after == TCP_ESTABLISHED) {
-		established(sk, c);
+	if (after == TCP_ESTABLISHED) {
+		if (before == TCP_SYN_SENT)
+			established(sk, c);
 	} else if (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK) {
 		u64 at = sent_position(sk);
 		if (at != AGAIN) { /* the socket is locked: it does not move */
@@ -327,9 +332,9 @@ static __always_inline int destroyed(void *sk)
 	closed(sk, c);
 	g = groups.lookup(&c->group);
 	if (g) {
-		/* twice: what a sweep was at, it has not counted all of */
-		fold(c, g, sk);
-		fold(c, g, sk);
+		/* what a sweep is counting at this moment may not be all of it */
+		if (fold(c, g, sk) & BEATEN)
+			fold(c, g, sk);
 		fold_segments(c, g, sk);
 		add(g, LEFT, 1);
 	}

@@ -49,8 +49,7 @@ def sends(loaded: Loaded) -> Map:
 
 
 def _reader(sends: Map, *, drain: bool) -> MapReader:
-    return MapReader(
-        None, sends.descriptor, name="sends", key=np.dtype("u8"), value=np.dtype("u8"),
+    return MapReader(sends.descriptor, name="sends", key=np.dtype("u8"), value=np.dtype("u8"),
         capacity=1024, drain=drain,
     )  # fmt: skip
 
