@@ -56,6 +56,30 @@ static __always_inline void count(u32 slot, int counter)
 		__sync_fetch_and_add(&g->counts[counter], 1);
 }
 
+/* What a program has seen to. The kernel does not run a program on a CPU where it is running
+ * already: a connect interrupted by a packet that closes another connection would hide that. So
+ * events that happen in both contexts have a second program, which does the work if the first was
+ * passed over. */
+#define SEEN_STATE 0
+#define SEEN_DESTROY 1
+BPF_PERCPU_ARRAY(seen, u64, 2);
+
+static __always_inline void mark_seen(int what, u64 event)
+{
+	u64 *last = seen.lookup(&what);
+	if (last)
+		*last = event;
+}
+
+static __always_inline int was_seen(int what, u64 event)
+{
+	u64 *last = seen.lookup(&what);
+	if (!last || *last != event)
+		return 0;
+	*last = 0;
+	return 1;
+}
+
 /* Move a position from where it was read to stand; return whether nobody else has meanwhile. A
  * sweep and the connection's end may fold at once: what one of them counts, the other must not.
  * Before Linux 5.12 there is no atomic way to tell. */

@@ -45,7 +45,16 @@
 #ifdef WANT_on_destroy
 int on_destroy(u64 *ctx)
 {
-	return destroyed((void *)ctx[0]);
+	destroyed((void *)ctx[0]);
+	mark_seen(SEEN_DESTROY, ctx[0]);
+	return 0;
+}
+#endif
+
+#ifdef WANT_on_destroy_again
+int on_destroy_again(u64 *ctx)
+{
+	return was_seen(SEEN_DESTROY, ctx[0]) ? 0 : destroyed((void *)ctx[0]);
 }
 #endif
 
@@ -134,9 +143,22 @@ int on_listen_k(u64 *ctx)
 
 
 /* inet_sock_set_state(sk, oldstate, newstate), net/ipv4/af_inet.c */
+#define STATE_EVENT (ctx[0] << 8 | (ctx[2] & 0xff))
+
 #ifdef WANT_tp_set_state
 int tp_set_state(u64 *ctx)
 {
+	state_changed((void *)ctx[0], (int)ctx[1], (int)ctx[2]);
+	mark_seen(SEEN_STATE, STATE_EVENT);
+	return 0;
+}
+#endif
+
+#ifdef WANT_tp_set_state_again
+int tp_set_state_again(u64 *ctx)
+{
+	if (was_seen(SEEN_STATE, STATE_EVENT))
+		return 0;
 	return state_changed((void *)ctx[0], (int)ctx[1], (int)ctx[2]);
 }
 #endif

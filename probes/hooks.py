@@ -151,8 +151,9 @@ def from_data(data: Iterable[Mapping[str, Any]]) -> tuple[Event, ...]:
     )
 
 
-def _raw(where: str, function: str) -> Way:
-    return Way("tracepoint", (Target(where, function, "raw_tracepoint"),))
+def _raw(where: str, *functions: str) -> Way:
+    """Return the way of a raw tracepoint; of several functions, each sees what the others miss."""
+    return Way("tracepoint", tuple(Target(where, each, "raw_tracepoint") for each in functions))
 
 
 def _one(name: str, tracepoint: tuple[str, str], function: tuple[str, str], **kinds: bool) -> Event:
@@ -181,11 +182,14 @@ def _cgroup(function: str, *points: str) -> Way:
 
 
 EVENTS: Final[tuple[Event, ...]] = (
-    _one(
+    Event(
         "closed",
-        ("tcp_destroy_sock", "on_destroy"),
-        ("tcp_v4_destroy_sock", "on_destroy"),
         required=True,
+        ways=(
+            _raw("tcp_destroy_sock", "on_destroy", "on_destroy_again"),
+            Way("fentry", (Target("tcp_v4_destroy_sock", "on_destroy", "fentry"),)),
+            Way("kprobe", (Target("tcp_v4_destroy_sock", "on_destroy_k", "kprobe"),)),
+        ),
     ),
     _one(
         "retransmitted",
@@ -209,7 +213,7 @@ EVENTS: Final[tuple[Event, ...]] = (
         "connect, established, failed, listen",
         required=True,
         ways=(
-            _raw("inet_sock_set_state", "tp_set_state"),
+            _raw("inet_sock_set_state", "tp_set_state", "tp_set_state_again"),
             Way(
                 "fentry",
                 (

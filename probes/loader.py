@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,11 +146,24 @@ class Loaded:
         """How often a program was skipped, since loading: events nobody saw.
 
         A program that is already running on that CPU is skipped, and so is a kprobe that is hit
-        inside another kprobe.
+        inside another kprobe. Where two programs share a tracepoint, each sees what the other
+        is skipped for.
         """
+        by_place = Counter(
+            (target.kind, target.where)
+            for way in self.chosen.values()
+            for target in (way.targets if way else ())
+        )
+        alone = {
+            target.program
+            for way in self.chosen.values()
+            for target in (way.targets if way else ())
+            if target.kind != "raw_tracepoint" or by_place[target.kind, target.where] == 1
+        }
         skipped = sum(
-            syscalls.program_info(program.descriptor).recursion_misses
-            for program in self.programs.values()
+            syscalls.program_info(self.programs[name].descriptor).recursion_misses
+            for name in alone
+            if name in self.programs
         )
         return skipped + self._missed_before + sum(link.missed() for link in self._links.values())
 

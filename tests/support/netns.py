@@ -66,3 +66,29 @@ def two_hosts() -> Iterator[Hosts]:
     finally:
         for name in (hosts.left, hosts.right):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@contextmanager
+def lone_host() -> Iterator[str]:
+    """Make a namespace with loopback only, whose counters nobody else moves; yield its name."""
+    name = f"lone-{uuid.uuid4().hex[:8]}"
+    try:
+        _ip("netns", "add", name)
+        _ip("-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def tcp_counters(name: str) -> dict[str, int]:
+    """Return a namespace's own counters of TCP: /proc/net/snmp and netstat."""
+    shown = subprocess.run(
+        ["ip", "netns", "exec", name, "cat", "/proc/net/snmp", "/proc/net/netstat"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = shown.stdout.splitlines()
+    found: dict[str, int] = {}
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        if names.startswith(("Tcp:", "TcpExt:")):
+            found |= dict(zip(names.split()[1:], map(int, values.split()[1:]), strict=True))
+    return found

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +63,25 @@ def running(*command: str | Path, **kwargs: object) -> Iterator[subprocess.Popen
 class Nginx:
     port: int
     pid: int
+    inside: str = ""
 
     def status(self) -> tuple[int, int]:
         """Return (connections accepted, requests), this question included."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status") as answer:
-            text = answer.read().decode()
+        ask = f"""
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:{self.port}/status").read().decode())
+"""
+        command = [*_within(self.inside), sys.executable, "-c", ask]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         accepts, _, requests = re.search(r"(\d+) (\d+) (\d+) ", text).groups()  # type: ignore[union-attr]
         return int(accepts), int(requests)
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, *, port: int | None = None, listen: str = "") -> Iterator[Nginx]:
-    """Run an nginx of our own: /, /file (10,000 bytes) and /status."""
+def nginx(
+    directory: Path, *, port: int | None = None, listen: str = "", inside: str = ""
+) -> Iterator[Nginx]:
+    """Run an nginx of our own: /, /file (10,000 bytes) and /status; `inside` a namespace."""
     port = port or free_port()
     (directory / "file").write_bytes(b"x" * 10_000)
     configuration = directory / "nginx.conf"
@@ -97,9 +103,21 @@ def nginx(directory: Path, *, port: int | None = None, listen: str = "") -> Iter
           }}
         }}"""
     )
-    with running("nginx", "-p", directory, "-c", configuration) as process:
-        wait_for(lambda: answers(port), what="nginx accepts")
-        yield Nginx(port, process.pid)
+    with running(*_within(inside), "nginx", "-p", directory, "-c", configuration) as process:
+        started = Nginx(port, process.pid, inside)
+        wait_for(lambda: _ready(started), what="nginx accepts")
+        yield started
+
+
+def _ready(server: Nginx) -> bool:
+    with contextlib.suppress(subprocess.CalledProcessError):
+        server.status()
+        return True
+    return False
+
+
+def _within(namespace: str) -> list[str]:
+    return ["ip", "netns", "exec", namespace] if namespace else []
 
 
 @dataclass(frozen=True, slots=True)
