@@ -21,12 +21,10 @@ static __always_inline void rehome(void *sk, struct connection *c)
 	if (before)
 		fold(c, before, sk);
 	c->tgid = current_tgid();
-	if (c->role == ROLE_CLIENT) {
-		slot = client_group(sk, task, TRANSPORT_TCP);
-	} else {
-		slot = server_group(sk, c, NULL, task, TRANSPORT_TCP);
-		if (c->peer)
-			link_groups(c->peer_group, c->peer, slot);
+	slot = group_of(sk, c, NULL, task);
+	if (c->peer)
+		link_groups(c->peer_group, c->peer, slot);
+	if (c->role == ROLE_SERVER) {
 		/* the listener's next child will most likely be his */
 		from = listener_of(sk);
 		if (from)
@@ -53,64 +51,73 @@ static __always_inline void accepted(u64 sk)
 		rehome((void *)sk, c);
 }
 
-/* A TCP socket that nobody told us of, or one of another kind. */
-static __always_inline int others_data(void *sk, int length, int out)
+static __always_inline struct connection *known(void *sk)
+{
+	u64 key = (u64)sk;
+	return connections.lookup(&key);
+}
+
+/* The record of a socket that is not known as a TCP connection, or NULL. */
+static __always_inline struct connection *met(void *sk, int length, int out)
 {
 	u16 family = family_of(sk), protocol;
-	void *first = NULL;
-	struct connection *c;
-	u64 key;
 
 	if (family == AF_UNIX)
-		return unix_data(sk, length, out);
+		return unix_flow(sk, length, out);
 	if (family != AF_INET && family != AF_INET6)
-		return 0;
+		return NULL;
 	protocol = protocol_of(sk);
 	if (protocol == IPPROTO_UDP)
-		return udp_data(sk, length, out);
+		return udp_flow(sk, length, out);
 	if (protocol == IPPROTO_TCP && is_open(sk)) {
 		open_met(sk, (void *)bpf_get_current_task(),
 			 listener_of(sk) ? ROLE_SERVER : ROLE_CLIENT);
-		return 0;
+		return known(sk);
 	}
+	return NULL;
+}
+
+/* Where an MPTCP socket's data moves: its first subflow is a TCP socket like any other, but
+ * nobody sends on that. Any other socket's moves on itself. */
+static __always_inline void *carrier(void *sk)
+{
+	void *first = NULL;
+
 #ifdef OFF_mptcp_first
-	if (protocol == IPPROTO_MPTCP) {
-		/* its first subflow is a TCP socket like any other, but nobody sends on that */
+	if (protocol_of(sk) == IPPROTO_MPTCP && family_of(sk) != AF_UNIX)
 		READ(first, sk, OFF_mptcp_first);
-		key = (u64)first;
-		c = connections.lookup(&key);
-		if (!c)
-			return 0;
-		if (c->tgid != current_tgid())
-			rehome(first, c);
-		c->touched = 1;
-		if (out == (c->role == ROLE_CLIENT))
-			asked(c);
-		else
-			answered(c);
-	}
 #endif
-	return 0;
+	return first ? first : sk;
 }
 
 static __always_inline int data(void *sk, int length, int out)
 {
-	u64 key = (u64)sk;
 	struct connection *c;
+	int whole;
 
 	if (length <= 0)
 		return 0;
-	c = connections.lookup(&key);
-	if (!c)
-		return others_data(sk, length, out);
-	if (c->tgid != current_tgid())
+	c = known(sk);
+	if (!c) {
+		sk = carrier(sk);
+		c = known(sk);
+	}
+	if (!c) {
+		c = met(sk, length, out);
+		if (!c)
+			return 0;
+	} else if (c->tgid != current_tgid()) {
 		rehome(sk, c);
+	}
 	if (!c->touched)
 		c->touched = 1;
-	if (out == (c->role == ROLE_CLIENT))
+	if (out == (c->role == ROLE_CLIENT)) {
 		asked(c);
-	else
-		answered(c);
+		return 0;
+	}
+	whole = answered(c);
+	if (whole && c->group_id) /* a flow is never folded: it counts at once */
+		count(c->group, REQUESTS);
 	return 0;
 }
 

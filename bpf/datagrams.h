@@ -134,7 +134,8 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 		count(c.group, ESTABLISHED);
 }
 
-static __always_inline int udp_data(void *sk, int length, int out)
+/* The flow of a datagram, which is counted, or NULL. */
+static __always_inline struct connection *udp_flow(void *sk, int length, int out)
 {
 	u64 address[2] = {}, flow;
 	u16 port = 0;
@@ -142,7 +143,7 @@ static __always_inline int udp_data(void *sk, int length, int out)
 	struct group *g;
 
 	if (!peer_of(sk, (u8 *)address, &port))
-		return 0;
+		return NULL;
 	flow = flow_key(sk, (u8 *)address, port);
 	c = flows.lookup(&flow);
 	/* on one host the server may run before its client's hook: it looks again, a few times */
@@ -153,19 +154,15 @@ static __always_inline int udp_data(void *sk, int length, int out)
 		open_flow(sk, flow, (u8 *)address, port, out);
 		c = flows.lookup(&flow);
 		if (!c)
-			return 0;
+			return NULL;
 	}
 	g = groups.lookup(&c->group);
 	if (!g)
-		return 0;
+		return NULL;
 	c->datagrams++;
 	add(g, DATAGRAMS, 1);
 	add(g, out ? BYTES_OUT : BYTES_IN, length);
-	if (out == (c->role == ROLE_CLIENT))
-		asked(c);
-	else if (answered(c))
-		add(g, REQUESTS, 1);
-	return 0;
+	return c;
 }
 
 /* An ICMP has said that nobody listens there. */

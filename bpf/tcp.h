@@ -23,35 +23,18 @@ static __always_inline void store(void *sk, struct connection *c)
 		count(c->group, JOINED);
 }
 
-/* The client's group of a connection: by the server's address and port. */
-static __always_inline u32 client_group(void *sk, void *task, u8 transport)
+/* The group of a connection. A client's: by the server's address and port. A server's: by the
+ * client's group if that is on this host, else by the client's address. `from`: the owner, or NULL
+ * for `task`. */
+static __always_inline u32 group_of(void *sk, struct connection *c, struct owner *from, void *task)
 {
 	struct group_key key = {};
 	u64 local[2] = {};
 
 	key.netns = netns_of(sk);
-	key.port = remote_port(sk);
-	key.role = ROLE_CLIENT;
-	key.transport = transport;
-	read_remote(key.remote, sk);
-	read_local((u8 *)local, sk);
-	key.self = is_loopback(key.remote) || same_address(key.remote, (u8 *)local);
-	READ(key.tgid, task, OFF_tgid);
-	key.started = started(leader_of(task));
-	return find_group(&key, NULL, task);
-}
-
-/* The server's group: by the client's group if that is on this host, else by its address. */
-static __always_inline u32 server_group(void *sk, struct connection *c, struct owner *from,
-					void *task, u8 transport)
-{
-	struct group_key key = {};
-	u64 local[2] = {};
-
-	key.netns = netns_of(sk);
-	key.port = local_port(sk);
-	key.role = ROLE_SERVER;
-	key.transport = transport;
+	key.role = c->role;
+	key.transport = TRANSPORT_TCP;
+	key.port = c->role == ROLE_CLIENT ? remote_port(sk) : local_port(sk);
 	if (c->peer) {
 		key.peer = c->peer;
 	} else {
@@ -70,7 +53,7 @@ static __always_inline u32 server_group(void *sk, struct connection *c, struct o
 }
 
 /* A client leaves word of its end; the server's end, which comes up after it, finds it there. */
-static __always_inline void leave_half(void *sk, struct connection *c, u8 transport)
+static __always_inline void leave_half(void *sk, struct connection *c)
 {
 	struct half half = {};
 	struct half_group mine = {};
@@ -79,7 +62,7 @@ static __always_inline void leave_half(void *sk, struct connection *c, u8 transp
 	read_remote(half.server, sk);
 	half.client_port = local_port(sk);
 	half.server_port = remote_port(sk);
-	half.transport = transport;
+	half.transport = TRANSPORT_TCP;
 	mine.group = c->group;
 	mine.tgid = c->tgid;
 	mine.id = id_of(c->group);
@@ -87,7 +70,7 @@ static __always_inline void leave_half(void *sk, struct connection *c, u8 transp
 		count_lost(LOST_LINKS);
 }
 
-static __always_inline void find_half(void *sk, struct connection *c, u8 transport)
+static __always_inline void find_half(void *sk, struct connection *c)
 {
 	struct half half = {};
 	struct half_group *theirs;
@@ -96,7 +79,7 @@ static __always_inline void find_half(void *sk, struct connection *c, u8 transpo
 	read_remote(half.client, sk);
 	half.server_port = local_port(sk);
 	half.client_port = remote_port(sk);
-	half.transport = transport;
+	half.transport = TRANSPORT_TCP;
 	theirs = halves.lookup(&half);
 	if (!theirs)
 		return;
@@ -116,7 +99,7 @@ static __always_inline void open_client(void *sk)
 	c.touched = 1;
 	c.interval = 1;
 	c.tgid = current_tgid();
-	c.group = client_group(sk, task, TRANSPORT_TCP);
+	c.group = group_of(sk, &c, NULL, task);
 	count(c.group, ATTEMPTS);
 	store(sk, &c);
 }
@@ -136,8 +119,8 @@ static __always_inline void open_server(void *sk)
 		owner = from->owner;
 	c.tgid = owner.tgid;
 	start_positions(&c, sk);
-	find_half(sk, &c, TRANSPORT_TCP);
-	c.group = server_group(sk, &c, &owner, NULL, TRANSPORT_TCP);
+	find_half(sk, &c);
+	c.group = group_of(sk, &c, &owner, NULL);
 	count(c.group, ESTABLISHED);
 	if (c.peer)
 		link_groups(c.peer_group, c.peer, c.group);
@@ -162,19 +145,16 @@ static __always_inline void open_met(void *sk, void *task, u8 role)
 	c.segments = value;
 	READ(value, sk, OFF_total_retrans);
 	c.retransmits = value;
-	if (role == ROLE_CLIENT) {
-		c.group = client_group(sk, task, TRANSPORT_TCP);
-	} else {
-		find_half(sk, &c, TRANSPORT_TCP);
-		c.group = server_group(sk, &c, NULL, task, TRANSPORT_TCP);
-		if (c.peer)
-			link_groups(c.peer_group, c.peer, c.group);
-	}
+	if (role == ROLE_SERVER)
+		find_half(sk, &c);
+	c.group = group_of(sk, &c, NULL, task);
+	if (c.peer)
+		link_groups(c.peer_group, c.peer, c.group);
 	/* who loses a race here may fail in peace */
 	if (connections.insert(&key, &c) == 0) {
 		count(c.group, JOINED);
 		if (role == ROLE_CLIENT)
-			leave_half(sk, &c, TRANSPORT_TCP);
+			leave_half(sk, &c);
 	} else if (!connections.lookup(&key)) {
 		count_lost(LOST_CONNECTIONS);
 	}
@@ -234,7 +214,7 @@ static __always_inline void established(void *sk, struct connection *c)
 	start_positions(c, sk);
 	count(c->group, ESTABLISHED);
 	add_latency(c->group, LATENCY_CONNECT, bpf_ktime_get_ns() - c->opened_ns, 1);
-	leave_half(sk, c, TRANSPORT_TCP);
+	leave_half(sk, c);
 }
 
 static __always_inline int failure(u32 error)

@@ -82,7 +82,8 @@ static __always_inline void open_unix(void *sk, void *peer)
 		count(c.group, ESTABLISHED);
 }
 
-static __always_inline int unix_data(void *sk, int length, int out)
+/* The flow of what moved, which is counted, or NULL. */
+static __always_inline struct connection *unix_flow(void *sk, int length, int out)
 {
 	u64 key = (u64)sk;
 	void *peer = NULL;
@@ -91,7 +92,7 @@ static __always_inline int unix_data(void *sk, int length, int out)
 
 	READ(peer, sk, OFF_unix_peer);
 	if (!peer)
-		return 0;
+		return NULL;
 	/* an address in memory is used again: it is the same socket if all else is the same */
 	if (!c || c->sent != (u64)peer || c->tgid != current_tgid() ||
 	    (c->role && id_of(c->group) != c->group_id)) {
@@ -99,19 +100,16 @@ static __always_inline int unix_data(void *sk, int length, int out)
 		c = flows.lookup(&key);
 	}
 	if (!c || !c->role)
-		return 0;
+		return NULL;
 	g = groups.lookup(&c->group);
 	if (!g)
-		return 0;
+		return NULL;
 	add(g, out ? BYTES_OUT : BYTES_IN, length);
-	if (out == (c->role == ROLE_CLIENT))
-		asked(c);
-	else if (answered(c))
-		add(g, REQUESTS, 1);
-	return 0;
+	return c;
 }
 #else
-static __always_inline int unix_data(void *sk, int length, int out)
+/* The flow of what moved, which is counted, or NULL. */
+static __always_inline struct connection *unix_flow(void *sk, int length, int out)
 {
 	return 0;
 }
