@@ -15,6 +15,8 @@ import datetime as dt
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -93,7 +95,11 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         "failed": {},
         "parts": {},
     }
-    given.results.parent.mkdir(parents=True, exist_ok=True)
+    try:  # before an hour of measuring, not after it
+        given.results.parent.mkdir(parents=True, exist_ok=True)
+        given.results.touch()
+    except OSError as error:
+        raise BenchmarkError(f"cannot write {given.results}: {error}") from error
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as directory:
         plan = Plan(
             directory=Path(directory),
@@ -104,7 +110,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         for name in [part for part in PARTS if part in given.parts or not given.parts]:
             try:
                 results["parts"][name] = PARTS[name](plan)
-            except BenchmarkError as error:
+            except (BenchmarkError, AssertionError, subprocess.SubprocessError) as error:
                 # the others are still worth having: together they take most of an hour
                 results["failed"][name] = str(error)
                 plan.say(f"{name} failed: {error}")
@@ -122,10 +128,14 @@ def _saved(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     given = _arguments()
+    # what was started is ended on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         results = _saved(given.results) if given.from_results else _measure(given)
     except BenchmarkError as error:
         sys.exit(f"scripts/bench kernel: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     for name, result in results["parts"].items():
         if not given.parts or name in given.parts:
             print(SECTIONS[name](result), end="\n\n")

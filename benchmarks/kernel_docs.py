@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.kernel_child import ROOT
 from benchmarks.kernel_plots import draw
-from benchmarks.kernel_sections import SECTIONS
+from benchmarks.kernel_sections import SECTIONS, megabytes, percent
 
 PAGE = ROOT / "docs" / "overhead.md"
 PICTURES = ROOT / "docs" / "pictures"
@@ -56,6 +56,48 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     return said
 
 
+def _in_short(parts: dict[str, Any]) -> str:
+    """Return the figures most asked for, in sentences."""
+    hot = [
+        one
+        for load in parts["programs"]["loads"].values()
+        for name, one in load["programs"].items()
+        if name in ("sock_send_length", "sock_recv_length")
+    ]
+    said = []
+    if hot:
+        ns = [one["ns"]["median"] for one in hot]
+        said.append(
+            f"A send or a receive costs {min(ns):.0f} to {max(ns):.0f} ns in the kernel, depending "
+            "on the load, the meter included."
+        )
+    for load, tools in parts["throughput"]["loads"].items():
+        ours, peers = tools["tailrace"]["per_s"]["ratio"], dict(tools)
+        del peers["tailrace"]
+        others = ", ".join(
+            f"{peer} {one['per_s']['ratio']['median']:.2f}" for peer, one in peers.items()
+        )
+        said.append(
+            f"{load[0].upper()}{load[1:]}, all cores busy: {ours['median']:.2f} of the requests/s "
+            f"that are served unwatched ({ours['least']:.2f} to {ours['most']:.2f}); {others}."
+        )
+    largest = parts["sweep"]["sizes"][-1]
+    said.append(
+        f"A sweep over {largest['sockets']:,} sockets takes {1e3 * largest['ours_s']['median']:.0f}"
+        f" ms of CPU, {largest['ratio']:.2f} of what `ss` takes."
+    )
+    steady, many = parts["service"]["steady"], parts["service"]["many_pairs"]
+    said += [
+        f"{steady['rate']['median']:,.0f} requests/s over {steady['connections']:,} connections: "
+        f"{percent(steady['whole']['median'])} of one core, kernel and user space together.",
+        f"Memory: {megabytes(steady['pss_bytes'])} with {steady['connections']:,} connections, "
+        f"{megabytes(many['pss_bytes'])} with {many['pairs']:,} service pairs.",
+        f"An idle host: {percent(parts['idle']['process']['median'])} of a core. The first window "
+        f"is out {parts['service']['start']['first_window_s']['median']:.1f} s after the start.",
+    ]
+    return "\n".join(f"- {one}" for one in said)
+
+
 def page(results: dict[str, Any]) -> str:
     """Return the page's text."""
     parts = [
@@ -65,6 +107,8 @@ def page(results: dict[str, Any]) -> str:
         "turns. Ranges are the least and the most that was seen.",
         _facts(results),
         *_warnings(results),
+        "## In short",
+        _in_short(results["parts"]),
         *(SECTIONS[name](result) for name, result in results["parts"].items()),
         _CAVEATS.rstrip(),
         "## Do it again",

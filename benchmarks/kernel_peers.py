@@ -94,10 +94,8 @@ def _attach(bcc: Any, function: Any, tracepoint: str) -> int:
 
 def _run_time(fd: int) -> tuple[int, int]:
     text = Path(f"/proc/self/fdinfo/{fd}").read_text()
-    spent, runs = (
-        int(re.search(rf"{name}:\s+(\d+)", text)[1]) for name in ("run_time_ns", "run_cnt")
-    )  # type: ignore[index]
-    return spent, runs
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["run_time_ns"]), int(fields["run_cnt"])
 
 
 def empty_main() -> None:

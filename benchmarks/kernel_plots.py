@@ -11,6 +11,7 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Middling tones on no background: enough contrast (at least 3:1) with white and with near-black
 _INK = "#7d8590"
@@ -142,6 +143,10 @@ def _sweep(result: dict[str, Any], path: Path) -> Path:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_xlabel("open TCP sockets")
     axes.set_ylabel("CPU, ms")
     axes.legend()

@@ -22,17 +22,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share in percent, with as many digits as it deserves."""
     value = 100 * share
+    if value == 0:
+        return "0 %"
     digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 1 else 2
     return f"{value:.{digits}f} %"
 
 
 def _core(spread: Result) -> str:
-    return (
-        f"{_percent(spread['median'])} ({_percent(spread['least'])} to {_percent(spread['most'])})"
-    )
+    return f"{percent(spread['median'])} ({percent(spread['least'])} to {percent(spread['most'])})"
 
 
 def _ratio(spread: Result, digits: int = 3) -> str:
@@ -45,7 +45,7 @@ def _seconds(spread: Result, scale: float = 1.0, digits: int = 2) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def _mb(number: float) -> str:
+def megabytes(number: float) -> str:
     return f"{number / 1e6:.0f} MB"
 
 
@@ -92,7 +92,7 @@ def programs(result: Result) -> str:
             "and it is in every figure of this table.",
             table(["program, and how many times an empty one", *loads], rows),
             "A program that ran less than a hundred times under a load is left out there.",
-            "![ns per event](pictures/overhead-programs.svg)",
+            "![Bars: ns per event of each program under each load](pictures/overhead-programs.svg)",
         ]
     )
 
@@ -103,7 +103,7 @@ def _said(one: Result) -> str:
         return f"{said['lost']:.0f} lost"
     if "dropped" in said:
         whole = said["captured"] + said["dropped"]
-        return f"{_percent(said['dropped'] / whole)} of packets dropped"
+        return f"{percent(said['dropped'] / whole)} of packets dropped"
     return "does not say"
 
 
@@ -132,7 +132,7 @@ def throughput(result: Result) -> str:
                 _ratio(one["p50_us"]["ratio"], 2),
                 _ratio(one["p99_us"]["ratio"], 2),
                 _ratio(one["p999_us"]["ratio"], 2),
-                _percent(one["cpu"]["median"]),
+                percent(one["cpu"]["median"]),
                 _said(one),
             ]
             for tool, one in tools.items()
@@ -148,7 +148,13 @@ def throughput(result: Result) -> str:
                 rows,
             ),
         ]
-    return "\n\n".join([*parts, "![requests served](pictures/overhead-throughput.svg)"])
+    return "\n\n".join(
+        [
+            *parts,
+            "![Ranges of requests per second with each tool, relative to without]"
+            "(pictures/overhead-throughput.svg)",
+        ]
+    )
 
 
 def sweep(result: Result) -> str:
@@ -160,7 +166,7 @@ def sweep(result: Result) -> str:
             _seconds(size["ours_s"], 1e3, 1) + " ms",
             _seconds(size["ss_s"], 1e3, 1) + " ms",
             f"{size['ratio']:.2f}",
-            _mb(size["pss_bytes"]),
+            megabytes(size["pss_bytes"]),
         ]
         for size in result["sizes"]
     ]
@@ -182,7 +188,8 @@ def sweep(result: Result) -> str:
                 ["sockets", "followed", "a sweep", "`ss`", "ratio of the medians", "PSS"],
                 rows,
             ),
-            "![CPU of a sweep](pictures/overhead-sweep.svg)",
+            "![Lines: CPU of a sweep and of ss over the number of sockets]"
+            "(pictures/overhead-sweep.svg)",
         ]
     )
 
@@ -226,17 +233,17 @@ def service(result: Result) -> str:
                 [
                     [
                         f"observing process, {steady['connections']:,} connections",
-                        _mb(steady["pss_bytes"]),
+                        megabytes(steady["pss_bytes"]),
                     ],
                     [
                         f"observing process, {many['pairs']:,} service pairs",
-                        _mb(many["pss_bytes"]),
+                        megabytes(many["pss_bytes"]),
                     ],
-                    ["`tailrace run`", _mb(daemon["pss_bytes"])],
+                    ["`tailrace run`", megabytes(daemon["pss_bytes"])],
                 ],
             ),
             f"With {many['pairs']:,} pairs that are all active ({many['rate']:,} requests/s) the "
-            f"observing process took {_percent(many['process'])} of a core and lost "
+            f"observing process took {percent(many['process'])} of a core and lost "
             f"{many['lost']} samples.",
             f"From the start of the process to attached and checked probes: "
             f"{_seconds(start['ready_s'])} s, {_seconds(start['cpu_s'])} s of CPU. To the first "
