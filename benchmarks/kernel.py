@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from benchmarks import (
     kernel_sweep,
     kernel_throughput,
 )
-from benchmarks.kernel_child import ROOT, BenchmarkError
+from benchmarks.kernel_child import ROOT, BenchmarkError, busy_s
 from benchmarks.kernel_peers import versions
 from benchmarks.kernel_plan import Plan
 from benchmarks.kernel_sections import SECTIONS
@@ -85,6 +86,19 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
+def _look_for_others(plan: Plan) -> None:
+    """Warn when the host is busy before anything is measured."""
+    seconds = 3.0
+    before, began = busy_s(), time.monotonic()
+    time.sleep(seconds)
+    busy = (busy_s() - before) / (time.monotonic() - began)
+    if busy > 0.05:
+        plan.warn(
+            f"before anything was measured, this host was busy with {busy:.2f} cores of something "
+            "else."
+        )
+
+
 def _measure(given: argparse.Namespace) -> dict[str, Any]:
     if os.geteuid() != 0:
         raise BenchmarkError("watching the kernel, and its meter, need root: run it as root")
@@ -92,6 +106,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         "host": _host(),
         "quick": given.quick,
         "failed_starts": Watcher.failed_starts,
+        "warnings": [],
         "failed": {},
         "parts": {},
     }
@@ -107,6 +122,8 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
             pairs=given.pairs or (2 if given.quick else 10),
             seconds=given.seconds or (1.0 if given.quick else 3.0),
         )
+        results["warnings"] = plan.warnings
+        _look_for_others(plan)
         for name in [part for part in PARTS if part in given.parts or not given.parts]:
             try:
                 results["parts"][name] = PARTS[name](plan)
@@ -136,6 +153,8 @@ def main() -> None:
         sys.exit(f"scripts/bench kernel: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    for warning in results["warnings"]:
+        print(f"> {warning}\n")
     for name, result in results["parts"].items():
         if not given.parts or name in given.parts:
             print(SECTIONS[name](result), end="\n\n")

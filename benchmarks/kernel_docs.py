@@ -47,6 +47,7 @@ def _warnings(results: dict[str, Any]) -> list[str]:
         said.append(
             "> **A quick run**, made while developing: too short to say anything about the cost."
         )
+    said += [f"> {warning}" for warning in results["warnings"]]
     if results["failed_starts"]:
         reasons = sorted(set(results["failed_starts"]))
         said.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -18,12 +18,14 @@ class Plan:
         quick: small and short, for developing: its figures are worth nothing.
         pairs: pairs (without, with) of each comparison.
         seconds: length of one measurement.
+        warnings: what makes the figures doubtful; shown with them.
     """
 
     directory: Path
     quick: bool
     pairs: int
     seconds: float
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def rounds(self) -> int:
@@ -35,6 +37,11 @@ class Plan:
         """Tell whoever waits how far it is."""
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+    def warn(self, text: str) -> None:
+        """Say, now and with the results, what makes them doubtful."""
+        self.warnings.append(text)
+        self.say(f"warning: {text}")
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

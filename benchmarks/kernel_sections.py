@@ -170,11 +170,12 @@ def sweep(result: Result) -> str:
         ]
         for size in result["sizes"]
     ]
-    rooms = [size["room"] for size in result["sizes"] if size["room"]]
+    rooms = [f"{size['sockets']:,}" for size in result["sizes"] if size["room"]]
     room = (
-        " The observer was given room for twice as many connections as there were sockets."
+        f" With {' and '.join(rooms)} sockets the observer was given room for twice as many, "
+        "otherwise it had its default."
         if rooms
-        else " The observer had its default room."
+        else ""
     )
     return "\n\n".join(
         [

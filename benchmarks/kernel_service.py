@@ -49,6 +49,13 @@ def _steady(plan: Plan, client: Child) -> dict[str, Any]:
             process.append(cpu_share(seen))
             lost += sum(one.lost for one in seen)
         memory = watcher.pss_bytes()
+    if lost:
+        plan.warn(f"service: {lost:,} samples were lost at {CONNECTIONS:,} connections.")
+    if min(rates) < 0.95 * RATE:
+        plan.warn(
+            f"service: at times only {min(rates):,.0f} of {RATE:,} requests/s were answered: this "
+            "host is too slow, or busy with something else."
+        )
     whole = [k + p for k, p in zip(kernel, process, strict=True)]
     return {
         "connections": CONNECTIONS,
@@ -140,12 +147,19 @@ def _many_pairs(plan: Plan, program: Path) -> dict[str, Any]:
         with Watcher() as watcher:
             watcher.windows(3)
             seen = watcher.windows(6 if plan.quick else 20)
+            pairs = round(statistics.median(one.pairs for one in seen))
+            lost = sum(one.lost for one in seen)
+            if lost or abs(pairs - _NAMES * _PORTS) > _NAMES * _PORTS / 50:
+                plan.warn(
+                    f"service: of {_NAMES * _PORTS:,} pairs {pairs:,} were seen, and {lost:,} "
+                    "samples lost."
+                )
             return {
-                "pairs": round(statistics.median(one.pairs for one in seen)),
+                "pairs": pairs,
                 "most_pairs": max(one.pairs for one in seen),
                 "rate": _PAIRS_RATE,
                 "process": cpu_share(seen),
-                "lost": sum(one.lost for one in seen),
+                "lost": lost,
                 "pss_bytes": watcher.pss_bytes(),
             }
 

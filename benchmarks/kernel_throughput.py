@@ -72,6 +72,9 @@ def measure(plan: Plan) -> dict[str, Any]:
                     _with(known[tool](), load, plan.seconds, into)
                     if number % 2:
                         into.plain.append(load(plan.seconds))
+    for name, by_tool in pairs.items():
+        if lost := by_tool["tailrace"].said["lost"]:
+            plan.warn(f"throughput: Tailrace lost {lost:,.0f} samples under {name}.")
     return {
         "pairs": plan.pairs,
         "seconds": plan.seconds,
