@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short, to see that it works")
     parser.add_argument("--pairs", type=int, help="pairs of each comparison (10; quick: 2)")
     parser.add_argument("--seconds", type=float, help="length of a measurement (3; quick: 1)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the results")
+    parser.add_argument("--results", type=Path, help="JSON file of the results")
     parser.add_argument("--write", action="store_true", help="write docs/overhead.md, of all parts")
     parser.add_argument(
         "--from-results", action="store_true", help="measure nothing: show, or write, the last run"
@@ -79,6 +79,10 @@ def _arguments() -> argparse.Namespace:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if given.write and given.parts:
         parser.error("--write is for all parts in one run: name none")
+    if given.results is None:
+        # a few parts must not take the place of a whole run
+        partial = given.parts and not given.from_results
+        given.results = RESULTS.with_name("kernel-parts.json") if partial else RESULTS
     if given.pairs is not None and given.pairs < 1:
         parser.error("--pairs: at least 1")
     if given.seconds is not None and given.seconds < 1:
