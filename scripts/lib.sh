@@ -7,6 +7,7 @@ python=$root/.venv/bin/python
 system_python=/usr/bin/python3
 run_packages=(python3-bpfcc python3-venv libbpf1)
 test_packages=(nginx redis-server wrk nftables iproute2)
+bench_packages=(bpftrace gcc libc6-dev redis-tools softflowd tcpdump wrk)
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
