@@ -80,17 +80,32 @@ static __always_inline void fold_requests(struct connection *c, struct group *g)
 	fold_to(g, WAITS, &c->waits_folded, from, c->waits);
 }
 
-/* The kernel's counters have 32 bits; the difference is right over their end too. */
+/* The kernel's counters have 32 bits; the difference is right over their end too. With FLAG_CLOSED
+ * tcp_disconnect() may have set them to zero, as it does for connect(AF_UNSPEC) and MPTCP. */
 static __always_inline void fold_segments(struct connection *c, struct group *g, void *sk)
 {
 	u64 from = c->segments;
 	u32 now = 0;
 
+	if (c->flags & FLAG_CLOSED)
+		return;
 	READ(now, sk, OFF_data_segs_out);
 	fold_to(g, SEGMENTS, &c->segments, from, from + (u32)(now - (u32)from));
 	from = c->retransmits;
 	READ(now, sk, OFF_total_retrans);
 	fold_to(g, RETRANSMITS, &c->retransmits, from, from + (u32)(now - (u32)from));
+}
+
+/* Return whether anything moved. What is read after the end moves forward; backward goes only
+ * tcp_disconnect(). */
+static __always_inline int fold_received(struct connection *c, struct group *g, void *sk)
+{
+	u64 from = c->received, at = received_position(sk);
+
+	if (at == AGAIN || (s64)(at - from) <= 0)
+		return 0;
+	fold_to(g, BYTES_IN, &c->received, from, at);
+	return 1;
 }
 
 /* Return whether anything moved. */
@@ -111,12 +126,8 @@ static __always_inline int fold(struct connection *c, struct group *g, void *sk)
 		fold_to(g, BYTES_OUT, &c->sent, from, at);
 		moved = 1;
 	}
-	from = c->received;
-	at = received_position(sk);
-	if (at != AGAIN && at != from) {
-		fold_to(g, BYTES_IN, &c->received, from, at);
+	if (fold_received(c, g, sk))
 		moved = 1;
-	}
 	fold_requests(c, g);
 	if (moved)
 		fold_segments(c, g, sk);

@@ -261,6 +261,9 @@ static __always_inline void closed(void *sk, struct connection *c)
 
 	if (!g || c->flags & FLAG_CLOSED)
 		return;
+	fold_segments(c, g, sk);
+	if (c->flags & FLAG_ESTABLISHED && fold_received(c, g, sk))
+		fold_received(c, g, sk); /* a sweep may just have counted less */
 	c->flags |= FLAG_CLOSED;
 	READ(error, sk, OFF_sk_err);
 	if (!(c->flags & FLAG_ESTABLISHED)) {
@@ -306,7 +309,8 @@ static __always_inline int state_changed(void *sk, int before, int after)
 		established(sk, c);
 	} else if (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK) {
 		u64 at = sent_position(sk);
-		if (at != AGAIN) { /* the socket is locked: it does not move */
+		/* MPTCP says it a second time, when the FIN has its number */
+		if (at != AGAIN && !(c->flags & FLAG_FIN)) { /* the socket is locked: it does not move */
 			c->sent_end = at;
 			c->flags |= FLAG_FIN;
 		}
@@ -330,7 +334,6 @@ static __always_inline int destroyed(void *sk)
 		/* twice: what a sweep was at, it has not counted all of */
 		fold(c, g, sk);
 		fold(c, g, sk);
-		fold_segments(c, g, sk);
 		add(g, LEFT, 1);
 	}
 	connections.delete(&key);
