@@ -15,8 +15,12 @@ static __always_inline void store(void *sk, struct connection *c)
 	u64 key = (u64)sk;
 	struct connection *old = connections.lookup(&key);
 
-	if (old) /* its destroy was missed, or a failed socket connects again */
+	if (old) { /* its destroy was missed, or a failed socket connects again */
+		struct group *g = groups.lookup(&old->group);
+		if (g && old->flags & FLAG_CLOSED) /* its own counters may be gone */
+			fold(old, g, sk);
 		leave(old);
+	}
 	if (connections.update(&key, c))
 		count_lost(LOST_CONNECTIONS);
 	else

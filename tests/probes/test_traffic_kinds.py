@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from probes.window import Pair
-from tests.support.peers import TRAFFIC, ended, failures, figures, names, program, seen
+from tests.support.peers import (
+    TRAFFIC,
+    ended,
+    expect,
+    failures,
+    figures,
+    names,
+    program,
+    seen,
+    traffic,
+)
 from tests.support.traffic import hear
 from tests.support.watching import Watch, watching
 
@@ -43,18 +53,6 @@ request(s, int(sys.argv[6]))
 V4, V6, UNIX = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
 STREAM, SEQPACKET = int(socket.SOCK_STREAM), int(socket.SOCK_SEQPACKET)
 MPTCP = 262
-
-
-def expect(
-    watch: Watch, pair: Pair, connections: int, requests: int, sent: int, received: int
-) -> None:
-    """See that the pair, and no other of its names or port, did this and had no error."""
-    watch.settle()
-    assert seen(watch, pair.client, pair.server, port=pair.port) == {pair}
-    assert figures(watch, pair, *TRAFFIC) == dict(
-        zip(TRAFFIC, (connections, requests, sent, received), strict=True)
-    )
-    assert failures(watch, pair) == {}
 
 
 @pytest.mark.parametrize(
@@ -149,9 +147,7 @@ def test_udp(watch: Watch, server: tuple[int, str], client: tuple[int, str], how
     pairs = {Pair(who, answering, port, "udp") for who in asking}
     assert seen(watch, answering, *asking, port=port) == pairs
     for pair in pairs:
-        assert figures(watch, pair, *TRAFFIC) == dict(
-            zip(TRAFFIC, (1, 20, 20 * 300, 20 * 700), strict=True)
-        )
+        assert figures(watch, pair, *TRAFFIC) == traffic(1, 20, 20 * 300, 20 * 700)
         assert failures(watch, pair) == {}
 
 

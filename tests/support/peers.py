@@ -88,7 +88,7 @@ def seen(watch: Watch, *mine: str, port: int | None = None) -> set[Pair]:
 
 def figures(watch: Watch, pair: Pair, *signals: str) -> dict[str, float]:
     """Return the sums of a pair's rates over all windows, and the failed parts of its ratios."""
-    return {signal: watch.total(pair, signal) for signal in signals}
+    return {signal: float(watch.total(pair, signal)) for signal in signals}
 
 
 TRAFFIC = ("connections", "requests", "bytes_sent", "bytes_received")
@@ -110,3 +110,32 @@ def failures(watch: Watch, pair: Pair) -> dict[str, float]:
         if part:
             had[signal] = part
     return had
+
+
+def traffic(*amounts: int) -> dict[str, float]:
+    """Return what `figures` should return of TRAFFIC: connections, requests, sent, received."""
+    return dict(zip(TRAFFIC, map(float, amounts), strict=True))
+
+
+def expect(
+    watch: Watch, pair: Pair, connections: int, requests: int, sent: int, received: int
+) -> None:
+    """See that the pair, and no other of its names or port, did this and had no error.
+
+    Args:
+        watch: after the traffic.
+        pair: whose it was.
+        connections: of these and the rest, how many.
+        requests: answered.
+        sent: bytes, by the client.
+        received: bytes, by the client.
+    """
+    watch.settle()
+    found = seen(watch, pair.client, pair.server, port=pair.port)
+    assert found == {pair}, f"{found} and not {pair}"
+    had = figures(watch, pair, *TRAFFIC)
+    want = traffic(connections, requests, sent, received)
+    assert had == want, f"{had} and not {want}"
+    errors = failures(watch, pair)
+    errors.pop("retransmits", None)  # a busy machine's kernel may repeat a segment
+    assert errors == {}, f"{errors}"
