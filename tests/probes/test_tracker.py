@@ -374,7 +374,7 @@ def test_a_sender_of_datagrams_waits_for_the_name_of_the_receiver(tmp_path: Path
     assert seen[Pair("web", "api", 53, "udp"), "bytes_sent"][0] == 5
     # who is elsewhere never gets a name, and who was answered has been heard
     elsewhere, udp["remote"] = Pair("web", "10.0.0.9", 53, "udp"), "10.0.0.9"
-    first, second = _client(4, bytes_out=7, **udp), _client(5, "dig", requests=1, **udp)
+    first, second = _client(4, bytes_out=7, **udp), _client(5, "dig", requests=1, bytes_in=1, **udp)
     seen = run.sweep([first, second])
     assert seen[elsewhere._replace(client="dig"), "requests"][0] == 1
     assert (elsewhere, "bytes_sent") not in seen
