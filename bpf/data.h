@@ -12,7 +12,7 @@
 static __always_inline void rehome(void *sk, struct connection *c)
 {
 	void *task = (void *)bpf_get_current_task();
-	struct group *before = groups.lookup(&c->group);
+	struct group *before = groups.lookup(&c->group), *after;
 	struct listener *from;
 	u32 slot;
 
@@ -34,6 +34,9 @@ static __always_inline void rehome(void *sk, struct connection *c)
 		return;
 	if (before)
 		add(before, LEFT, 1);
+	after = groups.lookup(&slot);
+	if (before && after && !after->link) /* the other end stays where it is */
+		after->link = before->link;
 	count(slot, JOINED);
 	c->group = slot;
 }

@@ -110,6 +110,7 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 {
 	struct connection c = {};
 	struct half_group *theirs;
+	u32 error = 0;
 
 	c.role = out || remote_port(sk) ? ROLE_CLIENT : ROLE_SERVER;
 	c.touched = 1;
@@ -132,6 +133,10 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 		count_lost(LOST_CONNECTIONS);
 	else
 		count(c.group, ESTABLISHED);
+	/* on one host the answer to the first comes before the flow is known */
+	READ(error, sk, OFF_sk_err);
+	if (error == ECONNREFUSED && c.role == ROLE_CLIENT)
+		count(c.group, REFUSED);
 }
 
 /* The flow of a datagram, which is counted, or NULL. */

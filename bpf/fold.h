@@ -88,19 +88,32 @@ static __always_inline int fold_requests(struct connection *c, struct group *g)
 	return found | fold_to(g, WAITS, &c->waits_folded, from, c->waits);
 }
 
-/* The kernel's counters have 32 bits; the difference is right over their end too. */
+/* The kernel's counters have 32 bits; the difference is right over their end too. With FLAG_CLOSED
+ * tcp_disconnect() may have set them to zero, as it does for connect(AF_UNSPEC) and MPTCP. */
 static __always_inline int fold_segments(struct connection *c, struct group *g, void *sk)
 {
 	u64 from = c->segments;
 	u32 now = 0;
 	int found;
 
+	if (c->flags & FLAG_CLOSED)
+		return 0;
 	READ(now, sk, OFF_data_segs_out);
 	found = fold_to(g, SEGMENTS, &c->segments, from, from + (u32)(now - (u32)from));
 	from = c->retransmits;
 	READ(now, sk, OFF_total_retrans);
 	return found |
 	       fold_to(g, RETRANSMITS, &c->retransmits, from, from + (u32)(now - (u32)from));
+}
+
+/* What is read after the end moves forward; backward goes only tcp_disconnect(). */
+static __always_inline int fold_received(struct connection *c, struct group *g, void *sk)
+{
+	u64 from = c->received, at = received_position(sk);
+
+	if (at == AGAIN || (s64)(at - from) <= 0)
+		return 0;
+	return fold_to(g, BYTES_IN, &c->received, from, at);
 }
 
 static __always_inline int fold(struct connection *c, struct group *g, void *sk)
@@ -117,10 +130,7 @@ static __always_inline int fold(struct connection *c, struct group *g, void *sk)
 		at = c->sent_end;
 	if (at != AGAIN)
 		found |= fold_to(g, BYTES_OUT, &c->sent, from, at);
-	from = c->received;
-	at = received_position(sk);
-	if (at != AGAIN)
-		found |= fold_to(g, BYTES_IN, &c->received, from, at);
+	found |= fold_received(c, g, sk);
 	/* a request is counted a moment after its bytes have moved */
 	found |= fold_requests(c, g);
 	return found ? found | fold_segments(c, g, sk) : 0;

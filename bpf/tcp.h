@@ -15,8 +15,12 @@ static __always_inline void store(void *sk, struct connection *c)
 	u64 key = (u64)sk;
 	struct connection *old = connections.lookup(&key);
 
-	if (old) /* its destroy was missed, or a failed socket connects again */
+	if (old) { /* its destroy was missed, or a failed socket connects again */
+		struct group *g = groups.lookup(&old->group);
+		if (g && old->flags & FLAG_CLOSED) /* its own counters may be gone */
+			fold(old, g, sk);
 		leave(old);
+	}
 	if (connections.update(&key, c))
 		count_lost(LOST_CONNECTIONS);
 	else
@@ -241,6 +245,9 @@ static __always_inline void closed(void *sk, struct connection *c)
 
 	if (!g || c->flags & FLAG_CLOSED)
 		return;
+	fold_segments(c, g, sk);
+	if (c->flags & FLAG_ESTABLISHED && fold_received(c, g, sk) & BEATEN)
+		fold_received(c, g, sk); /* a sweep may just have counted less */
 	c->flags |= FLAG_CLOSED;
 	READ(error, sk, OFF_sk_err);
 	if (!(c->flags & FLAG_ESTABLISHED)) {
@@ -291,7 +298,8 @@ static __always_inline int state_changed(void *sk, int before, int after)
 			established(sk, c);
 	} else if (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK) {
 		u64 at = sent_position(sk);
-		if (at != AGAIN) { /* the socket is locked: it does not move */
+		/* MPTCP says it a second time, when the FIN has its number */
+		if (at != AGAIN && !(c->flags & FLAG_FIN)) { /* the socket is locked: it does not move */
 			c->sent_end = at;
 			c->flags |= FLAG_FIN;
 		}
@@ -315,7 +323,6 @@ static __always_inline int destroyed(void *sk)
 		/* what a sweep is counting at this moment may not be all of it */
 		if (fold(c, g, sk) & BEATEN)
 			fold(c, g, sk);
-		fold_segments(c, g, sk);
 		add(g, LEFT, 1);
 	}
 	connections.delete(&key);

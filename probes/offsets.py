@@ -65,8 +65,11 @@ OPTIONAL: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "unix_addr": ("unix_sock", "addr"),
         "unix_peer": ("unix_sock", "peer"),
         "unix_address_path": ("unix_address", "name"),
+        "unix_address_len": ("unix_address", "len"),
+        "unix_address_users": ("unix_address", "refcnt"),
         "pid_number": ("pid", "numbers"),
     },
+    "UNIX datagrams to a name": {"task_stack": ("task_struct", "stack")},
     "requests over MPTCP": {"mptcp_first": ("mptcp_sock", "first")},
 }
 """Fields that some kernels lack (a module, or left out): what is not seen without them."""

@@ -204,11 +204,16 @@ def tally(
     opened = number(main, "established")
     attempted = number(main & client, "established")
     datagrams = number(main & ~tcp, "datagrams")
+    sent = number(main & client, "bytes_out") + number(main & ~client, "bytes_in")
+    received = number(main & client, "bytes_in") + number(main & ~client, "bytes_out")
+    requests, answered = number(main, "requests"), number(ours & ~main, "requests")
+    # nothing tells of a client that reads by splice(2), as proxies do: its server knows
+    by_server = (requests == 0) & (answered > 0) & (received > 0)
     rates = {
         "connections": opened,
-        "requests": number(main, "requests"),
-        "bytes_sent": number(main & client, "bytes_out") + number(main & ~client, "bytes_in"),
-        "bytes_received": number(main & client, "bytes_in") + number(main & ~client, "bytes_out"),
+        "requests": np.where(by_server, answered, requests),
+        "bytes_sent": sent,
+        "bytes_received": received,
     }
     resets = {
         "by_client": number(main & client, "reset_out") + number(main & ~client, "reset_in"),
@@ -247,7 +252,7 @@ def tally(
         # a repeated SYN is a retransmission but no data segment
         ratios["retransmits"] = (again, np.maximum(number(ours, "segments"), again))
         causes["retransmits"] = {"timeout": number(ours, "timeouts")}
-    histograms = _histograms_of(ends, main, latency_keys, latencies, rtt=rtt)
+    histograms = _histograms_of(ends, main, by_server, latency_keys, latencies, rtt=rtt)
     moved = ours & (ends.grown[:, _MOVES] > 0).any(axis=1)
     return Tally(
         {name: amount.astype(np.float64) for name, amount in rates.items()},
@@ -261,6 +266,7 @@ def tally(
 def _histograms_of(
     ends: Ends,
     main: NDArray[np.bool_],
+    by_server: NDArray[np.bool_],
     keys: NDArray[Any],
     latencies: NDArray[Any],
     *,
@@ -278,7 +284,9 @@ def _histograms_of(
         if kind.startswith("rtt") and not rtt:
             continue
         mine = keys["kind"] == layout.LATENCIES.index(kind)
-        if which is not None:
+        if name == "request_latency":
+            mine &= mains | by_server[pair]
+        elif which is not None:
             mine &= mains if which else ~mains
         found[name] = _grouped(
             pair[mine],

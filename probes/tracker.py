@@ -16,6 +16,7 @@ from probes.window import Pair, Window
 _COUNTS: Final = len(layout.COUNTERS)
 _JOINED: Final = layout.COUNTERS.index("joined")
 _LEFT: Final = layout.COUNTERS.index("left")
+_REQUESTS: Final = layout.COUNTERS.index("requests")
 _FORGET_S: Final = 3600.0
 _IDLE_S: Final = 60.0
 """A group without an open connection is given up when it has been still for so long."""
@@ -45,6 +46,7 @@ class Tracker:
         self._rtt = rtt
         self._segments = segments
         self._id = np.zeros(capacity, np.uint64)
+        self._fresh = np.zeros(capacity, np.bool_)  # met by the last sweep
         self._link = np.zeros(capacity, np.uint64)
         self._counts = np.zeros((capacity, _COUNTS), np.uint64)
         self._pair = np.full(capacity, IGNORED, np.int32)
@@ -91,7 +93,7 @@ class Tracker:
         """
         slots, groups = snapshot.slots, snapshot.groups
         self._name(slots, groups)
-        counts = groups["counts"]
+        counts = self._ready(slots, groups)
         grown = (counts - self._counts[slots]).view(np.int64)
         self._counts[slots] = counts
         if counts[0].any() and slots[0] == layout.OVERFLOW:
@@ -116,9 +118,21 @@ class Tracker:
         )
         return self._window(counted, time, width, nominal, snapshot.lost)
 
+    def _ready(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> NDArray[np.uint64]:
+        """Return the groups' counts, without those that wait for the other end to come up.
+
+        A datagram's receiver makes himself known after its sender. A sender that is met between
+        the two would be named by an address; he waits one sweep, if nobody has answered him.
+        """
+        key, counts = groups["key"], groups["counts"].copy()
+        waits = (key["role"] == layout.CLIENT) & (key["transport"] != layout.TCP)
+        waits &= self._fresh[slots] & (groups["link"] == 0) & (counts[:, _REQUESTS] == 0)
+        counts[waits] = 0
+        return counts
+
     def _name(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> None:
         """Assign pairs to groups that are new, or whose other end has become known."""
-        fresh = self._id[slots] != groups["id"]
+        fresh = self._fresh[slots] = self._id[slots] != groups["id"]
         for at in np.flatnonzero(fresh):
             slot = int(slots[at])
             self._slot_of.pop(int(self._id[slot]), None)

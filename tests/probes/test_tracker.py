@@ -347,3 +347,35 @@ def test_addresses() -> None:
     assert address_text(mapped("10.1.2.3")) == "10.1.2.3"
     assert address_text(mapped("fd00::1%eth0")) == "fd00::1"
     assert address_text(mapped("::1")) == "::1"
+
+
+def test_a_client_that_reads_by_splice_has_its_requests_from_the_server(tmp_path: Path) -> None:
+    # no hook tells of splice(2) out of a socket, only the socket's own positions
+    run = _Run(tmp_path)
+    bucket = int(bucket_of(5_000_000))
+    seen = run.sweep(
+        [
+            _client(2, link=3, established=1, bytes_out=10, bytes_in=99),
+            _server(3, peer=2, established=1, bytes_in=10, bytes_out=99, requests=4),
+        ],
+        [(3, "request", bucket, 4, 4)],
+    )
+    assert seen[PAIR, "requests"][0] == 4
+    assert seen[PAIR, "request_latency"][0] == pytest.approx(0.005, rel=0.06)
+    assert seen[PAIR, "server_latency"][1] == 4
+
+
+def test_a_sender_of_datagrams_waits_for_the_name_of_the_receiver(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    udp = {"transport": layout.UDP, "port": 53}
+    assert run.sweep([_client(2, bytes_out=5, **udp)]) == {}
+    seen = run.sweep([_client(2, link=3, bytes_out=5, **udp), _server(3, peer=2, **udp)])
+    assert {pair for pair, _ in seen} == {Pair("web", "api", 53, "udp")}
+    assert seen[Pair("web", "api", 53, "udp"), "bytes_sent"][0] == 5
+    # who is elsewhere never gets a name, and who was answered has been heard
+    elsewhere, udp["remote"] = Pair("web", "10.0.0.9", 53, "udp"), "10.0.0.9"
+    first, second = _client(4, bytes_out=7, **udp), _client(5, "dig", requests=1, bytes_in=1, **udp)
+    seen = run.sweep([first, second])
+    assert seen[elsewhere._replace(client="dig"), "requests"][0] == 1
+    assert (elsewhere, "bytes_sent") not in seen
+    assert run.sweep([first, second])[elsewhere, "bytes_sent"][0] == 7
