@@ -151,6 +151,14 @@ class CostMeter:
         """Measure nothing yet; `update()` does."""
         self.reason = ""
         self._loaded = loaded
+        # An iterator runs when we read it, in our own system time, which is counted already
+        self._ours = {
+            target.program
+            for way in loaded.chosen.values()
+            if way is not None
+            for target in way.targets
+            if target.kind == "iter"
+        }
         self._statistics: int | None = None
         self._spell: tuple[float, int | None, int] | None = None  # when, events, ns at its start
         self._next_s = -math.inf
@@ -168,7 +176,8 @@ class CostMeter:
                 grows with that, as messages seen; None when not known.
 
         Returns:
-            ns the programs have run since the first spell began, an estimate; None before the
+            ns the programs have run since the first spell began, an estimate, the iterators
+            left out, which run in the time of the process that reads them; None before the
             first spell has ended, and for ever where the kernel does not measure for us: that
             needs CAP_SYS_ADMIN, or kernel.bpf_stats_enabled=1.
         """
@@ -190,7 +199,8 @@ class CostMeter:
         return max(now_s - before_s, 0.0) * (self._ns_per_s or 0.0)
 
     def _run_ns(self) -> int:
-        return sum(spent for spent, _ in self._loaded.run_time_ns().values())
+        told = self._loaded.run_time_ns()
+        return sum(spent for name, (spent, _) in told.items() if name not in self._ours)
 
     def _begin_spell(self, now_s: float, events: int | None) -> None:
         self._next_s = now_s + _EVERY_S

@@ -15,12 +15,19 @@ from probes.selfcheck import check
 _REPORT = "please report it with the output of `tailrace doctor -o json`"
 
 
-def checks() -> list[Check]:
-    """Try every step of starting the probes, until one fails; nothing stays loaded."""
-    return list(_steps())
+def checks(hooks: str = "auto") -> list[Check]:
+    """Try every step of starting the probes, until one fails; nothing stays loaded.
+
+    Args:
+        hooks: "auto", or the family of hooks that may be used.
+
+    Raises:
+        ValueError: no such family.
+    """
+    return list(_steps(hooks))
 
 
-def _steps() -> Iterator[Check]:
+def _steps(hooks: str) -> Iterator[Check]:
     try:
         read_offsets()
     except ProbeError as error:
@@ -31,7 +38,7 @@ def _steps() -> Iterator[Check]:
     )
     began = time.monotonic()
     try:
-        programs = Programs()
+        programs = Programs(hooks=hooks, strict=False)
     except ProbeError as error:
         yield Check(
             name="programs",
@@ -59,7 +66,10 @@ def _attached(programs: Programs) -> Iterator[Check]:
             remedy=_REPORT,
         )
         return
-    yield from hook_checks(programs.loaded)
+    table = list(hook_checks(programs.loaded))
+    yield from table
+    if any(step.state == "fail" for step in table):
+        return
     try:
         found = check(programs)
     except ProbeError as error:

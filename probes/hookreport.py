@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from probes.checks import Check
+from probes.checks import Check, HookLine
 from probes.hooks import Event, Way
 from probes.loader import Loaded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookLine:
-    """One event.
-
-    Attributes:
-        event: its name.
-        required: without it nothing can be watched.
-        family: of the way in use: "tracepoint", "fentry", "kprobe", "cgroup" or "iterator"; "" if
-            there is none.
-        hook: the places in the kernel, e.g. "kprobe tcp_sendmsg + kprobe udp_sendmsg";
-            "unavailable" if there is none.
-        instructions: of all its programs, as many as the verifier walked; 0 before Linux 5.16.
-        reasons: why better ways, or optional places of this one, are not used.
-    """
-
-    event: str
-    required: bool
-    family: str
-    hook: str
-    instructions: int
-    reasons: tuple[str, ...]
-
-    @property
-    def available(self) -> bool:
-        """Whether the event is seen at all."""
-        return bool(self.family)
 
 
 def hook_table(loaded: Loaded) -> list[HookLine]:
@@ -65,9 +37,10 @@ def hook_checks(loaded: Loaded) -> Iterator[Check]:
                 name=f"event: {line.event}",
                 state="ok",
                 detail=f"{line.hook} ({line.family}{size})" + (f"; not used: {why}" if why else ""),
+                hook=line,
             )
             continue
-        forced = "" if loaded.hooks == "auto" else "set hooks = auto, or "
+        forced = "" if loaded.hooks == "auto" else 'set hooks = "auto", or '
         yield Check(
             name=f"event: {line.event}",
             state="fail" if line.required else "warn",
@@ -75,4 +48,13 @@ def hook_checks(loaded: Loaded) -> Iterator[Check]:
             remedy=f"{forced}use a kernel that has one of these hooks"
             if line.required or forced
             else "nothing to do: what depends on it is not reported",
+            hook=line,
         )
+
+
+def in_use(lines: Sequence[HookLine]) -> str:
+    """Return a table as a line: "events are seen by tracepoint (9), cgroup (2)"."""
+    families = Counter(line.family for line in lines if line.available)
+    text = ", ".join(f"{family} ({number})" for family, number in families.most_common())
+    unseen = ", ".join(line.event for line in lines if not line.available)
+    return f"events are seen by {text}" + (f"; not seen: {unseen}" if unseen else "")

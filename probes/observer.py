@@ -6,16 +6,21 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from typing import Final
 
 from probes import memory
+from probes.checks import HookLine
+from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
-from probes.hookreport import HookLine
+from probes.hookreport import in_use
 from probes.naming import PairNames
 from probes.programs import Capacity, Programs
 from probes.selfcheck import check
 from probes.services import ServiceNames
 from probes.tracker import Tracker
 from probes.window import Window
+
+_SHORT_S: Final = 1.5
 
 
 class Observer:
@@ -26,26 +31,36 @@ class Observer:
     """
 
     def __init__(
-        self, window_s: float = 1.0, *, hooks: str = "auto", capacity: Capacity | None = None
+        self,
+        window_s: float = 1.0,
+        *,
+        hooks: str = "auto",
+        overhead_budget: float | None = None,
+        capacity: Capacity | None = None,
+        programs: Programs | None = None,
     ) -> None:
         """Load and attach the probes, check them, and find what is already open.
 
         Args:
             window_s: length of a window, at least 0.1 s.
             hooks: "auto", or the family of hooks to use: "tracepoint", "fentry", "kprobe".
+            overhead_budget: share of one core that may be used (0.005 is 0.5 %) before less is
+                measured, see `probes.cost.Cost`; None for no limit.
             capacity: sizes of the kernel's maps.
+            programs: loaded already, in place of `hooks` and `capacity`; the observer closes them.
 
         Raises:
             ProbeError: this host cannot be watched; the message says why and what to do.
-            ValueError: a window that is too short, or no such family.
+            ValueError: a window that is too short, no such family, or no such budget.
         """
         if window_s < 0.1:
             raise ValueError(f"a window of {window_s} s is too short: at least 0.1 s")
         self.window_s = window_s
         self.notes: list[str] = []
         self._stop = threading.Event()
-        self._programs = Programs(capacity, hooks=hooks)
+        self._programs = programs or Programs(capacity, hooks=hooks)
         try:
+            self._costs = CostKeeper(self._programs, overhead_budget)
             self._note_unseeded(listeners_only=True)
             self._programs.attach()
             found = check(self._programs)
@@ -75,20 +90,30 @@ class Observer:
     def windows(self) -> Iterator[Window]:
         """Yield one window per `window_s`, aligned to the clock, until `stop()`.
 
-        What happened before the first window begins is not in it. A window that was held up
-        (the host slept, the caller was slow) is longer, and says so in `width`.
+        The first begins at once, at whatever time it is, and ends with the clock: it is from a
+        quarter to one and a quarter of a window long, and says so in `width`. What happened
+        before it is not in it. A window that was held up (the host slept, the caller was slow) is
+        longer, and says so too.
         """
-        boundary, began_ns = self._wait(time.time())
         if self._stop.is_set():
             return
-        self._sweep(began_ns, boundary, self.window_s)
+        began, began_ns = time.time(), time.monotonic_ns()
+        self._sweep(began_ns, began, self.window_s)
+        boundary = self._first_boundary(began) - self.window_s
         while True:
             following, now_ns = self._wait(boundary)
             if self._stop.is_set():
                 return
             width = (now_ns - began_ns) / 1e9
-            yield self._sweep(now_ns, boundary, width)
-            boundary, began_ns = following, now_ns
+            yield self._sweep(now_ns, round(began, 3), width)
+            began = boundary = following
+            began_ns = now_ns
+
+    def _first_boundary(self, began: float) -> float:
+        """Return where the first window ends: shorter than a quarter would say too little."""
+        boundary = (math.floor(began / self.window_s) + 1) * self.window_s
+        short = boundary - began < 0.25 * self.window_s
+        return boundary + self.window_s if short else boundary
 
     def _wait(self, since: float) -> tuple[float, int]:
         """Wait for the boundary after `since`; return it and the monotonic time in ns.
@@ -109,6 +134,7 @@ class Observer:
             self._stop.wait(min(left, pause))
             if pause < left:
                 self._programs.drain()
+                self._update_costs()
         return round(boundary, 3), time.monotonic_ns()
 
     def _sweep(self, now_ns: int, start: float, width: float) -> Window:
@@ -122,7 +148,13 @@ class Observer:
         retire, release = self._tracker.idle(now_s, full=full)
         self._programs.retire(retire)
         self._programs.release(release)
+        self._update_costs()
+        self._costs.begin_window()
         return window
+
+    def _update_costs(self) -> None:
+        # In long windows it is asked more often than there are sweeps to count events
+        self._costs.update(self._tracker.events if self.window_s <= _SHORT_S else None)
 
     def memory(self) -> bytes:
         """Return what a later observer should know, for `restore`."""
@@ -141,6 +173,21 @@ class Observer:
         """Which hook tells of which event."""
         return self._programs.hooks
 
+    @property
+    def hooks_in_use(self) -> str:
+        """The families of hooks in use, in a line."""
+        return in_use(self._programs.hooks)
+
+    @property
+    def cost(self) -> Cost:
+        """What watching costs, and whether less is measured for it."""
+        return self._costs.cost
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """What was lost since the start, until the last window, by kind: `Programs.lost()`."""
+        return dict(self._programs.lost_kinds)
+
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
         """Return {program: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
         return self._programs.run_time_ns()
@@ -157,6 +204,7 @@ class Observer:
     def close(self) -> None:
         """Detach from the kernel."""
         self._stop.set()
+        self._costs.close()
         self._programs.close()
 
     def __enter__(self) -> Observer:

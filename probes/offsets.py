@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from probes.btf import KIND_STRUCT, KernelTypes
+from probes.btf import KIND_FUNCTION, KIND_STRUCT, KernelTypes
 from probes.errors import ProbeError
 
 FIELDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -85,11 +85,13 @@ class Offsets:
         fields: name of the OFF_ constant: offset in bytes.
         missing: what this kernel cannot show, in words.
         allocates: whether the kernel can allocate map entries in any context.
+        tells_sockets: whether a program can ask the kernel for the socket behind a file.
     """
 
     fields: dict[str, int]
     missing: tuple[str, ...]
     allocates: bool
+    tells_sockets: bool
 
 
 def read_offsets() -> Offsets:
@@ -110,4 +112,5 @@ def read_offsets() -> Offsets:
         if "unix_address_path" in found:
             found["unix_address_path"] += _SUN_PATH
         allocates = types.find("bpf_mem_alloc", KIND_STRUCT) is not None
-    return Offsets(found, tuple(missing), allocates)
+        tells_sockets = types.find("bpf_sock_from_file", KIND_FUNCTION) is not None
+    return Offsets(found, tuple(missing), allocates, tells_sockets)

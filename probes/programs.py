@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes import syscalls
+from probes.checks import HookLine
 from probes.errors import ProbeError
-from probes.hookreport import HookLine, hook_table
+from probes.hookreport import hook_table
 from probes.hooks import EVENTS
 from probes.loader import Loaded, load
 from probes.maps import MapReader
@@ -107,7 +108,8 @@ def _flags(offsets: Offsets, capacity: Capacity) -> list[str]:
         flags.append(f"-D{_REGISTERS[machine]}")
     if syscalls.has_exchange():
         flags.append("-DHAVE_EXCHANGE")
-    operations = _symbol("socket_file_ops")
+    # Where it can be asked for, the symbol is not needed, and reading them all takes 50 ms
+    operations = 0 if offsets.tells_sockets else _symbol("socket_file_ops")
     if operations:
         flags.append(f"-DSOCKET_FILE_OPS={operations:#x}ULL")
     return flags
@@ -128,14 +130,18 @@ class Programs:
 
     Attributes:
         missing: what this kernel cannot show, in words.
+        lost_kinds: what `lost()` said at the last sweep; {} before the first.
     """
 
-    def __init__(self, capacity: Capacity | None = None, *, hooks: str = "auto") -> None:
+    def __init__(
+        self, capacity: Capacity | None = None, *, hooks: str = "auto", strict: bool = True
+    ) -> None:
         """Compile and load; nothing runs yet.
 
         Args:
             capacity: sizes of the maps.
             hooks: "auto", or the family of hooks to use: "tracepoint", "fentry", "kprobe".
+            strict: refuse when a required event cannot be seen; else it is only listed in `hooks`.
 
         Raises:
             ProbeError: no BCC, no BTF, a missing capability, or the kernel's refusal.
@@ -151,9 +157,14 @@ class Programs:
         offsets = read_offsets()
         self.missing = offsets.missing
         self.loaded: Loaded = load(
-            layout.source(), cflags=_flags(offsets, self.capacity), events=EVENTS, hooks=hooks
+            layout.source(),
+            cflags=_flags(offsets, self.capacity),
+            events=EVENTS,
+            hooks=hooks,
+            strict=strict,
         )
         self._lost_before = 0
+        self.lost_kinds: dict[str, int] = {}
         self._drained: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._busy = False
         self._table = self._map_groups()
@@ -231,7 +242,8 @@ class Programs:
         keys = np.concatenate([part[0] for part in self._drained])
         latencies = np.concatenate([part[1] for part in self._drained])
         self._drained.clear()
-        lost_now = sum(self.lost().values())
+        self.lost_kinds = self.lost()
+        lost_now = sum(self.lost_kinds.values())
         lost, self._lost_before = lost_now - self._lost_before, lost_now
         return Snapshot(slots, groups, keys, latencies, lost)
 

@@ -17,6 +17,10 @@ _COUNTS: Final = len(layout.COUNTERS)
 _JOINED: Final = layout.COUNTERS.index("joined")
 _LEFT: Final = layout.COUNTERS.index("left")
 _REQUESTS: Final = layout.COUNTERS.index("requests")
+_EVENTS: Final = [
+    layout.COUNTERS.index(name)
+    for name in ("attempts", "ended", "requests", "waits", "segments", "datagrams")
+]
 _FORGET_S: Final = 3600.0
 _IDLE_S: Final = 60.0
 """A group without an open connection is given up when it has been still for so long."""
@@ -55,11 +59,17 @@ class Tracker:
         self._slot_of: dict[int, int] = {}  # id: place
         self._active: NDArray[np.float64] = np.empty(0)
         self._open = 0
+        self._events = 0
 
     @property
     def connections(self) -> int:
         """How many connections are followed."""
         return self._open
+
+    @property
+    def events(self) -> int:
+        """A number that grows as the kernel's programs have work to do."""
+        return self._events
 
     def watched(self) -> list[tuple[Pair, float]]:
         """Return the pairs that get a row in every window, and when each was last active."""
@@ -99,6 +109,7 @@ class Tracker:
         if counts[0].any() and slots[0] == layout.OVERFLOW:
             self._pair[layout.OVERFLOW] = self._names.overflow_pair()
         self._moved_s[slots[grown.any(axis=1)]] = now_s
+        self._events += int(grown[:, _EVENTS].sum())
         self._open = int((counts[:, _JOINED] - counts[:, _LEFT]).view(np.int64).sum())
         ends = Ends(
             slots=slots,

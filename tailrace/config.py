@@ -17,8 +17,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from alerts.settings import ReceiverSettings
 from detector.settings import DetectorSettings
+from probes.hooks import Hooks
 from tailrace.config_errors import explain
-from tailrace.durations import duration_s, duration_text, exact_text, per_week
+from tailrace.durations import (
+    duration_s,
+    duration_text,
+    exact_text,
+    per_week,
+    share,
+    share_text,
+)
 from tailrace.errors import ConfigError, at_line
 
 SYSTEM_PATH = Path("/etc/tailrace/tailrace.toml")
@@ -39,6 +47,7 @@ def check_window(seconds: float) -> float:
 
 Seconds = Annotated[float, BeforeValidator(duration_s)]
 Rate = Annotated[float, BeforeValidator(per_week)]
+Share = Annotated[float | None, BeforeValidator(share)]
 
 
 class _Section(BaseModel):
@@ -46,9 +55,18 @@ class _Section(BaseModel):
 
 
 class Probes(_Section):
-    """What is observed, and how often it is read."""
+    """What is observed, how, how often it is read, and what that may cost.
+
+    Attributes:
+        window: length of a window, seconds.
+        hooks: "auto", or the one family of hooks that may be used.
+        overhead_budget: share of one core that the daemon and its programs may use before they
+            measure less; None for no limit.
+    """
 
     window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
+    hooks: Hooks = "auto"
+    overhead_budget: Share = Field(default="0.5%", validate_default=True)
 
 
 class Detector(_Section):
@@ -131,7 +149,11 @@ class Config(_Section):
             for receiver in self.alerts.receivers
         ]
         return {
-            "probes": {"window": exact_text(self.probes.window)},
+            "probes": {
+                "window": exact_text(self.probes.window),
+                "hooks": self.probes.hooks,
+                "overhead_budget": share_text(self.probes.overhead_budget),
+            },
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),
                 "warmup": exact_text(self.detector.warmup),

@@ -16,6 +16,7 @@ from alerts.errors import StoreError
 from detector.finding import Finding
 from probes.window import Window
 from tailrace import pairs
+from tailrace.condition import Condition
 from tailrace.errors import TailraceError
 from tailrace.recording import Recorder
 from tailrace.status import Status, Voice
@@ -89,6 +90,7 @@ class Daemon:
         voice: told how it goes.
         recorder: keeps every window; None for no recording.
         memory: what the observer must know after a restart; None when there is no observer.
+        condition: how the watching does; None when nothing is watched.
         pairs_file: where the current pairs are published; None for nowhere.
         clock: epoch seconds.
     """
@@ -102,6 +104,7 @@ class Daemon:
         deliverer: Deliverer | None = None,
         recorder: Recorder | None = None,
         memory: Callable[[], bytes] | None = None,
+        condition: Callable[[], Condition] | None = None,
         pairs_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -109,6 +112,7 @@ class Daemon:
         self._voice, self._recorder, self._pairs_file = voice, recorder, pairs_file
         self._clock = clock
         self._memory, self._memory_kept = memory, b""
+        self._ask_condition, self._condition = condition, Condition()
         self._pairs = pairs.PairTable()
         self._owed: list[Finding] = []
         self._store_failed = ""
@@ -153,6 +157,7 @@ class Daemon:
         self._windows += 1
         self._lost += window.lost
         self._pairs.add(window)
+        self._look_at_itself()
         findings: list[Finding] = []
         if len(window):
             # A window without a row says nothing, and a recording cannot hold it: replay and
@@ -169,6 +174,18 @@ class Daemon:
             self._prune_due = time.monotonic() + PRUNE_EVERY_S
             with contextlib.suppress(StoreError):
                 self._store.prune(now=self._clock())
+
+    def _look_at_itself(self) -> None:
+        """Say when less is measured, or all of it again, and when a new kind of loss begins."""
+        if self._ask_condition is None:
+            return
+        before, self._condition = self._condition, self._ask_condition()
+        if self._condition.level != before.level:
+            text = self._condition.change_text(before.level)
+            say = self._voice.note if self._condition.full else self._voice.warning
+            say(text)
+        if self._condition.lost.keys() - before.lost.keys():
+            self._voice.warning(f"lost since the start: {self._condition.lost_text()}")
 
     def _record(self, window: Window) -> None:
         if self._recorder is None:
@@ -218,6 +235,7 @@ class Daemon:
                 self._pairs,
                 now=self._clock(),
                 window_s=window.nominal if window.nominal > 0 else 1.0,
+                condition=self._condition,
             )
             self._pairs_failed = ""
         except OSError as error:
@@ -243,4 +261,5 @@ class Daemon:
             firing=len(self._detector.firing()),
             lost=self._lost,
             pending=self._pending,
+            condition=self._condition,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from probes.checks import HookLine
 from tailrace import config, pairs, state
 from tailrace.errors import ConfigError, TailraceError
 
@@ -31,12 +33,14 @@ class Check:
         state: "ok"; "warn": works, with less; "fail": `tailrace run` will not work.
         detail: what was found.
         remedy: what to do; "" when there is nothing to do.
+        hook: the line of the hook table that this is about, if it is about one.
     """
 
     name: str
     state: State
     detail: str
     remedy: str = ""
+    hook: HookLine | None = None
 
 
 def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterator[Check]:
@@ -45,7 +49,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _bcc()
     yield _btf()
     yield _capabilities(Path("/proc/self/status"))
-    yield from _probes()
+    yield from _probes(_hooks(config_path))
     yield _config(config_path)
     yield _state_dir(state_dir)
     yield _disk(state_dir)
@@ -110,17 +114,30 @@ def _capabilities(status: Path) -> Check:
     )
 
 
-def _probes() -> Iterator[Check]:
+def _hooks(path: Path | None) -> str:
+    """Return the hooks that the configuration asks for; what is wrong in it is said elsewhere."""
+    with contextlib.suppress(ConfigError):
+        return config.load(path).probes.hooks
+    return config.Config().probes.hooks
+
+
+def _probes(hooks: str) -> Iterator[Check]:
     """Yield what the kernel side itself looks at."""
     try:
         from probes.doctor import checks  # noqa: PLC0415 - it needs BCC
 
-        found = checks()
+        found = checks(hooks)
     except Exception as error:  # the doctor reports what breaks, it does not break
         yield Check(name="probes", state="fail", detail=f"{type(error).__name__}: {error}")
         return
     for check in found:
-        yield Check(name=check.name, state=check.state, detail=check.detail, remedy=check.remedy)
+        yield Check(
+            name=check.name,
+            state=check.state,
+            detail=check.detail,
+            remedy=check.remedy,
+            hook=check.hook,
+        )
 
 
 def _config(path: Path | None) -> Check:
@@ -185,12 +202,26 @@ def _existing(path: Path) -> Path:
 
 def _daemon(state_dir: Path, now: float) -> Check:
     try:
-        rows = pairs.published(state_dir / state.PAIRS, now=now)
+        found = pairs.published_by(state_dir / state.PAIRS, now=now)
     except TailraceError as error:
         return Check(name="daemon", state="warn", detail=error.what, remedy="restart it")
-    if rows is None:
+    if found is None:
         return Check(name="daemon", state="ok", detail="none is running with this state directory")
-    return Check(name="daemon", state="ok", detail=f"running, {len(rows)} pairs")
+    condition = found.condition
+    lost = condition.lost_text()
+    unknown = f"; {condition.reason}" if condition.reason else ""
+    remedies = []
+    if not condition.full:
+        remedies.append("counts stay exact; for more samples raise [probes] overhead_budget")
+    if lost:
+        remedies.append("the rest stays right; windows that lost much are not judged")
+    return Check(
+        name="daemon",
+        state="warn" if remedies else "ok",
+        detail=f"running, {len(found.rows)} pairs, at {condition.cost_text()}; "
+        f"{condition.measure_text()}; lost since its start: {lost or 'nothing'}{unknown}",
+        remedy="; ".join(remedies),
+    )
 
 
 def _pyarrow() -> Check:

@@ -1,4 +1,4 @@
-"""Durations, rates and moments as people write them."""
+"""Durations, rates, shares and moments as people write them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _PER_WEEK = {"day": 7.0, "week": 1.0, "month": 7.0 / 30.0}
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|\s+per\s+|\s+a\s+)\s*(day|week|month)\s*")
 
@@ -98,6 +99,38 @@ def exact_text(seconds: float) -> str:
         if seconds and seconds % _UNITS_S[unit] == 0:
             return f"{seconds / _UNITS_S[unit]:.0f}{unit}"
     return f"{Decimal(repr(seconds)):f}s".replace(".0s", "s")
+
+
+def share(text: str | float) -> float | None:
+    """Return a percentage as a share, or None for "off".
+
+    Raises:
+        ValueError: it is neither, or not above 0 % and at most 100 %.
+
+    >>> share("0.5%"), share("10 %"), share("off")
+    (0.005, 0.1, None)
+    """
+    if isinstance(text, str) and text.strip() == "off":
+        return None
+    match = _SHARE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'{text!r} is not a share of one core: write it like "0.5%", or "off"')
+    # in decimal, so that what is shown reads back to the same number
+    value = float(Decimal(match[1]) / 100)
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f'{text!r} is not above 0% and at most 100%: write "off" for no limit')
+    return value
+
+
+def share_text(value: float | None) -> str:
+    """Return a share as text that `share` reads back.
+
+    >>> share_text(0.005), share_text(1.0), share_text(None)
+    ('0.5%', '100%', 'off')
+    """
+    if value is None:
+        return "off"
+    return f"{(Decimal(repr(value)) * 100).normalize():f}%"
 
 
 def moment_s(text: str, *, now: float) -> float:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from probes.window import Window
-from tailrace.errors import TailraceError
+from tailrace import condition
+
+if TYPE_CHECKING:
+    from probes.programs import Programs
+    from probes.window import Window
 
 
-class Observer(Protocol):
+class Observer(condition.Observer, Protocol):
     """What watches the host: `probes.observer.Observer`."""
 
     notes: list[str]
+
+    @property
+    def hooks_in_use(self) -> str:
+        """The families of hooks in use, in a line."""
 
     def windows(self) -> Iterator[Window]:
         """Yield one window per interval, until it is stopped."""
@@ -35,21 +43,86 @@ class Observer(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def observer(window_s: float) -> Observer:
+class Loading:
+    """The probes, which are being loaded while this process does something else.
+
+    Compiling takes a second or two in a process of its own; whoever starts it first and imports
+    and opens the rest meanwhile has its first window so much earlier. Use it in a `with`: what
+    was loaded and not taken is let go of.
+    """
+
+    def __init__(self, hooks: str) -> None:
+        """Begin.
+
+        Args:
+            hooks: "auto", or the family of hooks that may be used.
+        """
+        # Late: few commands watch. Here and not in the thread: no two threads import at once
+        from probes.programs import Programs  # noqa: PLC0415
+
+        self._load: Callable[[], Programs] = functools.partial(Programs, hooks=hooks)
+        self._programs: Programs | None = None
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._lock = threading.Lock()
+        # A daemon: who ends before it is loaded does not wait for the compiler
+        self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            programs = self._load()
+        except BaseException as error:  # raised again for who asks
+            self._error = error
+            return
+        with self._lock:
+            if not self._abandoned:
+                self._programs = programs
+                return
+        programs.close()
+
+    def observer(self, window_s: float, *, overhead_budget: float | None) -> Observer:
+        """Return what watches this host, as soon as it is loaded.
+
+        Args:
+            window_s: length of a window, seconds.
+            overhead_budget: share of one core it may use before it measures less; None: no limit.
+
+        Raises:
+            ProbeError: this host cannot be watched.
+        """
+        from probes.observer import Observer as Host  # noqa: PLC0415
+
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        programs, self._programs = self._programs, None
+        return Host(window_s, overhead_budget=overhead_budget, programs=programs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._abandoned = True
+            programs, self._programs = self._programs, None
+        if programs is not None:
+            programs.close()
+
+
+def observer(window_s: float, *, hooks: str, overhead_budget: float | None) -> Observer:
     """Return what watches this host.
 
+    Args:
+        window_s: length of a window, seconds.
+        hooks: "auto", or the family of hooks that may be used.
+        overhead_budget: share of one core it may use before it measures less; None for no limit.
+
     Raises:
-        TailraceError: this machine lacks what it takes.
+        ProbeError: this host cannot be watched.
     """
-    try:
-        # Late: it needs BCC, which only some machines have, and few commands have use for
-        from probes.observer import Observer as Host  # noqa: PLC0415
-    except ImportError as error:
-        raise TailraceError(
-            f"cannot watch this host: {error}",
-            remedy="run `tailrace doctor` to see what is missing",
-        ) from error
-    return Host(window_s=window_s)
+    with Loading(hooks) as loading:
+        return loading.observer(window_s, overhead_budget=overhead_budget)
 
 
 def windows_within(duration_s: float | None, window_s: float) -> int | None:

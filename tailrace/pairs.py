@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from detector.finding import rfc3339
 from probes.histogram import quantile_s
 from probes.window import Kind, Pair, Window, kind_of
+from tailrace.condition import Condition
 from tailrace.errors import TailraceError
 
 SCHEMA = "tailrace.pairs/1"
@@ -141,9 +142,17 @@ def _width_s(window: Window) -> float:
     return next((w for w in (window.width, window.nominal) if not math.isnan(w) and w > 0), 1.0)
 
 
-def publish(path: Path, table: PairTable, *, now: float, window_s: float) -> None:
-    """Replace the file that `tailrace pairs` reads, at once and as a whole."""
-    data = {"schema": SCHEMA, "time": now, "window_s": window_s, "pairs": table.rows()}
+def publish(
+    path: Path, table: PairTable, *, now: float, window_s: float, condition: Condition
+) -> None:
+    """Replace the file that `tailrace pairs` and `tailrace doctor` read, at once and as a whole."""
+    data = {
+        "schema": SCHEMA,
+        "time": now,
+        "window_s": window_s,
+        "condition": condition.to_json(),
+        "pairs": table.rows(),
+    }
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".pairs-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -158,17 +167,34 @@ def published(path: Path, *, now: float) -> list[Row] | None:
     """Return the rows that a running daemon published; None when none runs.
 
     Raises:
+        TailraceError: as `published_by`.
+    """
+    found = published_by(path, now=now)
+    return None if found is None else found.rows
+
+
+class Published(NamedTuple):
+    """What a running daemon tells: its pairs, and how it does."""
+
+    rows: list[Row]
+    condition: Condition
+
+
+def published_by(path: Path, *, now: float) -> Published | None:
+    """Return what a running daemon published; None when none runs.
+
+    Raises:
         TailraceError: a daemon ran and did not end by itself, or the file cannot be read.
     """
     remedy = "restart `tailrace run`, or look for yourself with `tailrace pairs --live`"
     try:
         data = json.loads(path.read_bytes())
-        rows: list[Row] = data["pairs"]
+        found = Published(data["pairs"], Condition.from_json(data["condition"]))
         age = now - float(data["time"])
         limit = max(STALE_S, 5 * float(data["window_s"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not the daemon's file"
         raise TailraceError(f"cannot read it: {reason}", where=str(path), remedy=remedy) from error
     if age > limit:
@@ -177,4 +203,4 @@ def published(path: Path, *, now: float) -> list[Row] | None:
             where=str(path),
             remedy=remedy,
         )
-    return rows
+    return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TextIO
 
 from alerts import words
 from detector.finding import Finding
+from tailrace.condition import Condition, percent
 from tailrace.durations import duration_text
 
 _LOG_EVERY_S = 60.0
@@ -29,6 +30,7 @@ class Status:
     firing: int
     lost: int
     pending: int
+    condition: Condition = field(default_factory=Condition)
 
 
 class Voice(Protocol):
@@ -156,6 +158,13 @@ class Logs:
         if status.uptime_s < self._next_status_s:
             return
         self._next_status_s = status.uptime_s + _LOG_EVERY_S
+        condition = status.condition
+        costs = {
+            name: percent(share)
+            for name, share in (("cost", condition.share), ("cost_kernel", condition.kernel))
+            if share is not None
+        }
+        losses = {f"lost_{kind}": number for kind, number in condition.lost.items()}
         self._log.info(
             "status",
             uptime=duration_text(round(status.uptime_s)),
@@ -166,6 +175,9 @@ class Logs:
             firing=status.firing,
             lost=status.lost,
             pending=status.pending,
+            **costs,
+            **({} if condition.full else {"reduced": condition.level}),
+            **losses,
         )
 
 
@@ -215,7 +227,11 @@ def status_line(status: Status) -> str:
     if status.learning:
         parts.insert(4, f"{status.learning} learning")
     if status.lost:
-        parts.append(f"{status.lost} samples lost")
+        kinds = ", ".join(f"{number} {kind}" for kind, number in status.condition.lost.items())
+        parts.append(f"{status.lost} samples lost" + (f" ({kinds})" if kinds else ""))
+    if not status.condition.full:
+        share = status.condition.share
+        parts.append("measuring less" + ("" if share is None else f", at {percent(share)}"))
     if status.pending:
         parts.append(f"{status.pending} messages pending")
     return " · ".join(parts)

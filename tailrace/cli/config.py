@@ -19,6 +19,12 @@ SAMPLE = """\
 [probes]
 # How often this host's traffic is read: 100ms to 60s. Shorter sees faster, and costs more.
 # window = "1s"
+# Which kernel hooks may be used: "auto" takes the best this kernel has for each event;
+# "tracepoint", "fentry" or "kprobe" allow one family only. `tailrace doctor` shows them.
+# hooks = "auto"
+# How much of one core watching may cost. Above it, Tailrace times fewer round trips, then fewer
+# requests; what is counted (requests, bytes, errors) stays exact. "off" for no limit.
+# overhead_budget = "0.5%"
 
 [detector]
 # How many findings without a real cause are acceptable, for the whole host:

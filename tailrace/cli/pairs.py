@@ -73,10 +73,11 @@ def _observed(duration_s: float, window_s: float | None, config_path: Path | Non
     from tailrace import config, observe  # noqa: PLC0415
     from tailrace.pairs import PairTable  # noqa: PLC0415
 
-    window_s = window_s or config.load(config_path).probes.window
+    settings = config.load(config_path).probes
+    window_s = window_s or settings.window
     limit = observe.windows_within(duration_s, window_s) or 1
     table = PairTable(windows=limit)
-    with observe.observer(window_s) as observer:
+    with observe.observer(window_s, hooks=settings.hooks, overhead_budget=None) as observer:
         for note in observer.notes:
             say(note)
         with observe.stopped_by_signals(observer.stop) as interrupt:

@@ -32,11 +32,18 @@ def record(
     the recording has ended.
     """
     from tailrace import config, observe, recording  # noqa: PLC0415 - slow to import
+    from tailrace.condition import Condition  # noqa: PLC0415
 
-    window_s = window_s or config.load(config_path).probes.window
+    settings = config.load(config_path).probes
+    window_s = window_s or settings.window
     limit = observe.windows_within(duration_s, window_s)
     windows = rows = 0
-    with recording.create(file) as recorder, observe.observer(window_s) as observer:
+    with (
+        recording.create(file) as recorder,
+        observe.observer(
+            window_s, hooks=settings.hooks, overhead_budget=settings.overhead_budget
+        ) as observer,
+    ):
         for note in observer.notes:
             say(note)
         with observe.stopped_by_signals(observer.stop) as interrupt:
@@ -46,5 +53,8 @@ def record(
                 rows += len(window)
                 if windows == limit:
                     break
+        lost = Condition.of(observer).lost_text()
+        if lost:
+            say(f"lost: {lost}")
     say(f"{windows} windows, {rows} rows in {file}")
     ctx.exit(interrupt.exit_code)

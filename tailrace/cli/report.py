@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tailrace.cli import options
 from tailrace.cli.output import say
+
+if TYPE_CHECKING:
+    from tailrace.pairs import Published
 
 
 @click.command(
@@ -48,24 +52,35 @@ def report(
         findings = store.findings(
             since=since, until=until, client=client, server=server, signal=signal
         )
-    if not emit_findings(findings, output, columns=COLUMNS):
-        say(f"nothing changed in that time; {_watched(directory)}")
+    nothing = not emit_findings(findings, output, columns=COLUMNS)
+    running = _running(directory)
+    if nothing:
+        say(f"nothing changed in that time; {_watched(running)}")
+    if running is not None:
+        condition = running.condition
+        if not condition.full:
+            say(f"the daemon is at {condition.cost_text()}: {condition.measure_text()}")
+        if condition.lost:
+            say(f"the daemon lost since its start: {condition.lost_text()}")
 
 
-def _watched(directory: Path) -> str:
-    """Return what is being watched, for a report that has nothing to say."""
+def _running(directory: Path) -> Published | None:
     import time  # noqa: PLC0415
 
     from tailrace import pairs, state  # noqa: PLC0415
     from tailrace.errors import TailraceError  # noqa: PLC0415
 
     try:
-        rows = pairs.published(directory / state.PAIRS, now=time.time())
+        return pairs.published_by(directory / state.PAIRS, now=time.time())
     except TailraceError:
-        rows = None
-    if rows is None:
+        return None
+
+
+def _watched(running: Published | None) -> str:
+    """Return what is being watched, for a report that has nothing to say."""
+    if running is None:
         return "no daemon is running: start `tailrace run`"
-    return f"{len(rows)} service pairs are being watched: see `tailrace pairs`"
+    return f"{len(running.rows)} service pairs are being watched: see `tailrace pairs`"
 
 
 @click.command(epilog=options.examples("tailrace explain 3f2a9c"))

@@ -48,27 +48,35 @@ def run(
     Needs root, or CAP_BPF and CAP_PERFMON; `tailrace doctor` tells what is missing. SIGTERM or
     Ctrl-C stops it; what it has learned is kept in the state directory and taken up again.
     """
-    from alerts.store import Store  # noqa: PLC0415 - slow to import
-    from tailrace import config, observe, recording, state, status  # noqa: PLC0415
-    from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
-    from tailrace.restore import detector_of, remember  # noqa: PLC0415
+    from tailrace import config, observe, state  # noqa: PLC0415 - slow to import
 
     settings = config.load(config_path)
     config.check_files(settings)
     window_s = window_s or settings.probes.window
     directory = state.prepared(state.directory(state_dir))
     with contextlib.ExitStack() as stack:
+        # The rest is imported while the probes are being compiled
+        loading = stack.enter_context(observe.Loading(settings.probes.hooks))
+        from alerts.store import Store  # noqa: PLC0415
+        from tailrace import recording, status  # noqa: PLC0415
+        from tailrace.condition import Condition  # noqa: PLC0415
+        from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
+        from tailrace.restore import detector_of, remember  # noqa: PLC0415
+
         store = stack.enter_context(Store.open(directory))
         voice = stack.enter_context(status.voice())
         detector = detector_of(store, settings.detector_settings(), note=voice.note)
         recorder = None
         if record_path is not None:
             recorder = stack.enter_context(recording.create(record_path))
-        observer = stack.enter_context(observe.observer(window_s))
+        deliverer = _deliverer(store, settings, stack)
+        observer = stack.enter_context(
+            loading.observer(window_s, overhead_budget=settings.probes.overhead_budget)
+        )
+        voice.note(observer.hooks_in_use)
         for note in observer.notes:
             voice.note(note)
         remember(store, MEMORY, observer, note=voice.note)
-        deliverer = _deliverer(store, settings, stack)
         # what fires here and no longer in the detector (its state was lost) would fire for ever
         known = {finding.id for finding in detector.firing()}
         if store.adopt_orphans(known, now=time.time()) and deliverer is not None:
@@ -80,6 +88,7 @@ def run(
             deliverer=deliverer,
             recorder=recorder,
             memory=observer.memory,
+            condition=lambda: Condition.of(observer),
             pairs_file=directory / state.PAIRS,
         )
 

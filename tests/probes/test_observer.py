@@ -18,9 +18,23 @@ def observer() -> Iterator[Observer]:
 
 def test_windows_are_on_the_grid(observer: Observer) -> None:
     windows = observer.windows()
+    next(windows)
     times = [next(windows).time for _ in range(5)]
     assert times == pytest.approx([times[0] + 0.2 * i for i in range(5)])
     assert times[0] / 0.2 == pytest.approx(round(times[0] / 0.2))
+
+
+def test_the_first_window_begins_at_once_and_ends_with_the_clock(observer: Observer) -> None:
+    began, since = time.time(), time.monotonic()
+    windows = observer.windows()
+    first, second = next(windows), next(windows)
+    assert first.time == pytest.approx(began, abs=0.05)
+    # from a quarter to one and a quarter of a window, and what a busy machine adds
+    assert 0.045 <= first.width < 0.25 + 0.2
+    assert first.nominal == 0.2
+    assert second.time / 0.2 == pytest.approx(round(second.time / 0.2))
+    assert first.time + first.width == pytest.approx(second.time, abs=0.05)
+    assert time.monotonic() - since < 2
 
 
 def test_a_slow_caller_gets_one_long_window(observer: Observer) -> None:

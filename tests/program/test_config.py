@@ -13,6 +13,8 @@ from tailrace.errors import ConfigError
 FULL = """\
 [probes]
 window = "500ms"
+hooks = "tracepoint"
+overhead_budget = "1.25 %"
 [detector]
 false_alerts = "2/day"
 warmup = 90
@@ -40,6 +42,8 @@ def test_all_of_it(file: Path) -> None:
     file.write_text(FULL)
     read = config.read(file)
     assert read.probes.window == 0.5
+    assert read.probes.hooks == "tracepoint"
+    assert read.probes.overhead_budget == 0.0125
     assert read.detector_settings().false_alerts_per_week == 14
     assert read.detector_settings().warmup_s == 90
     hook, slack = read.receiver_settings()
@@ -52,6 +56,8 @@ def test_all_of_it(file: Path) -> None:
 def test_defaults() -> None:
     read = config.Config()
     assert read.probes.window == 1.0
+    assert read.probes.hooks == "auto"
+    assert read.probes.overhead_budget == 0.005
     assert read.detector_settings().false_alerts_per_week == 1.0
     assert read.detector_settings().warmup_s == 45.0
     assert read.receiver_settings() == ()
@@ -80,7 +86,7 @@ MISTAKES = {
     "key": (
         '[probes]\n\nwindw = "1s"\n',
         "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
-        "  remedy: known keys in [probes]: window",
+        "  remedy: known keys in [probes]: window, hooks, overhead_budget",
     ),
     "section": (
         "[detecter]\n",
@@ -104,6 +110,20 @@ MISTAKES = {
         "{file}:2: key `window` in [probes]: a window is from 100ms to 60s long, not 2m",
     ),
     "short window": ("[probes]\nwindow = 0.05\n", "from 100ms to 60s long, not 50ms"),
+    "hooks": (
+        '[probes]\nhooks = "ebpf"\n',
+        "{file}:2: key `hooks` in [probes]: must be 'auto', 'tracepoint', 'fentry' or 'kprobe'",
+    ),
+    "budget": (
+        '[probes]\nwindow = "1s"\noverhead_budget = 0.5\n',
+        "{file}:3: key `overhead_budget` in [probes]: 0.5 is not a share of one core: "
+        'write it like "0.5%", or "off"',
+    ),
+    "budget of nothing": (
+        '[probes]\noverhead_budget = "0%"\n',
+        "'0%' is not above 0% and at most 100%: write \"off\" for no limit",
+    ),
+    "budget of many cores": ('[probes]\noverhead_budget = "250%"\n', "at most 100%"),
     "duration": (
         '[detector]\nwarmup = "soon"\n',
         "{file}:2: key `warmup` in [detector]: 'soon' is not a duration: "
@@ -174,7 +194,14 @@ def test_no_secret_in_what_is_shown_or_said(file: Path) -> None:
 def test_what_is_shown_reads_back(file: Path) -> None:
     file.write_text(FULL)
     shown = config.read(file).to_dict()
-    assert shown["probes"] == {"window": "500ms"}
+    assert shown["probes"] == {
+        "window": "500ms",
+        "hooks": "tracepoint",
+        "overhead_budget": "1.25%",
+    }
+    file.write_text('[probes]\noverhead_budget = "off"\n')
+    assert config.read(file).probes.overhead_budget is None
+    assert config.read(file).to_dict()["probes"]["overhead_budget"] == "off"
     assert shown["detector"] == {"false_alerts": "14/week", "warmup": "90s"}
 
 

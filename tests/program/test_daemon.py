@@ -24,6 +24,7 @@ from detector.settings import DetectorSettings
 from probes.window import Window
 from tailrace import pairs, recording
 from tailrace.cli import main
+from tailrace.condition import Condition
 from tailrace.daemon import Daemon
 from tailrace.observe import windows_within
 from tailrace.restore import detector_of
@@ -258,6 +259,40 @@ def test_an_empty_window_is_counted_and_nothing_else(tmp_path: Path) -> None:
         ).run([window([], lost=3)])
     assert voice.statuses[0].lost == 3
     assert list(recording.read([tmp_path / "a.csv"])) == []
+
+
+def test_a_change_of_what_is_measured_is_said_once_and_so_is_loss(tmp_path: Path) -> None:
+    voice = Listener()
+    levels = [0, 0, 1, 1, 2, 0, 0]
+    lost = [0, 2, 2, 5, 5, 5, 5]
+    conditions = iter(
+        Condition(
+            level=level,
+            user=0.007,
+            kernel=0.001,
+            budget=0.005,
+            lost={"latencies": number} if number else {},
+        )
+        for level, number in zip(levels, lost, strict=True)
+    )
+    with Store.open(tmp_path) as store:
+        Daemon(
+            detector=Detector(DetectorSettings()),
+            store=store,
+            voice=voice,
+            condition=lambda: next(conditions),
+        ).run(traffic(7))
+    above = "watching cost has been above its budget of 0.5 % of a core: "
+    assert voice.warnings == [
+        "lost since the start: 2 latency samples that found no room",
+        above + "round-trip times are sampled in every fifth window only; counts stay exact",
+        above + "round-trip times are sampled in every fifth window only, and one request in 16 is "
+        "timed; counts stay exact",
+    ]
+    assert voice.notes == [
+        "watching cost has been well below its budget of 0.5 % of a core: everything is measured"
+    ]
+    assert [each.condition.level for each in voice.statuses] == levels
 
 
 PROGRAM = textwrap.dedent(

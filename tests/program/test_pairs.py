@@ -10,8 +10,9 @@ import pytest
 
 from probes.histogram import bucket_of
 from probes.window import Pair
+from tailrace.condition import Condition
 from tailrace.errors import TailraceError
-from tailrace.pairs import PairTable, publish, published
+from tailrace.pairs import PairTable, publish, published, published_by
 from tests.program.windows import WEB_API, traffic, window
 
 
@@ -49,6 +50,25 @@ def test_latencies_are_quantiles_of_all_samples() -> None:
     assert by_client["cron"]["rtt"] == {"p50": 0.5, "p90": None, "p99": None}
 
 
+def test_how_the_daemon_does_goes_with_it(tmp_path: Path) -> None:
+    file, table = tmp_path / "pairs.json", PairTable()
+    table.add(next(traffic(1)))
+    condition = Condition(
+        level=1, user=0.004, kernel=None, budget=0.005, reason="not permitted",
+        lost={"latencies": 7},
+    )  # fmt: skip
+    publish(file, table, now=100.0, window_s=1.0, condition=condition)
+    found = published_by(file, now=101.0)
+    assert found is not None
+    assert found.condition == condition
+    assert found.rows == table.rows()
+    data = json.loads(file.read_text())
+    for broken in ({}, [], {**data["condition"], "lost": 3}, {**data["condition"], "user": "x"}):
+        file.write_text(json.dumps({**data, "condition": broken}))
+        with pytest.raises(TailraceError, match="not the daemon's file"):
+            published_by(file, now=101.0)
+
+
 def test_only_the_last_windows_count() -> None:
     table = PairTable(windows=2)
     table.add(window([(Pair("old", "api", 1), "requests", 1.0, math.nan)]))
@@ -65,12 +85,12 @@ def test_the_file(tmp_path: Path) -> None:
     table = PairTable()
     for each in traffic(3):
         table.add(each)
-    publish(file, table, now=100.0, window_s=1.0)
+    publish(file, table, now=100.0, window_s=1.0, condition=Condition())
     assert json.loads(file.read_text())["schema"] == "tailrace.pairs/1"
     assert published(file, now=105.0) == table.rows()
     with pytest.raises(TailraceError, match="the daemon has stopped working; the last"):
         published(file, now=111.0)
-    publish(file, table, now=100.0, window_s=60.0)
+    publish(file, table, now=100.0, window_s=60.0, condition=Condition())
     assert published(file, now=350.0) == table.rows()
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.json"]
     file.write_text("{")

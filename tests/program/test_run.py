@@ -114,8 +114,10 @@ def test_the_daemon_from_start_to_sigterm(tmp_path: Path, port: int) -> None:
     assert Detector.from_bytes(snapshot).learning().learning > 0
     recorded = list(recording.read([file]))
     assert len(recorded) >= 10
-    times = [window.time for window in recorded]
-    assert all(b - a == pytest.approx(0.2, abs=1e-6) for a, b in pairwise(times))
+    for window in recorded[1:]:  # the first begins when it can
+        assert window.time / 0.2 == pytest.approx(round(window.time / 0.2), abs=1e-4)
+    # one that was held up by a busy machine is longer, and nothing is left out
+    assert all(b.time - a.time == pytest.approx(a.width, abs=0.15) for a, b in pairwise(recorded))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from alerts.store import Store
+from probes.budget import Level
+from probes.cost import Cost
 from probes.window import Window
-from tailrace import state
+from tailrace import pairs, state
 from tailrace.cli import main
 from tests.program.windows import traffic
 
@@ -23,8 +25,13 @@ class Scripted:
 
     notes = ("played, not observed",)
 
-    def __init__(self, windows: Iterable[Window]) -> None:
+    def __init__(
+        self, windows: Iterable[Window], *, hooks: str = "auto", budget: float | None = None
+    ) -> None:
         self._windows = windows
+        self.hooks_in_use = f"hooks asked for: {hooks}"
+        self.cost = Cost(level=Level.FULL, user=0.001, kernel=0.0005, budget=budget, reason="")
+        self.lost: dict[str, int] = {}
         self.stopped = False
         self.known = b"an observer's memory"
 
@@ -51,7 +58,22 @@ class Scripted:
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[Window]], None]:
     def set_windows(windows: Iterable[Window]) -> None:
-        monkeypatch.setattr("tailrace.observe.observer", lambda _window_s: Scripted(windows))
+        class Loaded:
+            """What is loaded in no time."""
+
+            def __init__(self, hooks: str) -> None:
+                self.hooks = hooks
+
+            def __enter__(self) -> Loaded:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                return
+
+            def observer(self, _window_s: float, *, overhead_budget: float | None) -> Scripted:
+                return Scripted(windows, hooks=self.hooks, budget=overhead_budget)
+
+        monkeypatch.setattr("tailrace.observe.Loading", Loaded)
 
     return set_windows
 
@@ -119,6 +141,30 @@ def test_from_windows_to_a_webhook(
         (health,) = store.outbox.health()
     assert health.pending == 0
     assert not (directory / state.PAIRS).exists()
+
+
+def test_the_observer_is_made_as_configured_and_its_cost_is_said(
+    tmp_path: Path,
+    play: Callable[[Iterable[Window]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "tailrace.toml"
+    config.write_text('[probes]\nhooks = "tracepoint"\noverhead_budget = "2%"\n')
+    directory = tmp_path / "state"
+    seen: list[float | None] = []
+
+    def windows() -> Iterator[Window]:
+        yield from traffic(2)
+        found = pairs.published_by(directory / state.PAIRS, now=time.time())
+        assert found is not None
+        seen.append(found.condition.budget)
+
+    play(windows())
+    assert main(["run", "--config", str(config), "--state-dir", str(directory)]) == 0
+    said = capsys.readouterr().err
+    assert 'text="hooks asked for: tracepoint"' in said
+    assert 'cost="0.15 %"' in said
+    assert seen == [0.02]
 
 
 def test_a_duration_is_so_many_windows(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 import structlog
 
-from tailrace.status import Logs, Status, Terminal, voice
+from tailrace.condition import Condition
+from tailrace.status import Logs, Status, Terminal, status_line, voice
 
 
 class Tty(io.StringIO):
@@ -55,6 +57,26 @@ def test_logs_have_one_line_per_event_and_one_status_per_minute() -> None:
         'level=warning event="not delivered" receiver="a b"',
     ]
     assert all(line.startswith("timestamp=20") for line in lines)
+
+
+def test_logs_have_what_it_costs_and_what_was_lost() -> None:
+    stream = io.StringIO()
+    condition = Condition(level=1, user=0.0025, kernel=0.0006, lost={"latencies": 3})
+    with Logs(stream) as logs:
+        logs.status(dataclasses.replace(status(5), lost=3, condition=condition))
+    assert (
+        stream.getvalue()
+        .rstrip()
+        .endswith('lost=3 pending=0 cost="0.31 %" cost_kernel="0.06 %" reduced=1 lost_latencies=3')
+    )
+
+
+def test_the_line_has_what_is_exceptional_only() -> None:
+    line = status_line(dataclasses.replace(status(5), condition=Condition(user=0.0025)))
+    assert line.endswith("0 firing")
+    condition = Condition(level=1, user=0.0025, kernel=0.0006, lost={"latencies": 3})
+    line = status_line(dataclasses.replace(status(5), lost=3, condition=condition))
+    assert line.endswith("3 samples lost (3 latencies) · measuring less, at 0.31 %")
 
 
 def test_a_terminal_has_one_line_that_is_current() -> None:
