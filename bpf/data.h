@@ -111,6 +111,8 @@ static __always_inline int data(void *sk, int length, int out)
 		asked(c);
 	else
 		answered(c);
+	if (c->flags & FLAG_DNS)
+		dns_moved(sk, c, length, out);
 	return 0;
 }
 

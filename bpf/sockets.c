@@ -23,6 +23,7 @@
 #include "groups.h"
 #include "turns.h"
 #include "fold.h"
+#include "dns.h"
 #include "tcp.h"
 #include "datagrams.h"
 #include "unix.h"
@@ -406,6 +407,21 @@ int on_sweep(u64 *ctx)
 	add(g, STALLS, 1);
 	if (!moved)
 		add(g, ACTIVE, 1);
+	return 0;
+}
+#endif
+
+/* Iterator over the map `dns_pending`. */
+#ifdef WANT_on_query
+int on_query(u64 *ctx)
+{
+	struct dns_question *key;
+	struct dns_asked *asked;
+
+	asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(key) : "r"(ctx));
+	asm volatile("%0 = *(u64 *)(%1 + 24)" : "=r"(asked) : "r"(ctx));
+	if (key && asked)
+		dns_give_up(key, asked);
 	return 0;
 }
 #endif

@@ -4,6 +4,7 @@
 #define TAILRACE_TCP_H
 
 #include "fold.h"
+#include "dns.h"
 
 static __always_inline void leave(struct connection *c)
 {
@@ -117,6 +118,10 @@ static __always_inline void open_client(void *sk)
 	c.interval = 1;
 	c.tgid = current_tgid();
 	c.group = client_group(sk, task, TRANSPORT_TCP);
+	if (remote_port(sk) == DNS_PORT) {
+		c.flags |= FLAG_DNS;
+		dns_opened(sk);
+	}
 	count(c.group, ATTEMPTS);
 	store(sk, &c);
 }
@@ -325,6 +330,8 @@ static __always_inline int destroyed(void *sk)
 	if (!c)
 		return 0;
 	closed(sk, c);
+	if (c->flags & FLAG_DNS)
+		dns_closed(sk);
 	g = groups.lookup(&c->group);
 	if (g) {
 		/* twice: what a sweep was at, it has not counted all of */

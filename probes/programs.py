@@ -28,6 +28,7 @@ _CAP_PERFMON: Final = 38
 _CAP_BPF: Final = 39
 _OPEN_BEFORE: Final = "open before"
 _READ: Final = "connections read"
+_UNANSWERED: Final = "queries without an answer"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
 _SYMBOLS: Final = Path("/proc/kallsyms")
@@ -48,6 +49,8 @@ class Capacity:
         latencies: buckets in use, over all groups, between two sweeps.
         halves: clients' ends that wait for their server's end to come up.
         listeners: listening sockets.
+        queries: of DNS, without an answer yet; 88 bytes each, taken at start.
+        streams: connections to DNS servers.
     """
 
     connections: int = 1 << 20
@@ -57,6 +60,8 @@ class Capacity:
     latencies: int = 1 << 17
     halves: int = 1 << 14
     listeners: int = 1 << 13
+    queries: int = 1 << 14
+    streams: int = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ def _flags(offsets: Offsets, capacity: Capacity) -> list[str]:
     machine = platform.machine()
     if machine in _REGISTERS:
         flags.append(f"-D{_REGISTERS[machine]}")
+    if offsets.task_registers:
+        flags.append("-DHAVE_TASK_REGISTERS")
     if syscalls.has_exchange():
         flags.append("-DHAVE_EXCHANGE")
     operations = _symbol("socket_file_ops")
@@ -224,6 +231,8 @@ class Programs:
             ProbeError: the kernel refused to read a map.
         """
         self.loaded.iterate(_READ)
+        if self.loaded.chosen[_UNANSWERED]:
+            self.loaded.iterate(_UNANSWERED)
         slots = np.flatnonzero(self._table["id"])
         groups = self._table[slots]
         self._give(len(slots))
