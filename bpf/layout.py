@@ -77,6 +77,18 @@ ENDPOINT: Final = np.dtype(
 LISTENER: Final = np.dtype([("owner", OWNER), ("count", "u8")])
 """struct listener."""
 
+BACKLOG: Final = np.dtype(
+    [
+        ("socket", "u8"),
+        ("at", ENDPOINT),
+        ("drops", "u4"),
+        ("length", "u4"),
+        ("limit", "u4"),
+        ("pad", "u4"),
+    ]
+)
+"""struct backlog: a listening socket, what it turned away and what waits for accept(2)."""
+
 LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")])
 """struct latency_key: a place in `groups`, a bucket of `probes.histogram` and one of LATENCIES."""
 

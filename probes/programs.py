@@ -7,7 +7,7 @@ import mmap
 import os
 import platform
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ _CAP_PERFMON: Final = 38
 _CAP_BPF: Final = 39
 _OPEN_BEFORE: Final = "open before"
 _READ: Final = "connections read"
+_LISTENING: Final = "listeners read"
 _UNANSWERED: Final = "queries without an answer"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
@@ -74,6 +75,7 @@ class Snapshot:
         latency_keys: LATENCY_KEY[k], samples since the last sweep.
         latencies: LATENCY[k].
         lost: updates refused and events missed since the last sweep.
+        backlogs: BACKLOG[m], of every listening socket.
     """
 
     slots: NDArray[np.int64]
@@ -81,6 +83,7 @@ class Snapshot:
     latency_keys: NDArray[Any]
     latencies: NDArray[Any]
     lost: int
+    backlogs: NDArray[Any] = field(default_factory=lambda: np.empty(0, layout.BACKLOG))
 
 
 def effective_capabilities() -> int:
@@ -242,7 +245,9 @@ class Programs:
         self._drained.clear()
         lost_now = sum(self.lost().values())
         lost, self._lost_before = lost_now - self._lost_before, lost_now
-        return Snapshot(slots, groups, keys, latencies, lost)
+        told = self.loaded.iterate(_LISTENING) if self.loaded.chosen[_LISTENING] else b""
+        backlogs = np.frombuffer(told, layout.BACKLOG)
+        return Snapshot(slots, groups, keys, latencies, lost, backlogs)
 
     def drain(self) -> None:
         """Empty the map that only fills up; the next sweep has what was in it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -263,6 +264,28 @@ def tally(
         causes,
         np.unique(ends.pair[moved & main]),
     )
+
+
+class Door(NamedTuple):
+    """A listener in one window, by its pair: connections let in, and turned away by cause."""
+
+    pair: int
+    accepted: int
+    accept_queue: int = 0
+    syn: int = 0
+
+
+def add_doors(counted: Tally, doors: Iterable[Door]) -> None:
+    """Count the connections that listeners turned away as drops, among all that came."""
+    part, whole = counted.ratios["drops"]
+    causes = counted.causes["drops"]
+    accepted, full, syn = (np.zeros_like(part) for _ in range(3))
+    for door in doors:
+        accepted[door.pair] += door.accepted
+        full[door.pair] += door.accept_queue
+        syn[door.pair] += door.syn
+    counted.ratios["drops"] = (part + full + syn, whole + accepted + full + syn)
+    causes["accept_queue"], causes["syn"] = full, syn
 
 
 def _histograms_of(
