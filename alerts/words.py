@@ -22,8 +22,10 @@ SUBJECTS = {
     "resets": "reset connections",
     "retransmits": "retransmissions",
     "stalls": "connections held up by a reader that does not read",
-    "drops": "dropped datagrams",
+    "drops": "dropped datagrams and connections",
+    "dns_errors": "failed DNS queries",
     "connect_latency": "connect latency",
+    "dns_latency": "DNS latency",
     "request_latency": "request latency",
     "rtt": "round-trip time",
 }
@@ -41,6 +43,11 @@ CAUSES = {
     "by_server_before_data": "the server reset them before any data",
     "timeout": "the retransmission timer ran out",
     "buffer": "the receiver's buffer was full",
+    "accept_queue": "the server did not accept them in time",
+    "syn": "too many others were half open",
+    "servfail": "the server could not find out (SERVFAIL)",
+    "nxdomain": "the names do not exist (NXDOMAIN)",
+    "other": "the server answered with some other error",
 }
 
 _COUNTED = {"requests": "req/s", "connections": "conn/s"}

@@ -116,11 +116,15 @@ static __always_inline int data(void *sk, int length, int out)
 		c->touched = 1;
 	if (out == (c->role == ROLE_CLIENT)) {
 		asked(c);
+		if (c->flags & FLAG_DNS)
+			dns_moved(sk, c, length, out);
 		return 0;
 	}
 	whole = answered(c);
 	if (whole && c->group_id) /* a flow is never folded: it counts at once */
 		count(c->group, REQUESTS);
+	if (c->flags & FLAG_DNS)
+		dns_moved(sk, c, length, out);
 	return 0;
 }
 

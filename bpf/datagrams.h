@@ -167,6 +167,8 @@ static __always_inline struct connection *udp_flow(void *sk, int length, int out
 	c->datagrams++;
 	add(g, DATAGRAMS, 1);
 	add(g, out ? BYTES_OUT : BYTES_IN, length);
+	if (port == DNS_PORT && c->role == ROLE_CLIENT)
+		dns_datagram(c, flow, out);
 	return c;
 }
 

@@ -36,8 +36,8 @@ COUNTERS: Final = (
     "joined", "left", "attempts", "established", "ended", "bytes_out", "bytes_in", "requests",
     "waits", "segments", "retransmits", "timeouts", "stalls", "active", "refused", "timed_out",
     "unreachable", "connect_reset", "aborted", "reset_in", "reset_in_early", "reset_out",
-    "reset_out_early", "died", "drops", "datagrams", "dns_queries", "dns_nxdomain",
-    "dns_servfail", "dns_refused", "dns_other",
+    "reset_out_early", "died", "drops", "datagrams", "dns_answers", "dns_nxdomain",
+    "dns_servfail", "dns_refused", "dns_other", "dns_timed_out",
 )  # fmt: skip
 """enum counter: what stands where in a group's `counts`; records.h explains them."""
 
@@ -77,6 +77,18 @@ ENDPOINT: Final = np.dtype(
 LISTENER: Final = np.dtype([("owner", OWNER), ("count", "u8")])
 """struct listener."""
 
+BACKLOG: Final = np.dtype(
+    [
+        ("socket", "u8"),
+        ("at", ENDPOINT),
+        ("drops", "u4"),
+        ("length", "u4"),
+        ("limit", "u4"),
+        ("pad", "u4"),
+    ]
+)
+"""struct backlog: a listening socket, what it turned away and what waits for accept(2)."""
+
 LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")])
 """struct latency_key: a place in `groups`, a bucket of `probes.histogram` and one of LATENCIES."""
 
@@ -86,7 +98,7 @@ LATENCY: Final = np.dtype([("samples", "u8"), ("weight", "u8")])
 LATENCIES: Final = ("request", "connect", "accept", "rtt", "rtt_min", "dns", "wait")
 """Kinds of latency by number."""
 
-LOST_KINDS: Final = ("connections", "groups", "latencies", "listeners", "links")
+LOST_KINDS: Final = ("connections", "groups", "latencies", "listeners", "links", "queries")
 """What the slots of the map `lost` count: updates that a full map refused."""
 
 OVERFLOW: Final = 0

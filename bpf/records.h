@@ -43,6 +43,7 @@
 #define FLAG_RESET 4
 #define FLAG_CLOSED 8 /* its end is counted */
 #define FLAG_FIN 16   /* nothing can be sent any more: sent_end is final */
+#define FLAG_DNS 32   /* a client of port 53 */
 
 /* Where a counter stands in a group; bpf/layout.py has the same list. */
 enum counter {
@@ -72,11 +73,12 @@ enum counter {
 	DIED, /* gave up on a silent peer (ETIMEDOUT and its like) */
 	DROPS, /* datagrams, for want of buffer */
 	DATAGRAMS,
-	DNS_QUERIES,
+	DNS_ANSWERS, /* of any outcome */
 	DNS_NXDOMAIN,
 	DNS_SERVFAIL,
 	DNS_REFUSED,
 	DNS_OTHER,
+	DNS_TIMED_OUT, /* queries that nobody answered */
 	COUNTERS
 };
 
@@ -95,7 +97,8 @@ enum counter {
 #define LOST_LATENCIES 2
 #define LOST_LISTENERS 3
 #define LOST_LINKS 4
-#define LOST_KINDS 5
+#define LOST_QUERIES 5
+#define LOST_KINDS 6
 
 #define OVERFLOW 0 /* the group of all that found no free one */
 

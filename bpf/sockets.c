@@ -23,10 +23,12 @@
 #include "groups.h"
 #include "turns.h"
 #include "fold.h"
+#include "dns.h"
 #include "tcp.h"
 #include "datagrams.h"
 #include "unix.h"
 #include "data.h"
+#include "listeners.h"
 
 /* Arguments and result of a function, by kprobe: struct pt_regs as an array. */
 #if defined(ON_X86_64)
@@ -429,6 +431,41 @@ int on_sweep(u64 *ctx)
 	add(g, STALLS, 1);
 	if (!moved)
 		add(g, ACTIVE, 1);
+	return 0;
+}
+#endif
+
+/* Iterator over the map `listening_at`, which tells what it sees. */
+#ifdef WANT_on_listener
+int on_listener(u64 *ctx)
+{
+	struct backlog told = {};
+	struct endpoint *at;
+	u64 *key;
+	void *meta, *seq;
+
+	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(meta) : "r"(ctx));
+	asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(key) : "r"(ctx));
+	asm volatile("%0 = *(u64 *)(%1 + 24)" : "=r"(at) : "r"(ctx));
+	if (!key || !at || !read_backlog(&told, *key, at))
+		return 0;
+	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(seq) : "r"(meta));
+	bpf_seq_write(seq, &told, sizeof(told));
+	return 0;
+}
+#endif
+
+/* Iterator over the map `dns_pending`. */
+#ifdef WANT_on_query
+int on_query(u64 *ctx)
+{
+	struct dns_question *key;
+	struct dns_asked *asked;
+
+	asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(key) : "r"(ctx));
+	asm volatile("%0 = *(u64 *)(%1 + 24)" : "=r"(asked) : "r"(ctx));
+	if (key && asked)
+		dns_give_up(key, asked);
 	return 0;
 }
 #endif

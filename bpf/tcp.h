@@ -4,6 +4,7 @@
 #define TAILRACE_TCP_H
 
 #include "fold.h"
+#include "dns.h"
 
 static __always_inline void leave(struct connection *c)
 {
@@ -92,46 +93,43 @@ static __always_inline void find_half(void *sk, struct connection *c)
 	halves.delete(&half);
 }
 
-static __always_inline void open_client(void *sk)
-{
-	struct connection c = {};
-	void *task = (void *)bpf_get_current_task();
-
-	c.opened_ns = bpf_ktime_get_ns();
-	c.role = ROLE_CLIENT;
-	c.flags = FLAG_ATTEMPT;
-	c.touched = 1;
-	c.interval = 1;
-	c.tgid = current_tgid();
-	c.group = group_of(sk, &c, NULL, task);
-	count(c.group, ATTEMPTS);
-	store(sk, &c);
-}
-
-/* A child of a listener, made in a softirq: whoever is current has nothing to do with it. */
-static __always_inline void open_server(void *sk)
+/* A connection that begins: a client's at its SYN, by the process that connects; a server's as the
+ * child of a listener, in a softirq, where whoever is current has nothing to do with it. */
+static __always_inline void open_new(void *sk, u8 role)
 {
 	struct connection c = {};
 	struct owner owner = {}; /* stays empty for a listener that was missed */
-	struct listener *from = listener_of(sk);
+	struct listener *from;
 
 	c.opened_ns = bpf_ktime_get_ns();
-	c.role = ROLE_SERVER;
-	c.flags = FLAG_ATTEMPT | FLAG_ESTABLISHED;
+	c.role = role;
+	c.flags = FLAG_ATTEMPT;
 	c.interval = 1;
-	if (from)
-		owner = from->owner;
-	c.tgid = owner.tgid;
-	start_positions(&c, sk);
-	find_half(sk, &c);
-	c.group = group_of(sk, &c, &owner, NULL);
-	count(c.group, ESTABLISHED);
+	if (role == ROLE_CLIENT) {
+		c.touched = 1;
+		c.tgid = current_tgid();
+		if (remote_port(sk) == DNS_PORT) {
+			c.flags |= FLAG_DNS;
+			dns_opened(sk);
+		}
+	} else {
+		c.flags |= FLAG_ESTABLISHED;
+		from = listener_of(sk);
+		if (from)
+			owner = from->owner;
+		c.tgid = owner.tgid;
+		start_positions(&c, sk);
+		find_half(sk, &c);
+	}
+	c.group = group_of(sk, &c, role == ROLE_CLIENT ? NULL : &owner,
+			   (void *)bpf_get_current_task());
+	count(c.group, role == ROLE_CLIENT ? ATTEMPTS : ESTABLISHED);
 	if (c.peer)
 		link_groups(c.peer_group, c.peer, c.group);
 	store(sk, &c);
 }
 
-/* An open connection owner told us about. Who called whom is known by who listens. */
+/* An open connection nobody told us about. Who called whom is known by who listens. */
 static __always_inline void open_met(void *sk, void *task, u8 role)
 {
 	struct connection c = {};
@@ -277,12 +275,10 @@ static __always_inline int state_changed(void *sk, int before, int after)
 	    (before == TCP_SYN_RECV && after == TCP_ESTABLISHED) || before == TCP_LISTEN) {
 		if (!is_tcp(sk))
 			return 0;
-		if (after == TCP_SYN_SENT)
-			open_client(sk);
+		if (after == TCP_SYN_SENT || after == TCP_ESTABLISHED)
+			open_new(sk, after == TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER);
 		else if (after == TCP_LISTEN)
 			listening(sk, (void *)bpf_get_current_task());
-		else if (after == TCP_ESTABLISHED)
-			open_server(sk);
 		else if (after == TCP_CLOSE)
 			not_listening(sk);
 		return 0;
@@ -318,6 +314,8 @@ static __always_inline int destroyed(void *sk)
 	if (!c)
 		return 0;
 	closed(sk, c);
+	if (c->flags & FLAG_DNS)
+		dns_closed(sk);
 	g = groups.lookup(&c->group);
 	if (g) {
 		/* what a sweep is counting at this moment may not be all of it */

@@ -329,6 +329,16 @@ EVENTS: Final[tuple[Event, ...]] = (
         ways=(Way("iterator", (Target("bpf_map_elem:connections", "on_sweep", "iter"),)),),
     ),
     Event(
+        "listeners read",
+        required=False,
+        ways=(Way("iterator", (Target("bpf_map_elem:listening_at", "on_listener", "iter"),)),),
+    ),
+    Event(
+        "queries without an answer",
+        required=False,
+        ways=(Way("iterator", (Target("bpf_map_elem:dns_pending", "on_query", "iter"),)),),
+    ),
+    Event(
         "open before",
         required=False,
         ways=(

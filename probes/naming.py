@@ -146,6 +146,10 @@ class PairNames:
         client = address_text(bytes(key["remote"]))
         return self.number(Pair(client, self._service(group["owner"]), int(key["port"]), transport))
 
+    def listener(self, at: Any) -> Any | None:
+        """Return the OWNER of who listens at an ENDPOINT; None if nobody does any more."""
+        return self._listeners.get((int(at["netns"]), bytes(at["address"]), int(at["port"])))
+
     def listener_pair(self, owner: Any, port: int) -> int:
         """Return the pair of all clients of a listener, for what happens before one is known."""
         if int(owner["tgid"]) == self._own:

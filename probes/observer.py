@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from probes import memory
+from probes.backlogs import Backlogs
 from probes.checks import HookLine
 from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
@@ -71,6 +72,7 @@ class Observer:
             raise
         services = ServiceNames(readable=not found.own_pid_namespace)
         self._names = PairNames(services, own_tgid=found.tgid)
+        self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
             self._names,
             capacity=self._programs.capacity.groups,
@@ -142,7 +144,12 @@ class Observer:
         now_s = now_ns / 1e9
         snapshot = self._programs.sweep()
         window = self._tracker.update(
-            snapshot, now_s=now_s, time=start, width=width, nominal=self.window_s
+            snapshot,
+            now_s=now_s,
+            time=start,
+            width=width,
+            nominal=self.window_s,
+            refusals=self._backlogs.update(snapshot.backlogs),
         )
         full = len(snapshot.slots) > 0.8 * self._programs.capacity.groups
         retire, release = self._tracker.idle(now_s, full=full)

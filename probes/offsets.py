@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -74,6 +75,13 @@ OPTIONAL: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
 }
 """Fields that some kernels lack (a module, or left out): what is not seen without them."""
 
+_REGISTERS: Final[Mapping[str, Mapping[str, tuple[str, int]]]] = {
+    "x86_64": {"call_number": ("orig_ax", 0), "call_second": ("si", 0), "call_third": ("dx", 0)},
+    "aarch64": {"call_number": ("syscallno", 0), "call_second": ("regs", 8),
+                "call_third": ("regs", 16)},
+}  # fmt: skip
+"""Where `struct pt_regs` has a system call's number and arguments: (field, bytes behind it)."""
+
 _SUN_PATH: Final = 2  # of struct sockaddr_un, include/uapi/linux/un.h
 
 
@@ -86,12 +94,14 @@ class Offsets:
         missing: what this kernel cannot show, in words.
         allocates: whether the kernel can allocate map entries in any context.
         tells_sockets: whether a program can ask the kernel for the socket behind a file.
+        task_registers: whether it hands out the registers with which a system call was entered.
     """
 
     fields: dict[str, int]
     missing: tuple[str, ...]
     allocates: bool
     tells_sockets: bool
+    task_registers: bool
 
 
 def read_offsets() -> Offsets:
@@ -111,6 +121,29 @@ def read_offsets() -> Offsets:
                 missing.append(what)
         if "unix_address_path" in found:
             found["unix_address_path"] += _SUN_PATH
+        task_registers = types.find("bpf_task_pt_regs", KIND_FUNCTION) is not None
+        try:
+            found |= _call_offsets(types, task_registers)
+        except ProbeError:
+            missing.append("DNS")
         allocates = types.find("bpf_mem_alloc", KIND_STRUCT) is not None
         tells_sockets = types.find("bpf_sock_from_file", KIND_FUNCTION) is not None
-    return Offsets(found, tuple(missing), allocates, tells_sockets)
+    return Offsets(found, tuple(missing), allocates, tells_sockets, task_registers)
+
+
+def _call_offsets(types: KernelTypes, task_registers: bool) -> dict[str, int]:
+    """Return where the number and the arguments of a task's system call are.
+
+    Raises:
+        ProbeError: not to be told on this machine or kernel.
+    """
+    machine = platform.machine()
+    if machine not in _REGISTERS or not (task_registers or machine == "x86_64"):
+        raise ProbeError(f"the registers of a system call are not found on {machine}.")
+    found = {
+        name: types.offset("pt_regs", field) + behind
+        for name, (field, behind) in _REGISTERS[machine].items()
+    }
+    if not task_registers:  # then they are looked for at the end of the task's stack
+        found["stack"] = types.offset("task_struct", "stack")
+    return found

@@ -7,7 +7,7 @@ import mmap
 import os
 import platform
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ _CAP_PERFMON: Final = 38
 _CAP_BPF: Final = 39
 _OPEN_BEFORE: Final = "open before"
 _READ: Final = "connections read"
+_LISTENING: Final = "listeners read"
+_UNANSWERED: Final = "queries without an answer"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
 _SYMBOLS: Final = Path("/proc/kallsyms")
@@ -49,6 +51,8 @@ class Capacity:
         latencies: buckets in use, over all groups, between two sweeps.
         halves: clients' ends that wait for their server's end to come up.
         listeners: listening sockets.
+        queries: of DNS, without an answer yet; 88 bytes each, taken at start.
+        streams: connections to DNS servers.
     """
 
     connections: int = 1 << 19
@@ -58,6 +62,8 @@ class Capacity:
     latencies: int = 1 << 17
     halves: int = 1 << 14
     listeners: int = 1 << 13
+    queries: int = 1 << 14
+    streams: int = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Snapshot:
         latency_keys: LATENCY_KEY[k], samples since the last sweep.
         latencies: LATENCY[k].
         lost: updates refused and events missed since the last sweep.
+        backlogs: BACKLOG[m], of every listening socket.
     """
 
     slots: NDArray[np.int64]
@@ -77,6 +84,7 @@ class Snapshot:
     latency_keys: NDArray[Any]
     latencies: NDArray[Any]
     lost: int
+    backlogs: NDArray[Any] = field(default_factory=lambda: np.empty(0, layout.BACKLOG))
 
 
 def effective_capabilities() -> int:
@@ -106,6 +114,8 @@ def _flags(offsets: Offsets, capacity: Capacity) -> list[str]:
     machine = platform.machine()
     if machine in _REGISTERS:
         flags.append(f"-D{_REGISTERS[machine]}")
+    if offsets.task_registers:
+        flags.append("-DHAVE_TASK_REGISTERS")
     if syscalls.has_exchange():
         flags.append("-DHAVE_EXCHANGE")
     # Where it can be asked for, the symbol is not needed, and reading them all takes 50 ms
@@ -235,6 +245,8 @@ class Programs:
             ProbeError: the kernel refused to read a map.
         """
         self.loaded.iterate(_READ)
+        if self.loaded.chosen[_UNANSWERED]:
+            self.loaded.iterate(_UNANSWERED)
         slots = np.flatnonzero(self._table["id"])
         groups = self._table[slots]
         self._give(len(slots))
@@ -245,7 +257,9 @@ class Programs:
         self.lost_kinds = self.lost()
         lost_now = sum(self.lost_kinds.values())
         lost, self._lost_before = lost_now - self._lost_before, lost_now
-        return Snapshot(slots, groups, keys, latencies, lost)
+        told = self.loaded.iterate(_LISTENING) if self.loaded.chosen[_LISTENING] else b""
+        backlogs = np.frombuffer(told, layout.BACKLOG)
+        return Snapshot(slots, groups, keys, latencies, lost, backlogs)
 
     def drain(self) -> None:
         """Empty the map that only fills up; the next sweep has what was in it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ _CONNECT_CAUSES: Final = {
     "aborted": ("aborted",),
 }
 _FAILURES: Final = tuple(name for names in _CONNECT_CAUSES.values() for name in names)
+_DNS_CAUSES: Final = ("servfail", "refused", "other", "timed_out")
+"""What makes a query a failed one. A name that does not exist (NXDOMAIN) is an answer: every search
+domain of resolv.conf(5) that is tried in vain gives one. It is told among the causes."""
 _MOVES: Final = tuple(
     _AT[name] for name in ("established", "bytes_out", "bytes_in", "datagrams", *_FAILURES)
 )
@@ -35,6 +39,7 @@ _LATENCIES: Final[dict[str, tuple[str, bool | None]]] = {
     "accept_latency": ("accept", None),
     "rtt": ("rtt", True),
     "rtt_min": ("rtt_min", True),
+    "dns_latency": ("dns", True),
 }
 """Signal: (kind of latency, whether at the end that counts; False: at the other; None: at any)."""
 
@@ -233,11 +238,13 @@ def tally(
     stalled = stalls["by_server"] + stalls["by_client"]
     dropped = number(ours & ~tcp, "drops")
     arrived = number(ours & ~tcp, "datagrams")
+    dns_failed = number(main, *(f"dns_{cause}" for cause in _DNS_CAUSES))
     ratios = {
         "connect_errors": (failed, failed + attempted * (datagrams == 0) + datagrams),
         "resets": (was_reset, np.maximum(number(main, "ended"), was_reset)),
         "stalls": (stalled, number(ours, "active")),
         "drops": (dropped, dropped + arrived),
+        "dns_errors": (dns_failed, number(main, "dns_answers", "dns_timed_out")),
     }
     causes = {
         "connect_errors": {
@@ -246,6 +253,7 @@ def tally(
         "resets": resets,
         "stalls": stalls,
         "drops": {"buffer": dropped},
+        "dns_errors": {cause: number(main, f"dns_{cause}") for cause in (*_DNS_CAUSES, "nxdomain")},
     }
     if segments:
         again = number(ours, "retransmits")
@@ -261,6 +269,28 @@ def tally(
         causes,
         np.unique(ends.pair[moved & main]),
     )
+
+
+class Door(NamedTuple):
+    """A listener in one window, by its pair: connections let in, and turned away by cause."""
+
+    pair: int
+    accepted: int
+    accept_queue: int = 0
+    syn: int = 0
+
+
+def add_doors(counted: Tally, doors: Iterable[Door]) -> None:
+    """Count the connections that listeners turned away as drops, among all that came."""
+    part, whole = counted.ratios["drops"]
+    causes = counted.causes["drops"]
+    accepted, full, syn = (np.zeros_like(part) for _ in range(3))
+    for door in doors:
+        accepted[door.pair] += door.accepted
+        full[door.pair] += door.accept_queue
+        syn[door.pair] += door.syn
+    counted.ratios["drops"] = (part + full + syn, whole + accepted + full + syn)
+    causes["accept_queue"], causes["syn"] = full, syn
 
 
 def _histograms_of(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
+from probes.backlogs import Refusals
 from probes.naming import IGNORED, PairNames
 from probes.programs import Snapshot
-from probes.tally import Ends, Tally, tally
+from probes.tally import Door, Ends, Tally, add_doors, tally
 from probes.window import Pair, Window
 
 _COUNTS: Final = len(layout.COUNTERS)
@@ -21,6 +23,7 @@ _EVENTS: Final = [
     layout.COUNTERS.index(name)
     for name in ("attempts", "ended", "requests", "waits", "segments", "datagrams")
 ]
+_ESTABLISHED: Final = layout.COUNTERS.index("established")
 _FORGET_S: Final = 3600.0
 _IDLE_S: Final = 60.0
 """A group without an open connection is given up when it has been still for so long."""
@@ -90,7 +93,14 @@ class Tracker:
         self._active = np.append(self._active, np.full(fresh, -np.inf))
 
     def update(
-        self, snapshot: Snapshot, *, now_s: float, time: float, width: float, nominal: float
+        self,
+        snapshot: Snapshot,
+        *,
+        now_s: float,
+        time: float,
+        width: float,
+        nominal: float,
+        refusals: Sequence[Refusals] = (),
     ) -> Window:
         """Return the window that ends with this snapshot.
 
@@ -100,6 +110,7 @@ class Tracker:
             time: start of the window, epoch seconds.
             width: its length, seconds.
             nominal: the length it was asked to have, seconds.
+            refusals: what listeners turned away.
         """
         slots, groups = snapshot.slots, snapshot.groups
         self._name(slots, groups)
@@ -111,6 +122,7 @@ class Tracker:
         self._moved_s[slots[grown.any(axis=1)]] = now_s
         self._events += int(grown[:, _EVENTS].sum())
         self._open = int((counts[:, _JOINED] - counts[:, _LEFT]).view(np.int64).sum())
+        doors = self._doors(groups, grown, refusals)
         ends = Ends(
             slots=slots,
             grown=grown,
@@ -127,6 +139,7 @@ class Tracker:
             rtt=self._rtt,
             segments=self._segments,
         )
+        add_doors(counted, doors)
         return self._window(counted, time, width, nominal, snapshot.lost)
 
     def _ready(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> NDArray[np.uint64]:
@@ -140,6 +153,26 @@ class Tracker:
         waits &= self._fresh[slots] & (groups["link"] == 0) & (counts[:, _REQUESTS] == 0)
         counts[waits] = 0
         return counts
+
+    def _doors(
+        self, groups: NDArray[Any], grown: NDArray[np.int64], refusals: Sequence[Refusals]
+    ) -> list[Door]:
+        """Return who let connections in, and who turned some away, per listener's pair."""
+        key = groups["key"]
+        tcp_server = (key["role"] == layout.SERVER) & (key["transport"] == layout.TCP)
+        at = np.flatnonzero(tcp_server & (grown[:, _ESTABLISHED] > 0))
+        process = key["tgid"][at].astype(np.uint64) << np.uint64(16) | key["port"][at]
+        _, first, which = np.unique(process, return_index=True, return_inverse=True)
+        accepted = np.bincount(which, grown[at, _ESTABLISHED])
+        doors = [
+            Door(self._names.listener_pair(groups["owner"][i], int(key["port"][i])), int(number))
+            for i, number in zip(at[first], accepted, strict=True)
+        ]
+        doors += [
+            Door(self._names.listener_pair(r.owner, r.port), 0, r.accept_queue, r.syn)
+            for r in refusals
+        ]
+        return [door for door in doors if door.pair != IGNORED]
 
     def _name(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> None:
         """Assign pairs to groups that are new, or whose other end has become known."""

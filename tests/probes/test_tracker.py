@@ -100,6 +100,7 @@ def _table(window: Window) -> dict[tuple[Pair, str], tuple[float, float]]:
 
 
 PAIR = Pair("web", "api", 80)
+ANY = Pair("any", "api", 80)
 BOTH = (_client(2, link=3, established=1), _server(3, peer=2, established=1))
 
 
@@ -110,8 +111,10 @@ def test_two_ends_are_one_pair_counted_at_the_client(tmp_path: Path) -> None:
             _server(3, peer=2, established=1, bytes_in=9, bytes_out=99, requests=4),
         ]
     )
-    assert {pair for pair, _ in seen} == {PAIR}
+    assert {pair for pair, _ in seen} == {PAIR, ANY}
     assert seen[PAIR, "connections"][0] == 1
+    assert [signal for pair, signal in seen if pair == ANY] == ["drops"]
+    assert seen[ANY, "drops"] == (0, 1)
     assert seen[PAIR, "requests"][0] == 4
     assert seen[PAIR, "bytes_sent"][0] == 10
     assert seen[PAIR, "bytes_received"][0] == 99
@@ -173,7 +176,7 @@ def test_a_server_end_that_nobody_could_link_is_not_counted_twice(tmp_path: Path
     run = _Run(tmp_path)
     unlinked = _server(3, remote="127.0.0.1", self=1, bytes_in=5, established=1)
     seen = run.sweep([_client(2, remote="127.0.0.1", self=1, bytes_out=5), unlinked])
-    assert [pair.client for pair, _ in seen if pair.client != "web"] == []
+    assert [pair.client for pair, _ in seen if pair.client not in ("web", "any")] == []
 
 
 def test_a_server_end_whose_client_has_gone_adds_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* DNS, seen from who asks: each query and its answer, told apart by their id.
+ *
+ * The only payload that is looked at, and of it only the first four bytes: id, kind and outcome.
+ * They are read from the buffer that the program gave to the system call it is in: the saved
+ * registers tell which call and where. What comes by io_uring, and what is encrypted, has no
+ * such buffer and is counted as any other message. */
+#ifndef TAILRACE_DNS_H
+#define TAILRACE_DNS_H
+
+#include "groups.h"
+
+#define DNS_PORT 53
+#define DNS_PATIENCE_NS 5000000000ULL /* resolvers' own: 5 s in resolv.conf(5), dig(1) */
+#define DNS_AT_ONCE 16	/* messages of one sendmmsg(2) or recvmmsg(2) that are looked through */
+#define DNS_BATCH_NS 500000000ULL /* in one call: what is asked again comes later than this */
+#define DNS_STEPS 16	/* over what one call moved of a TCP stream: two to five a message */
+#define DNS_HEAD 6	/* a stream has the length, two bytes, before each message */
+
+struct dns_question {
+	u64 flow; /* UDP: as in `flows`; TCP: the socket */
+	u64 id;
+};
+
+struct dns_asked {
+	u64 at_ns;
+	u64 group_id;
+	u32 group;
+	u32 pad;
+};
+
+/* Queries without an answer yet. */
+BPF_F_TABLE("hash", struct dns_question, struct dns_asked, dns_pending, MAX_QUERIES, 0);
+
+/* Where in its stream of messages one direction of a TCP connection is. */
+struct dns_side {
+	u64 head; /* the first `have` bytes of the message */
+	u32 have;
+	u32 left; /* bytes to pass over until the next message */
+	u32 to_come; /* of what moved now */
+	u32 astray;  /* some bytes went by unseen: where the next message begins is not known */
+	u64 base;    /* the rest of a piece of the program's buffer */
+	u64 size;
+	u64 pieces; /* those that follow, as struct iovec */
+};
+
+struct dns_stream {
+	struct dns_side out, in;
+};
+BPF_F_TABLE("hash", u64, struct dns_stream, dns_streams, MAX_STREAMS, 0);
+BPF_ARRAY(dns_blank, struct dns_stream, 1); /* zeros */
+
+/* How a system call tells of its buffer: always in its second argument. */
+#define BUFFER_UNKNOWN 0
+#define BUFFER_PLAIN 1	 /* void * */
+#define BUFFER_PIECES 2	 /* struct iovec * */
+#define BUFFER_MESSAGE 3 /* struct msghdr * */
+#define BUFFER_BATCH 4	 /* struct mmsghdr *, as many as the third argument says */
+#define MESSAGE_PIECES 16
+#define BATCH_STRIDE 64
+
+struct piece {
+	u64 base;
+	u64 size;
+};
+
+/* Numbers of another ABI (32 bits) are never among these calls; see the tables in
+ * arch/x86/entry/syscalls and include/uapi/asm-generic/unistd.h. */
+#if defined(ON_X86_64)
+static __always_inline int buffer_sent(u32 number)
+{
+	switch (number) {
+	case 1: /* write */
+	case 44: /* sendto */
+		return BUFFER_PLAIN;
+	case 20: /* writev */
+		return BUFFER_PIECES;
+	case 46: /* sendmsg */
+		return BUFFER_MESSAGE;
+	case 307: /* sendmmsg */
+		return BUFFER_BATCH;
+	}
+	return BUFFER_UNKNOWN;
+}
+
+static __always_inline int buffer_received(u32 number)
+{
+	switch (number) {
+	case 0: /* read */
+	case 45: /* recvfrom */
+		return BUFFER_PLAIN;
+	case 19: /* readv */
+		return BUFFER_PIECES;
+	case 47: /* recvmsg */
+		return BUFFER_MESSAGE;
+	case 299: /* recvmmsg */
+		return BUFFER_BATCH;
+	}
+	return BUFFER_UNKNOWN;
+}
+#elif defined(ON_ARM64)
+static __always_inline int buffer_sent(u32 number)
+{
+	switch (number) {
+	case 64: /* write */
+	case 206: /* sendto */
+		return BUFFER_PLAIN;
+	case 66: /* writev */
+		return BUFFER_PIECES;
+	case 211: /* sendmsg */
+		return BUFFER_MESSAGE;
+	case 269: /* sendmmsg */
+		return BUFFER_BATCH;
+	}
+	return BUFFER_UNKNOWN;
+}
+
+static __always_inline int buffer_received(u32 number)
+{
+	switch (number) {
+	case 63: /* read */
+	case 207: /* recvfrom */
+		return BUFFER_PLAIN;
+	case 65: /* readv */
+		return BUFFER_PIECES;
+	case 212: /* recvmsg */
+		return BUFFER_MESSAGE;
+	case 243: /* recvmmsg */
+		return BUFFER_BATCH;
+	}
+	return BUFFER_UNKNOWN;
+}
+#endif
+
+/* The registers with which the current task entered the kernel. */
+static __always_inline void *registers(void)
+{
+#ifdef HAVE_TASK_REGISTERS
+	return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+#else
+	/* task_pt_regs(), arch/x86/include/asm/processor.h; before Linux 5.15 */
+	void *stack = NULL;
+	READ(stack, (void *)bpf_get_current_task(), OFF_stack);
+	return (char *)stack + 16384 - 168;
+#endif
+}
+
+#ifdef OFF_call_number
+static __always_inline int dns_lasted(u64 flow, u16 id, u64 now, u64 limit)
+{
+	struct dns_question key = {.flow = flow, .id = id};
+	struct dns_asked *asked = dns_pending.lookup(&key);
+	return asked && now - asked->at_ns < limit;
+}
+
+static __always_inline void dns_unanswered(struct dns_asked *asked)
+{
+	struct group *g = groups.lookup(&asked->group);
+	if (g && g->id == asked->group_id)
+		add(g, DNS_TIMED_OUT, 1);
+}
+
+static __always_inline void dns_query(struct connection *c, u64 flow, u16 id)
+{
+	struct dns_question key = {.flow = flow, .id = id};
+	struct dns_asked fresh = {}, *before = dns_pending.lookup(&key);
+
+	if (before) /* asked again, so given up before */
+		dns_unanswered(before);
+	fresh.at_ns = bpf_ktime_get_ns();
+	fresh.group = c->group;
+	fresh.group_id = id_of(c->group);
+	if (dns_pending.update(&key, &fresh))
+		count_lost(LOST_QUERIES);
+}
+
+/* RFC 1035, 4.1.1 */
+static __always_inline int dns_outcome(u8 outcome)
+{
+	switch (outcome) {
+	case 2:
+		return DNS_SERVFAIL;
+	case 3:
+		return DNS_NXDOMAIN;
+	case 5:
+		return DNS_REFUSED;
+	}
+	return DNS_OTHER;
+}
+
+/* Return whether it is the answer to a query. */
+static __always_inline int dns_answer(struct connection *c, u64 flow, u16 id, u8 outcome)
+{
+	struct dns_question key = {.flow = flow, .id = id};
+	struct dns_asked *asked = dns_pending.lookup(&key);
+	u64 now, since;
+
+	if (!asked) /* too late, a second one, or its query was not seen */
+		return 0;
+	since = asked->at_ns;
+	if (dns_pending.delete(&key))
+		return 1; /* a sweep has just given it up */
+	now = bpf_ktime_get_ns();
+	add_latency(c->group, LATENCY_DNS, now > since ? now - since : 0, 1);
+	count(c->group, DNS_ANSWERS);
+	if (outcome)
+		count(c->group, dns_outcome(outcome));
+	return 1;
+}
+
+/* A message by its first four bytes, in the order of the wire. Return whether it was new. */
+static __always_inline int dns_message(struct connection *c, u64 flow, u32 head, int out, int batch)
+{
+	u16 id = head;
+	int is_answer = head >> 23 & 1;
+
+	if (!out)
+		return is_answer && dns_answer(c, flow, id, head >> 24 & 15);
+	if (is_answer)
+		return 0;
+	if (batch && dns_lasted(flow, id, bpf_ktime_get_ns(), DNS_BATCH_NS))
+		return 0;
+	dns_query(c, flow, id);
+	return 1;
+}
+
+/* Where the list of pieces is that `place` leads to. */
+static __always_inline u64 pieces_of(u64 place, int how)
+{
+	u64 pieces = place;
+
+	if (how != BUFFER_PIECES)
+		bpf_probe_read_user(&pieces, 8, (void *)(place + MESSAGE_PIECES));
+	return pieces;
+}
+
+static __always_inline int dns_datagram_at(struct connection *c, u64 flow, u64 place, int how,
+					   int out)
+{
+	struct piece first = {.base = place, .size = sizeof(u32)};
+	u32 head = 0;
+
+	if (how != BUFFER_PLAIN)
+		bpf_probe_read_user(&first, sizeof(first), (void *)pieces_of(place, how));
+	if (first.size < sizeof(head) || bpf_probe_read_user(&head, 4, (void *)first.base))
+		return 0;
+	return dns_message(c, flow, head, out, how == BUFFER_BATCH);
+}
+
+/* A client's datagram to or from port 53. Of several in one system call, this is the first that
+ * was not seen before. */
+static __always_inline void dns_datagram(struct connection *c, u64 flow, int out)
+{
+	void *regs = registers();
+	u64 place = 0, number = 0;
+	u32 call = 0;
+	int how, i;
+
+	READ(call, regs, OFF_call_number);
+	READ(place, regs, OFF_call_second);
+	how = out ? buffer_sent(call) : buffer_received(call);
+	if (how == BUFFER_UNKNOWN)
+		return;
+	if (how == BUFFER_BATCH)
+		READ(number, regs, OFF_call_third);
+	for (i = 0; i < DNS_AT_ONCE; i++) {
+		if (dns_datagram_at(c, flow, place + i * BATCH_STRIDE, how, out) || i + 1 >= number)
+			return;
+	}
+}
+
+/* Where the first of the bytes is that moved now. */
+static __always_inline void dns_begin(volatile struct dns_side *side, u64 place, int how, u32 length)
+{
+	side->to_come = length;
+	if (how == BUFFER_PLAIN) {
+		side->base = place;
+		side->size = length;
+		side->pieces = 0;
+	} else {
+		side->size = 0;
+		side->pieces = pieces_of(place, how);
+	}
+}
+
+/* What a client's TCP connection to port 53 has sent or received. The place in the stream is kept
+ * in the map and not in variables, of which the verifier would follow every value. */
+static __always_inline void dns_moved(void *sk, struct connection *c, u32 length, int out)
+{
+	struct dns_stream *stream;
+	volatile struct dns_side *side;
+	struct piece piece;
+	u64 key = (u64)sk, place = 0, bytes;
+	void *regs = registers();
+	u32 call = 0, want, pass;
+	int how, i;
+
+	stream = dns_streams.lookup(&key);
+	if (!stream)
+		return;
+	side = out ? &stream->out : &stream->in;
+	if (side->astray)
+		return;
+	READ(call, regs, OFF_call_number);
+	READ(place, regs, OFF_call_second);
+	how = out ? buffer_sent(call) : buffer_received(call);
+	if (how == BUFFER_UNKNOWN || how == BUFFER_BATCH) {
+		side->astray = 1;
+		return;
+	}
+	dns_begin(side, place, how, length);
+	for (i = 0; i < DNS_STEPS; i++) {
+		if (!side->to_come)
+			return;
+		if (!side->size) {
+			if (!side->pieces ||
+			    bpf_probe_read_user(&piece, sizeof(piece), (void *)side->pieces))
+				break;
+			side->base = piece.base;
+			side->size = piece.size;
+			side->pieces += sizeof(piece);
+			continue;
+		}
+		pass = side->to_come;
+		if (pass > side->size)
+			pass = side->size;
+		want = side->have < DNS_HEAD ? DNS_HEAD - side->have : side->left;
+		if (pass > want)
+			pass = want;
+		if (side->have < DNS_HEAD) {
+			bytes = 0;
+			if (bpf_probe_read_user(&bytes, pass & 7, (void *)side->base))
+				break;
+			side->head |= bytes << 8 * (side->have & 7);
+			side->have += pass;
+			if (side->have == DNS_HEAD) {
+				want = swap16(side->head);
+				side->left = want > 4 ? want - 4 : 0;
+				dns_message(c, key, side->head >> 16, out, 0);
+			}
+		} else {
+			side->left -= pass;
+		}
+		side->base += pass;
+		side->size -= pass;
+		side->to_come -= pass;
+		if (side->have == DNS_HEAD && !side->left) {
+			side->have = 0;
+			side->head = 0;
+		}
+	}
+	if (!side->to_come)
+		return;
+	side->astray = 1;
+	count_lost(LOST_QUERIES);
+}
+
+static __always_inline void dns_opened(void *sk)
+{
+	u64 key = (u64)sk;
+	int zero = 0;
+	struct dns_stream *fresh = dns_blank.lookup(&zero); /* too large for the stack */
+
+	if (fresh && dns_streams.update(&key, fresh))
+		count_lost(LOST_QUERIES);
+}
+
+static __always_inline void dns_closed(void *sk)
+{
+	u64 key = (u64)sk;
+	dns_streams.delete(&key);
+}
+
+/* A query that the sweep has come to. */
+static __always_inline void dns_give_up(struct dns_question *question, struct dns_asked *asked)
+{
+	struct dns_question key;
+	struct dns_asked copy;
+	u64 now = bpf_ktime_get_ns(), since = asked->at_ns;
+
+	if (now < since || now - since < DNS_PATIENCE_NS)
+		return;
+	key.flow = question->flow;
+	key.id = question->id;
+	copy.group = asked->group;
+	copy.group_id = asked->group_id;
+	if (dns_pending.delete(&key) == 0)
+		dns_unanswered(&copy);
+}
+#else
+static __always_inline void dns_datagram(struct connection *c, u64 flow, int out)
+{
+}
+
+static __always_inline void dns_moved(void *sk, struct connection *c, u32 length, int out)
+{
+}
+
+static __always_inline void dns_opened(void *sk)
+{
+}
+
+static __always_inline void dns_closed(void *sk)
+{
+}
+
+static __always_inline void dns_give_up(struct dns_question *question, struct dns_asked *asked)
+{
+}
+#endif
+
+#endif
