@@ -1,0 +1,180 @@
+"""Known traffic against what the probes say of it, once per hook family; a program.
+
+It runs on this host (`python -m tests.kernels.suite`) and inside the emulated machines. For each
+family one Observer is opened, since compiling takes up to half a minute under emulation. On
+standard output it writes one line per family, as `tests.kernels.results` reads it, and a last one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import Popen
+
+from probes.errors import ProbeError
+from probes.observer import Observer
+from probes.window import Pair
+from tests.kernels import peers
+from tests.kernels.abilities import abilities
+from tests.kernels.peers import SCENES, Scene
+from tests.kernels.results import Check, Hook, Result, write_end, write_result
+from tests.support.traffic import hear, running, say
+from tests.support.watching import Watch
+
+FAMILIES = ("auto", "tracepoint", "fentry", "kprobe")
+WINDOW_S = 1.0
+_PEER = Path(sys.executable).name
+_PIPES = {"stdin": -1, "stdout": -1}
+
+
+class _Peers:
+    """The server and the client, from before the observer starts."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._server, self._client = (
+            stack.enter_context(running(sys.executable, peers.__file__, role, **_PIPES))
+            for role in ("server", "client")
+        )
+        say(self._client, hear(self._server))
+        assert hear(self._client) == "open"
+        self.ports: dict[str, int] = {}
+
+    def play(self) -> dict[str, dict[str, int]]:
+        """Make the traffic; return {scene: {"sent": bytes, "received": bytes}}."""
+        say(self._server)
+        answer = hear(self._server)
+        self.ports = json.loads(answer)
+        say(self._client, answer)
+        done: dict[str, dict[str, int]] = json.loads(hear(self._client))
+        return done
+
+
+def _samples(watch: Watch, pair: Pair, signal: str) -> int:
+    total = 0.0
+    for window in watch.windows:
+        if pair in window.pairs:
+            rows = (window.pair == window.pairs.index(pair)) & (
+                window.signal == window.signals.index(signal)
+            )
+            total += float(window.count[rows].sum())
+    return round(total)
+
+
+def _expected(scene: Scene, moved: dict[str, int]) -> dict[str, object]:
+    """Return what the windows should say of a scene."""
+    opened = 0 if scene.early or scene.refused else scene.connections
+    failed = scene.connections if scene.refused else 0
+    asked = 0 if scene.refused else scene.connections * scene.requests
+    over = 0 if scene.refused else scene.connections
+    by = {"client resets": "by_client", "server resets": "by_server"}.get(scene.closing)
+    return {
+        "client": _PEER,
+        "server": peers.LOOPBACK[scene.family] if scene.refused else _PEER,
+        "connections": opened,
+        "requests": asked,
+        "bytes_sent": moved["sent"],
+        "bytes_received": moved["received"],
+        "connect_errors": f"{failed} of {opened + failed}",
+        "connect_errors by cause": {"refused": failed} if failed else {},
+        "resets": f"{over if by else 0} of {over}",
+        "resets by cause": {by: over} if by else {},
+        "connect_latency samples": opened,
+        "request_latency samples": asked,
+    }
+
+
+def _seen(scene: Scene, port: int, watch: Watch) -> dict[str, object]:
+    """Return what the windows say of a scene."""
+    pairs = [pair for pair in watch.pairs() if pair.port == port]
+    if len(pairs) != 1:
+        return {"client": f"{len(pairs)} pairs: {', '.join(map(str, pairs))}"}
+    (pair,) = pairs
+
+    def part_of_whole(signal: str) -> str:
+        part, whole = watch.part_and_whole(pair, signal)
+        return f"{part:g} of {whole:g}"
+
+    return {
+        "client": pair.client,
+        "server": pair.server,
+        **{
+            signal: round(watch.total(pair, signal))
+            for signal in ("connections", "requests", "bytes_sent", "bytes_received")
+        },
+        "connect_errors": part_of_whole("connect_errors"),
+        "connect_errors by cause": dict(watch.causes(pair, "connect_errors")),
+        "resets": part_of_whole("resets"),
+        "resets by cause": dict(watch.causes(pair, "resets")),
+        "connect_latency samples": _samples(watch, pair, "connect_latency"),
+        "request_latency samples": _samples(watch, pair, "request_latency"),
+    }
+
+
+def _compare(
+    watch: Watch, ports: dict[str, int], moved: dict[str, dict[str, int]]
+) -> Iterator[Check]:
+    yield Check("", "samples lost", 0, watch.lost)
+    for scene in SCENES:
+        expected = _expected(scene, moved[scene.name])
+        seen = _seen(scene, ports[scene.name], watch)
+        for name, value in expected.items():
+            yield Check(scene.name, name, value, seen.get(name, "nothing"))
+
+
+def _observed(family: str, lacking: str | None, stack: ExitStack) -> Result:
+    both = _Peers(stack)
+    began = time.monotonic()
+    try:
+        observer = stack.enter_context(Observer(WINDOW_S, hooks=family))
+    except ProbeError as error:
+        if lacking:
+            return Result.of(family, absent=lacking)
+        return Result.of(family, error=str(error))
+    took_s = time.monotonic() - began
+    watch = Watch(observer)
+    watch.start()
+    stack.callback(watch.stop)
+    moved = both.play()
+    # one window for what is under way, one for records born while the maps were read
+    watch.settle(3)
+    return Result.of(
+        family,
+        started_s=took_s,
+        notes=observer.notes,
+        hooks=[
+            Hook(hook.event, hook.hook, hook.family, hook.instructions, hook.reason)
+            for hook in observer.hooks
+        ],
+        checks=list(_compare(watch, both.ports, moved)),
+    )
+
+
+def run(family: str, lacking: str | None) -> Result:
+    """Try one family.
+
+    Args:
+        family: as Observer takes it.
+        lacking: why this kernel does not have it, None or "" if it does.
+    """
+    try:
+        with ExitStack() as stack:
+            return _observed(family, lacking, stack)
+    except Exception:
+        return Result.of(family, error=traceback.format_exc())
+
+
+def main() -> None:
+    """Try the families named on the command line, or all."""
+    here = {"auto": "", **abilities()}
+    for family in sys.argv[1:] or FAMILIES:
+        write_result(run(family, here[family]), sys.stdout)
+    write_end(sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
