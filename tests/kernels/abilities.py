@@ -16,7 +16,7 @@ _BPF: Final = 321  # x86-64
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
 _RAW_TRACEPOINT, _TRACING = 17, 26
 _TRACE_FENTRY: Final = 24
-_RETURN_0: Final = bytes.fromhex("b700000000000000" "9500000000000000")
+_RETURN_0: Final = bytes.fromhex("b7000000000000009500000000000000")
 
 # what the data path of each family stands on
 _TRACEPOINT: Final = b"sock_send_length"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +44,10 @@ def check_tools() -> None:
         )
 
 
-def boot(image: Image, command: Sequence[str], *, within_s: float, log: Path) -> list[str]:
-    """Boot `image`, run `command` as root in the current directory, power off.
+def boot(
+    image: Image, command: Sequence[str], *, within_s: float, log: Path, directory: Path
+) -> list[str]:
+    """Boot `image`, run `command` as root in `directory`, power off.
 
     The guest sees this host's files and cannot change them: what it writes goes to memory.
 
@@ -54,6 +56,7 @@ def boot(image: Image, command: Sequence[str], *, within_s: float, log: Path) ->
         command: and its arguments.
         within_s: seconds after which the machine is switched off.
         log: where all that it said on its console is kept.
+        directory: the same path inside as outside.
 
     Returns:
         The lines of its console: the kernel's, the command's and the emulator's.
@@ -66,7 +69,7 @@ def boot(image: Image, command: Sequence[str], *, within_s: float, log: Path) ->
     inside = "dmesg -n 1; exec " + shlex.join(command)
     vng = [
         "vng", "--disable-kvm", "--force-9p", "--run", str(image.vmlinuz),
-        "--memory", "2G", "--cpus", "2", "--user", "root", "--cwd", os.getcwd(),  # noqa: PTH109
+        "--memory", "2G", "--cpus", "2", "--user", "root", "--cwd", str(directory),
         # numpy sorts by AVX2, and qemu 7.2 emulates that wrongly: crashes and false sums
         "--qemu-opts=-cpu max,avx2=off",
         "--verbose", "--", inside,
@@ -116,7 +119,5 @@ def _group(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

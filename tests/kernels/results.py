@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TextIO
 
 MARK: Final = "@tailrace@"
+LOST: Final = "samples lost"
 _END: Final = "end"
 
 
@@ -38,16 +39,30 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One number of one scene (peers.SCENES), as it is and as the probes have it."""
+    """One number of one scene (peers.SCENES), as it is and as the probes have it.
+
+    Attributes:
+        scene: its name; "" for what concerns all.
+        name: what is compared.
+        expected: the truth.
+        seen: what the windows say.
+        slack: by how much they may differ, since so many samples are known to be lost.
+    """
 
     scene: str
     name: str
-    expected: Any
-    seen: Any
+    expected: int | str
+    seen: int | str
+    slack: int = 0
 
     @property
     def passed(self) -> bool:
-        return bool(self.expected == self.seen)
+        if isinstance(self.expected, int) and isinstance(self.seen, int):
+            return abs(self.expected - self.seen) <= self.slack
+        return self.expected == self.seen
+
+    def __str__(self) -> str:
+        return f"{self.scene or 'all'}: {self.name} is {self.seen}, not {self.expected}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +76,8 @@ class Result:
         error: why nothing could be compared; "" if it could.
         started_s: seconds until the observer was ready.
         notes: what the observer said of itself.
+        hooks: where it takes each event from.
+        checks: what was compared.
     """
 
     kernel: str
@@ -68,9 +85,9 @@ class Result:
     absent: str = ""
     error: str = ""
     started_s: float = 0.0
-    notes: Sequence[str] = ()
-    hooks: Sequence[Hook] = ()
-    checks: Sequence[Check] = field(default=())
+    notes: list[str] = field(default_factory=list)
+    hooks: list[Hook] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
 
     @classmethod
     def of(cls, family: str, **fields: Any) -> Result:
@@ -79,6 +96,11 @@ class Result:
     @property
     def failed(self) -> list[Check]:
         return [check for check in self.checks if not check.passed]
+
+    @property
+    def lost(self) -> int:
+        """Return how many samples the observer said it had lost."""
+        return sum(int(check.seen) for check in self.checks if check.name == LOST)
 
     @property
     def state(self) -> str:
@@ -109,7 +131,7 @@ def read_results(lines: Iterable[str]) -> list[Result]:
     Raises:
         GarbledError: a result was damaged on the way, or the suite did not come to its end.
     """
-    found = []
+    found: list[Result] = []
     for line in lines:
         _, mark, rest = line.partition(MARK)
         if not mark:

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from subprocess import Popen
 
 from probes.errors import ProbeError
 from probes.observer import Observer
@@ -22,7 +21,7 @@ from probes.window import Pair
 from tests.kernels import peers
 from tests.kernels.abilities import abilities
 from tests.kernels.peers import SCENES, Scene
-from tests.kernels.results import Check, Hook, Result, write_end, write_result
+from tests.kernels.results import LOST, Check, Hook, Result, write_end, write_result
 from tests.support.traffic import hear, running, say
 from tests.support.watching import Watch
 
@@ -65,13 +64,12 @@ def _samples(watch: Watch, pair: Pair, signal: str) -> int:
     return round(total)
 
 
-def _expected(scene: Scene, moved: dict[str, int]) -> dict[str, object]:
+def _expected(scene: Scene, moved: dict[str, int]) -> dict[str, int | str]:
     """Return what the windows should say of a scene."""
     opened = 0 if scene.early or scene.refused else scene.connections
-    failed = scene.connections if scene.refused else 0
+    refused = scene.connections if scene.refused else 0
     asked = 0 if scene.refused else scene.connections * scene.requests
     over = 0 if scene.refused else scene.connections
-    by = {"client resets": "by_client", "server resets": "by_server"}.get(scene.closing)
     return {
         "client": _PEER,
         "server": peers.LOOPBACK[scene.family] if scene.refused else _PEER,
@@ -79,37 +77,36 @@ def _expected(scene: Scene, moved: dict[str, int]) -> dict[str, object]:
         "requests": asked,
         "bytes_sent": moved["sent"],
         "bytes_received": moved["received"],
-        "connect_errors": f"{failed} of {opened + failed}",
-        "connect_errors by cause": {"refused": failed} if failed else {},
-        "resets": f"{over if by else 0} of {over}",
-        "resets by cause": {by: over} if by else {},
+        "connects that failed": refused,
+        "because refused": refused,
+        "connects in all": opened + refused,
+        "resets by_client": over if scene.closing == "client resets" else 0,
+        "resets by_server": over if scene.closing == "server resets" else 0,
+        "connections that ended": over,
         "connect_latency samples": opened,
         "request_latency samples": asked,
     }
 
 
-def _seen(scene: Scene, port: int, watch: Watch) -> dict[str, object]:
+def _seen(port: int, watch: Watch) -> dict[str, int | str]:
     """Return what the windows say of a scene."""
     pairs = [pair for pair in watch.pairs() if pair.port == port]
     if len(pairs) != 1:
         return {"client": f"{len(pairs)} pairs: {', '.join(map(str, pairs))}"}
     (pair,) = pairs
-
-    def part_of_whole(signal: str) -> str:
-        part, whole = watch.part_and_whole(pair, signal)
-        return f"{part:g} of {whole:g}"
-
+    failed, tried = watch.part_and_whole(pair, "connect_errors")
+    _, over = watch.part_and_whole(pair, "resets")
+    rates = ("connections", "requests", "bytes_sent", "bytes_received")
     return {
         "client": pair.client,
         "server": pair.server,
-        **{
-            signal: round(watch.total(pair, signal))
-            for signal in ("connections", "requests", "bytes_sent", "bytes_received")
-        },
-        "connect_errors": part_of_whole("connect_errors"),
-        "connect_errors by cause": dict(watch.causes(pair, "connect_errors")),
-        "resets": part_of_whole("resets"),
-        "resets by cause": dict(watch.causes(pair, "resets")),
+        **{signal: round(watch.total(pair, signal)) for signal in rates},
+        "connects that failed": round(failed),
+        "because refused": watch.causes(pair, "connect_errors")["refused"],
+        "connects in all": round(tried),
+        "resets by_client": watch.causes(pair, "resets")["by_client"],
+        "resets by_server": watch.causes(pair, "resets")["by_server"],
+        "connections that ended": round(over),
         "connect_latency samples": _samples(watch, pair, "connect_latency"),
         "request_latency samples": _samples(watch, pair, "request_latency"),
     }
@@ -118,12 +115,18 @@ def _seen(scene: Scene, port: int, watch: Watch) -> dict[str, object]:
 def _compare(
     watch: Watch, ports: dict[str, int], moved: dict[str, dict[str, int]]
 ) -> Iterator[Check]:
-    yield Check("", "samples lost", 0, watch.lost)
+    # A kernel that preempts tracepoint programs (7.x) skips one now and then. Such a loss is
+    # allowed as far as the detector allows it, one event in a hundred, if it was counted; the
+    # sums may then be wrong by what was lost, and by no more.
+    lost = watch.lost
+    events = sum(s.connections * (3 + 2 * s.pieces * s.requests) for s in SCENES)
+    yield Check("", LOST, 0, lost, events // 100)
     for scene in SCENES:
-        expected = _expected(scene, moved[scene.name])
-        seen = _seen(scene, ports[scene.name], watch)
-        for name, value in expected.items():
-            yield Check(scene.name, name, value, seen.get(name, "nothing"))
+        one = {"bytes_sent": peers.HEADER.size + scene.body, "bytes_received": scene.answer}
+        seen = _seen(ports[scene.name], watch)
+        for name, value in _expected(scene, moved[scene.name]).items():
+            slack = lost * one.get(name, 1)
+            yield Check(scene.name, name, value, seen.get(name, "nothing"), slack)
 
 
 def _observed(family: str, lacking: str | None, stack: ExitStack) -> Result:
