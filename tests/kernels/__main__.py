@@ -17,7 +17,7 @@ from tests.kernels.results import GarbledError, Result, passes, read_results
 VERSIONS = ("5.10", "6.1", "6.12", "7.2")
 HOST = "host"
 _SUITE = ("-B", "-m", "tests.kernels.suite")
-_WITHIN_S = 900.0
+_WITHIN_S = 900.0  # twice what the suite gives to one family, and a little
 _ROOT = Path(__file__).parents[2]
 
 

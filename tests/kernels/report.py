@@ -105,9 +105,9 @@ def _hooks(results: Sequence[Result]) -> Iterator[str]:
                 if hook.event != event:
                     continue
                 count = f", {hook.instructions}" if hook.instructions else ""
-                cells.append(f"{hook.family} `{hook.hook}`{count}")
-                if hook.reason:
-                    reasons[f"- {result.family}, {event}: {hook.reason}"] = None
+                cells.append(f"{hook.hook}{count}")
+                if hook.reasons:
+                    reasons[f"- {result.family}, {event}: {'; '.join(hook.reasons)}"] = None
             row.append("<br>".join(cells) or "-")
         rows.append(tuple(row))
     yield from _markdown(("event", *(result.family for result in shown)), rows)

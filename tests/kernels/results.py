@@ -24,17 +24,17 @@ class Hook:
 
     Attributes:
         event: what is watched, in the project's words.
-        hook: what it is attached to.
-        family: "tracepoint", "fentry", "kprobe", "iterator"...
-        instructions: as the kernel's verifier counted them; None if this kernel does not say.
-        reason: why this hook and no better one; "" if it is the best.
+        hook: what it is attached to; "unavailable" if nothing.
+        family: of the hook, "" if there is none.
+        instructions: as the kernel's verifier counted them; 0 if this kernel does not say.
+        reasons: why no better hook.
     """
 
     event: str
     hook: str
     family: str
-    instructions: int | None
-    reason: str
+    instructions: int
+    reasons: list[str]
 
 
 @dataclass(frozen=True, slots=True)

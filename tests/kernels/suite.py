@@ -1,17 +1,20 @@
 """Known traffic against what the probes say of it, once per hook family; a program.
 
-It runs on this host (`python -m tests.kernels.suite`) and inside the emulated machines. For each
-family one Observer is opened, since compiling takes up to half a minute under emulation. On
-standard output it writes one line per family, as `tests.kernels.results` reads it, and a last one.
+It runs on this host (`python -m tests.kernels.suite [FAMILY]...`) and inside the emulated machines.
+For each family one Observer is opened, in a process of its own, since compiling takes up to a
+minute under emulation; two at a time. On standard output there is one line per family, as
+`tests.kernels.results` reads it, and a last one.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,12 +24,23 @@ from probes.window import Pair
 from tests.kernels import peers
 from tests.kernels.abilities import abilities
 from tests.kernels.peers import SCENES, Scene
-from tests.kernels.results import LOST, Check, Hook, Result, write_end, write_result
+from tests.kernels.results import (
+    LOST,
+    Check,
+    GarbledError,
+    Hook,
+    Result,
+    read_results,
+    write_end,
+    write_result,
+)
 from tests.support.traffic import hear, running, say
 from tests.support.watching import Watch
 
 FAMILIES = ("auto", "tracepoint", "fentry", "kprobe")
 WINDOW_S = 1.0
+_ONE = "--one"
+_WITHIN_S = 420.0
 _PEER = Path(sys.executable).name
 _PIPES = {"stdin": -1, "stdout": -1}
 
@@ -150,7 +164,7 @@ def _observed(family: str, lacking: str | None, stack: ExitStack) -> Result:
         started_s=took_s,
         notes=observer.notes,
         hooks=[
-            Hook(hook.event, hook.hook, hook.family, hook.instructions, hook.reason)
+            Hook(hook.event, hook.hook, hook.family, hook.instructions, list(hook.reasons))
             for hook in observer.hooks
         ],
         checks=list(_compare(watch, both.ports, moved)),
@@ -171,11 +185,31 @@ def run(family: str, lacking: str | None) -> Result:
         return Result.of(family, error=traceback.format_exc())
 
 
+def _in_a_process(family: str) -> Result:
+    """Try one family in a process of its own, so that a compiler that crashes takes only that."""
+    command = (sys.executable, "-m", "tests.kernels.suite", _ONE, family)
+    try:
+        ended = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, text=True, timeout=_WITHIN_S
+        )
+        (result,) = read_results(ended.stdout.splitlines())
+    except subprocess.TimeoutExpired:
+        return Result.of(family, error=f"not done after {_WITHIN_S:.0f} s")
+    except GarbledError as error:
+        return Result.of(family, error=f"{error}; its process ended with {ended.returncode}")
+    return result
+
+
 def main() -> None:
     """Try the families named on the command line, or all."""
-    here = {"auto": "", **abilities()}
-    for family in sys.argv[1:] or FAMILIES:
-        write_result(run(family, here[family]), sys.stdout)
+    words = sys.argv[1:]
+    if words[:1] == [_ONE]:
+        family = words[1]
+        write_result(run(family, {"auto": "", **abilities()}[family]), sys.stdout)
+    else:
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            for result in pool.map(_in_a_process, words or FAMILIES):
+                write_result(result, sys.stdout)
     write_end(sys.stdout)
 
 

@@ -19,8 +19,8 @@ from tests.kernels.results import (
     write_result,
 )
 
-HOOK = Hook("sent", "sock_send_length", "tracepoint", 412, "")
-SMALL = Hook("sent", "tcp_sendmsg", "kprobe", None, "no tracepoint: Linux 6.3 has it")
+HOOK = Hook("sent", "raw_tracepoint sock_send_length", "tracepoint", 412, [])
+SMALL = Hook("sent", "kprobe tcp_sendmsg", "kprobe", 0, ["not asked for", "too old"])
 GOOD = Check("keep-alive", "requests", 200, 200)
 BAD = Check("keep-alive", "bytes_sent", 20000, 19900)
 
@@ -117,8 +117,8 @@ def test_the_document_keeps_what_was_written_by_hand() -> None:
     assert text.startswith(f"# By hand\n\n{mark}")
     assert "old results" not in text
     assert "| 6.1.0-50-amd64 | auto | pass | 1 of 1 | 0 |" in text
-    assert "| sent | tracepoint `sock_send_length`, 412 | kprobe `tcp_sendmsg` |" in text
-    assert "- kprobe, sent: no tracepoint: Linux 6.3 has it" in text
+    assert "| sent | raw_tracepoint sock_send_length, 412 | kprobe tcp_sendmsg |" in text
+    assert "- kprobe, sent: not asked for; too old" in text
     assert document([results], text) == text
     with pytest.raises(ValueError, match="put it back"):
         document([results], "# By hand\n")
