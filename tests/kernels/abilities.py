@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -104,6 +106,9 @@ def abilities() -> dict[str, str]:
 
     "tracepoint" means that the tracepoints of data moving exist: Linux 6.3 or later.
     """
+    # before Linux 5.11 programs are charged to this limit; later it does not matter
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
     return {
         "tracepoint": _try(_RAW_TRACEPOINT, name=_TRACEPOINT),
         "fentry": _fentry(),
