@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -100,22 +101,24 @@ def boot(
 
 @contextmanager
 def _group(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in a process group of its own, which is gone at the end."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        env={**os.environ, "PATH": _PATH},
-    )
-    try:
-        yield process
-    finally:
-        _kill(process)
-        process.wait()
+    """Run a command in a process group of its own, which is gone at the end, files and all."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={**os.environ, "PATH": _PATH, "TMPDIR": temporary},
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            _kill(process)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
