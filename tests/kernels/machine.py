@@ -66,8 +66,9 @@ def boot(
         KernelsError: a tool is missing, or the time was up.
     """
     check_tools()
-    # the kernel's own lines would fall into the middle of the command's
-    inside = "dmesg -n 1; exec " + shlex.join(command)
+    # The kernel's own lines would fall into the middle of the command's. And on the console it may
+    # be hung up a second after its start: so it gets a session of its own.
+    inside = f"dmesg -n 1; exec </dev/null; setsid -w {shlex.join(command)}; echo status $?"
     vng = [
         "vng", "--disable-kvm", "--force-9p", "--run", str(image.vmlinuz),
         "--memory", "2G", "--cpus", "2", "--user", "root", "--cwd", str(directory),
