@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def emulated(archive: Archive, version: str) -> list[Result]:
 def main(versions: Sequence[str], *, write: bool) -> None:
     if write and versions:
         raise click.UsageError("--write is for all kernels: name none.")
+    # an end that is asked for must switch the machine off, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     versions = versions or (*VERSIONS, HOST)
     kernels: dict[str, list[Result] | str] = {}
     archive: Archive | None = None
