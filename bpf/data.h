@@ -54,12 +54,6 @@ static __always_inline void accepted(u64 sk)
 		rehome((void *)sk, c);
 }
 
-static __always_inline struct connection *known(void *sk)
-{
-	u64 key = (u64)sk;
-	return connections.lookup(&key);
-}
-
 /* The record of a socket that is not known as a TCP connection, or NULL. */
 static __always_inline struct connection *met(void *sk, int length, int out)
 {
@@ -93,10 +87,10 @@ static __always_inline void *carrier(void *sk)
 	return first ? first : sk;
 }
 
+/* All that may have to be done. */
 static __always_inline int data(void *sk, int length, int out)
 {
 	struct connection *c;
-	int whole;
 
 	if (length <= 0)
 		return 0;
@@ -114,18 +108,54 @@ static __always_inline int data(void *sk, int length, int out)
 	}
 	if (!c->touched)
 		c->touched = 1;
-	if (out == (c->role == ROLE_CLIENT)) {
+	if (out == (c->role == ROLE_CLIENT))
 		asked(c);
-		if (c->flags & FLAG_DNS)
-			dns_moved(sk, c, length, out);
-		return 0;
-	}
-	whole = answered(c);
-	if (whole && c->group_id) /* a flow is never folded: it counts at once */
+	else if (answered(c) && c->group_id) /* a flow is never folded: it counts at once */
 		count(c->group, REQUESTS);
 	if (c->flags & FLAG_DNS)
 		dns_moved(sk, c, length, out);
 	return 0;
 }
+
+/* Nearly always nothing has to be done but this, on one line of the cache; return whether so. */
+static __always_inline int was_plain(void *sk, int length, int out)
+{
+	struct connection *c;
+
+	if (length <= 0)
+		return 1;
+	c = known(sk);
+	if (!c || c->tgid != current_tgid() || !c->touched || c->flags & FLAG_DNS)
+		return 0;
+	if (out == (c->role == ROLE_CLIENT))
+		asked(c);
+	else
+		answered(c);
+	return 1;
+}
+
+#ifdef WANT_tp_data
+/* The rest is a program of its own, the same for both directions: small programs are quick to
+ * load, and this one is large. The direction goes with the socket, as a bit of its address. */
+BPF_PERCPU_ARRAY(directions, u64, 1);
+
+static __always_inline void set_direction(u64 sk, int out)
+{
+	int zero = 0;
+	u64 *direction = directions.lookup(&zero);
+	if (direction)
+		*direction = sk | out;
+}
+
+/* 0 or 1; -1 if another thread has come between, as may be where tracepoints are preempted. */
+static __always_inline int direction_of(u64 sk)
+{
+	int zero = 0;
+	u64 *direction = directions.lookup(&zero);
+	if (!direction || (*direction & ~1ULL) != sk)
+		return -1;
+	return *direction & 1;
+}
+#endif
 
 #endif

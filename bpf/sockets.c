@@ -43,12 +43,22 @@
 #define RESULT ctx[0]
 #endif
 
+/* A pointer among the arguments, as a plain number: from fentry the verifier knows it as a pointer
+ * of some type, with which nothing can be reckoned. */
+static __always_inline void *argument(u64 *ctx, int n)
+{
+	void *value = NULL;
+	bpf_probe_read_kernel(&value, sizeof(value), ctx + n);
+	return value;
+}
+
 /* tcp_destroy_sock(sk): nothing touches the socket after this; or tcp_v4_destroy_sock(sk) */
 #ifdef WANT_on_destroy
 int on_destroy(u64 *ctx)
 {
-	destroyed((void *)ctx[0]);
-	mark_seen(SEEN_DESTROY, ctx[0]);
+	void *sk = argument(ctx, 0);
+	destroyed(sk);
+	mark_seen(SEEN_DESTROY, (u64)sk);
 	return 0;
 }
 #endif
@@ -56,7 +66,9 @@ int on_destroy(u64 *ctx)
 #ifdef WANT_on_destroy_again
 int on_destroy_again(u64 *ctx)
 {
-	return was_seen(SEEN_DESTROY, ctx[0]) ? 0 : destroyed((void *)ctx[0]);
+	if (!was_seen(SEEN_DESTROY, ctx[0]))
+		rest.call(ctx, REST_DESTROY);
+	return 0;
 }
 #endif
 
@@ -71,7 +83,7 @@ int on_destroy_k(u64 *ctx)
 #ifdef WANT_on_retransmit
 int on_retransmit(u64 *ctx)
 {
-	return retransmitted((void *)ctx[0]);
+	return retransmitted(argument(ctx, 0));
 }
 #endif
 
@@ -86,7 +98,7 @@ int on_retransmit_k(u64 *ctx)
 #ifdef WANT_on_reset_in
 int on_reset_in(u64 *ctx)
 {
-	return reset_in((void *)ctx[0]);
+	return reset_in(argument(ctx, 0));
 }
 #endif
 
@@ -102,7 +114,7 @@ int on_reset_in_k(u64 *ctx)
 #ifdef WANT_on_reset_out
 int on_reset_out(u64 *ctx)
 {
-	return reset_out((void *)ctx[0]);
+	return reset_out(argument(ctx, 0));
 }
 #endif
 
@@ -117,7 +129,7 @@ int on_reset_out_k(u64 *ctx)
 #ifdef WANT_on_error
 int on_error(u64 *ctx)
 {
-	return error_reported((void *)ctx[0]);
+	return error_reported(argument(ctx, 0));
 }
 #endif
 
@@ -132,7 +144,7 @@ int on_error_k(u64 *ctx)
 #ifdef WANT_on_listen
 int on_listen(u64 *ctx)
 {
-	return listen_started((void *)ctx[0]);
+	return listen_started(argument(ctx, 0));
 }
 #endif
 
@@ -159,9 +171,9 @@ int tp_set_state(u64 *ctx)
 #ifdef WANT_tp_set_state_again
 int tp_set_state_again(u64 *ctx)
 {
-	if (was_seen(SEEN_STATE, STATE_EVENT))
-		return 0;
-	return state_changed((void *)ctx[0], (int)ctx[1], (int)ctx[2]);
+	if (!was_seen(SEEN_STATE, STATE_EVENT))
+		rest.call(ctx, REST_STATE);
+	return 0;
 }
 #endif
 
@@ -169,7 +181,7 @@ int tp_set_state_again(u64 *ctx)
 #ifdef WANT_on_set_state
 int on_set_state(u64 *ctx)
 {
-	return state_changed((void *)ctx[0], state_of((void *)ctx[0]), (int)ctx[1]);
+	return state_changed(argument(ctx, 0), state_of(argument(ctx, 0)), (int)ctx[1]);
 }
 #endif
 
@@ -184,7 +196,11 @@ int on_set_state_k(u64 *ctx)
 #ifdef WANT_tp_send
 int tp_send(u64 *ctx)
 {
-	return data((void *)ctx[0], (int)ctx[1], 1);
+	if (was_plain((void *)ctx[0], (int)ctx[1], 1))
+		return 0;
+	set_direction(ctx[0], 1);
+	rest.call(ctx, REST_DATA);
+	return 0;
 }
 #endif
 
@@ -192,7 +208,24 @@ int tp_send(u64 *ctx)
 #ifdef WANT_tp_receive
 int tp_receive(u64 *ctx)
 {
-	return data((void *)ctx[0], (int)ctx[1], 0);
+	if (was_plain((void *)ctx[0], (int)ctx[1], 0))
+		return 0;
+	set_direction(ctx[0], 0);
+	rest.call(ctx, REST_DATA);
+	return 0;
+}
+#endif
+
+/* either of the two */
+#ifdef WANT_tp_data
+int tp_data(u64 *ctx)
+{
+	int out = direction_of(ctx[0]);
+	if (out < 0) {
+		count_lost(LOST_CONNECTIONS);
+		return 0;
+	}
+	return data((void *)ctx[0], (int)ctx[1], out);
 }
 #endif
 
@@ -201,7 +234,7 @@ int tp_receive(u64 *ctx)
 #ifdef WANT_on_send
 int on_send(u64 *ctx)
 {
-	return data((void *)ctx[0], (int)ctx[2], 1);
+	return data(argument(ctx, 0), (int)ctx[2], 1);
 }
 #endif
 
@@ -216,7 +249,7 @@ int on_send_k(u64 *ctx)
 #ifdef WANT_on_receive
 int on_receive(u64 *ctx)
 {
-	return data((void *)ctx[0], (int)ctx[1], 0);
+	return data(argument(ctx, 0), (int)ctx[1], 0);
 }
 #endif
 
@@ -231,7 +264,7 @@ int on_receive_k(u64 *ctx)
 #ifdef WANT_on_datagram
 int on_datagram(u64 *ctx)
 {
-	return data((void *)ctx[0], (int)ctx[2], 0);
+	return data(argument(ctx, 0), (int)ctx[2], 0);
 }
 #endif
 
@@ -246,7 +279,7 @@ int on_datagram_k(u64 *ctx)
 #ifdef WANT_on_unix_send
 int on_unix_send(u64 *ctx)
 {
-	return data(sk_of((void *)ctx[0]), (int)ctx[2], 1);
+	return data(sk_of(argument(ctx, 0)), (int)ctx[2], 1);
 }
 #endif
 
@@ -261,7 +294,7 @@ int on_unix_send_k(u64 *ctx)
 #ifdef WANT_on_unix_receive
 int on_unix_receive(u64 *ctx)
 {
-	return data(sk_of((void *)ctx[0]), (int)ctx[4], 0);
+	return data(sk_of(argument(ctx, 0)), (int)ctx[4], 0);
 }
 #endif
 
@@ -314,7 +347,7 @@ int tp_udp_drop(u64 *ctx)
 #ifdef WANT_on_udp_queued
 int on_udp_queued(u64 *ctx)
 {
-	return (int)ctx[2] ? udp_dropped((void *)ctx[0]) : 0;
+	return (int)ctx[2] ? udp_dropped(argument(ctx, 0)) : 0;
 }
 #endif
 
@@ -397,7 +430,7 @@ int on_sweep(u64 *ctx)
 	u64 *key;
 	struct connection *c;
 	struct group *g;
-	u32 window = 0, end = 0, acked = 0;
+	u32 slot, window = 0, end = 0, acked = 0;
 	u8 state = 0;
 	int moved;
 	void *sk;
@@ -407,7 +440,8 @@ int on_sweep(u64 *ctx)
 	if (!key || !c)
 		return 0;
 	sk = (void *)*key;
-	g = groups.lookup(&c->group);
+	slot = c->group; /* a key must be on the stack, in older kernels */
+	g = groups.lookup(&slot);
 	if (!g)
 		return 0;
 	moved = fold(c, g, sk) & MOVED;

@@ -6,6 +6,12 @@
 #include "fold.h"
 #include "dns.h"
 
+static __always_inline struct connection *known(void *sk)
+{
+	u64 key = (u64)sk;
+	return connections.lookup(&key);
+}
+
 static __always_inline void leave(struct connection *c)
 {
 	count(c->group, LEFT);
@@ -100,7 +106,12 @@ static __always_inline void open_new(void *sk, u8 role)
 	struct connection c = {};
 	struct owner owner = {}; /* stays empty for a listener that was missed */
 	struct listener *from;
+	struct connection *already = known(sk);
 
+	/* told twice (see mark_seen) */
+	if (already && already->role == role && !(already->flags & FLAG_CLOSED) &&
+	    already->flags & FLAG_ATTEMPT)
+		return;
 	c.opened_ns = bpf_ktime_get_ns();
 	c.role = role;
 	c.flags = FLAG_ATTEMPT;
@@ -290,7 +301,7 @@ static __always_inline int state_changed(void *sk, int before, int after)
 	if (!c)
 		return 0;
 	if (after == TCP_ESTABLISHED) {
-		if (before == TCP_SYN_SENT)
+		if (before == TCP_SYN_SENT && !(c->flags & FLAG_ESTABLISHED))
 			established(sk, c);
 	} else if (after == TCP_FIN_WAIT1 || after == TCP_LAST_ACK) {
 		u64 at = sent_position(sk);

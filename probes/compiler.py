@@ -159,6 +159,8 @@ class _Trial:
         which attaches an fentry program once in its life, still does so for the daemon. An
         iterator does nothing before it is read, and is tried itself.
         """
+        if target.kind == "tail":
+            return ""  # whoever goes on to it is tried
         idle = target.kind != "iter"
         try:
             tried = self._load(target, idle=True) if idle else program
@@ -189,7 +191,7 @@ class _Trial:
 
     def _type(self, target: Target) -> tuple[int, int, int]:
         """Return (program type, attach type, BTF id of what it attaches to)."""
-        if target.kind == "raw_tracepoint":
+        if target.kind in ("raw_tracepoint", "tail"):
             return syscalls.PROG_RAW_TRACEPOINT, 0, 0
         if target.kind in ("kprobe", "kretprobe"):
             return syscalls.PROG_KPROBE, 0, 0

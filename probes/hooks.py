@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
 Kind = Literal[
-    "raw_tracepoint", "tp_btf", "fentry", "fexit", "kprobe", "kretprobe", "cgroup", "iter"
+    "raw_tracepoint", "tp_btf", "fentry", "fexit", "kprobe", "kretprobe", "cgroup", "iter", "tail"
 ]
 Family = Literal["tracepoint", "fentry", "kprobe", "cgroup", "iterator"]
 Hooks = Literal["auto", "tracepoint", "fentry", "kprobe"]
@@ -36,7 +36,8 @@ class Target:
     Attributes:
         where: the tracepoint; the kernel's function; a cgroup's attach point (a key of
             `probes.links.CGROUP_POINTS`); an iterator's target, for `bpf_map_elem` with the map
-            after a colon ("bpf_map_elem:connections").
+            after a colon ("bpf_map_elem:connections"); of a program that others go on to, the map
+            of programs and its place there ("rest:0").
         function: name of the C function.
         kind: how it is attached.
         required: without it the way does not count.
@@ -68,7 +69,8 @@ class Way:
     targets: tuple[Target, ...]
 
     def __str__(self) -> str:
-        return " + ".join(str(target) for target in self.targets)
+        shown = [str(target) for target in self.targets if target.kind != "tail"]
+        return " + ".join(dict.fromkeys(shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def check_table(events: Sequence[Event]) -> None:
             if not any(target.required for target in way.targets):
                 raise ValueError(f"{event.name!r}: the way {way.family} requires no target.")
             for target in way.targets:
-                kind = target.kind.replace("kret", "k")  # one program serves both
+                # one program serves both
+                kind = target.kind.replace("kret", "k").replace("tail", "raw_tracepoint")
                 point = f"cgroup {target.where}" if kind == "cgroup" else kind
                 if kinds.setdefault(target.program, point) != point:
                     raise ValueError(
@@ -151,9 +154,20 @@ def from_data(data: Iterable[Mapping[str, Any]]) -> tuple[Event, ...]:
     )
 
 
-def _raw(where: str, *functions: str) -> Way:
-    """Return the way of a raw tracepoint; of several functions, each sees what the others miss."""
-    return Way("tracepoint", tuple(Target(where, each, "raw_tracepoint") for each in functions))
+def _raw(where: str, function: str, again: str = "", place: int = 0) -> Way:
+    """Return the way of a raw tracepoint.
+
+    Args:
+        where: the tracepoint.
+        function: the C function.
+        again: a second, which goes on to the first if that was skipped.
+        place: of the first, for that, in the map `rest`.
+    """
+    targets = [Target(where, function, "raw_tracepoint")]
+    if again:
+        targets.insert(0, Target(f"rest:{place}", function, "tail"))
+        targets.append(Target(where, again, "raw_tracepoint"))
+    return Way("tracepoint", tuple(targets))
 
 
 def _one(name: str, tracepoint: tuple[str, str], function: tuple[str, str], **kinds: bool) -> Event:
@@ -181,12 +195,15 @@ def _cgroup(function: str, *points: str) -> Way:
     return Way("cgroup", tuple(Target(point, function, "cgroup") for point in points))
 
 
+_REST: Final = Target("rest:0", "tp_data", "tail")
+"""What the programs of sock_send_length and sock_recv_length go on to when there is more to do."""
+
 EVENTS: Final[tuple[Event, ...]] = (
     Event(
         "closed",
         required=True,
         ways=(
-            _raw("tcp_destroy_sock", "on_destroy", "on_destroy_again"),
+            _raw("tcp_destroy_sock", "on_destroy", "on_destroy_again", 2),
             Way("fentry", (Target("tcp_v4_destroy_sock", "on_destroy", "fentry"),)),
             Way("kprobe", (Target("tcp_v4_destroy_sock", "on_destroy_k", "kprobe"),)),
         ),
@@ -213,7 +230,7 @@ EVENTS: Final[tuple[Event, ...]] = (
         "connect, established, failed, listen",
         required=True,
         ways=(
-            _raw("inet_sock_set_state", "tp_set_state", "tp_set_state_again"),
+            _raw("inet_sock_set_state", "tp_set_state", "tp_set_state_again", 1),
             Way(
                 "fentry",
                 (
@@ -271,7 +288,10 @@ EVENTS: Final[tuple[Event, ...]] = (
         "sent",
         required=True,
         ways=(
-            _raw("sock_send_length", "tp_send"),
+            Way(
+                "tracepoint",
+                (_REST, Target("sock_send_length", "tp_send", "raw_tracepoint")),
+            ),
             Way(
                 "fentry",
                 (
@@ -300,7 +320,10 @@ EVENTS: Final[tuple[Event, ...]] = (
         "received",
         required=True,
         ways=(
-            _raw("sock_recv_length", "tp_receive"),
+            Way(
+                "tracepoint",
+                (_REST, Target("sock_recv_length", "tp_receive", "raw_tracepoint")),
+            ),
             Way(
                 "fentry",
                 (

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -100,6 +101,9 @@ class Loaded:
         for name in self.chosen if names is None else names:
             way = self.chosen[name]
             for target in way.targets if way else ():
+                if target.kind == "tail":
+                    self._set_tail(target)
+                    continue
                 if target.kind == "iter" or replace(target, required=True) in self._links:
                     continue
                 try:
@@ -108,6 +112,11 @@ class Loaded:
                     self.detach()
                     raise ProbeError(f"{name} cannot be watched any more: {error}.") from error
                 self._links[replace(target, required=True)] = link
+
+    def _set_tail(self, target: Target) -> None:
+        table, _, place = target.where.partition(":")
+        descriptor = self.programs[target.program].descriptor
+        self.maps[table].update(struct.pack("I", int(place)), struct.pack("I", descriptor))
 
     def _attach(self, target: Target) -> Link:
         maps = {name: table.descriptor for name, table in self.maps.items()}

@@ -1,4 +1,4 @@
-"""Print what pyproject.toml asks for, one requirement per line: `dependencies.py run|test`."""
+"""Print what pyproject.toml asks for, one a line: `dependencies.py run|test|kernels`."""
 
 import sys
 import tomllib
@@ -8,6 +8,7 @@ asked = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(e
 lines = list(asked["project"]["dependencies"])
 for extra in asked["project"].get("optional-dependencies", {}).values():
     lines += extra
-if sys.argv[1:] == ["test"]:
-    lines += asked["dependency-groups"]["dev"]
+groups = {"run": (), "test": ("dev",), "kernels": ("dev", "kernels")}
+for group in groups[sys.argv[1]]:
+    lines += asked["dependency-groups"][group]
 sys.stdout.write("\n".join(lines) + "\n")

@@ -8,6 +8,8 @@ system_python=/usr/bin/python3
 run_packages=(python3-bpfcc python3-venv libbpf1)
 test_packages=(nginx redis-server wrk nftables iproute2 unbound bind9-dnsutils)
 bench_packages=(bpftrace gcc libc6-dev redis-tools softflowd tcpdump wrk)
+# a statically linked busybox is what the emulated machine starts from
+kernel_packages=(qemu-system-x86 kmod busybox-static xz-utils debian-archive-keyring)
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
@@ -52,7 +54,7 @@ need_packages() {
 }
 
 # Makes .venv hold what pyproject.toml asks for; instant when it does already.
-# $1: "run" or "test".
+# $1: "run", "test" or "kernels"; each holds the one before.
 need_python() {
     local stamp=$root/.venv/.installed-$1 wanted
     exec 9<"$root/pyproject.toml"
@@ -71,6 +73,7 @@ need_python() {
             "$python" -m pip install --quiet --disable-pip-version-check -r /dev/stdin >&2 ||
             { say "pip could not install it: is there a network?"; exit 1; }
         [[ $1 == run ]] || printf '%s' "$wanted" >"$root/.venv/.installed-run"
+        [[ $1 != kernels ]] || printf '%s' "$wanted" >"$root/.venv/.installed-test"
         printf '%s' "$wanted" >"$stamp"
     fi
     exec 9<&-

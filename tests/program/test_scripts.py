@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ["scripts/run", "scripts/tailrace", "scripts/test", "scripts/check", "scripts/bench",
-           ".ci/run"]  # fmt: skip
+           "scripts/kernels", ".ci/run"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, "scripts/lib.sh"])
@@ -33,6 +33,7 @@ def test_dependencies_are_those_of_the_project() -> None:
 
     assert {"click", "numpy", "pyarrow"} <= asked("run")
     assert asked("test") - asked("run") >= {"pytest", "ruff", "mypy", "hypothesis"}
+    assert asked("kernels") - asked("test") == {"virtme-ng"}
 
 
 def test_bench_without_a_name_lists_them() -> None:
