@@ -55,11 +55,11 @@ class Capacity:
         streams: connections to DNS servers.
     """
 
-    connections: int = 1 << 19
+    connections: int = 1 << 18
     allocated: int = 1 << 17
     flows: int = 1 << 15
     groups: int = 1 << 15
-    latencies: int = 1 << 17
+    latencies: int = 1 << 16
     halves: int = 1 << 14
     listeners: int = 1 << 13
     queries: int = 1 << 14
