@@ -300,6 +300,8 @@ class Programs:
 
     def close(self) -> None:
         """Detach and release the programs and maps."""
+        # its pages keep the map alive, and a descriptor of it open
+        self._table = np.empty(0, layout.GROUP)
         self.loaded.close()
 
 
