@@ -42,7 +42,9 @@ class Capacity:
 
     Attributes:
         connections: TCP connections and listeners' children at a time. Memory is taken as it is
-            needed from Linux 6.1 on (160 bytes each), before that at start, for `allocated`.
+            needed from Linux 6.1 on (160 bytes each), before that at start, for `allocated`. A
+            sweep walks all places, taken or not, in 5 ns each: a million would cost 0.5 % of a
+            core at windows of 1 s, on an idle host too.
         allocated: the same before Linux 6.1.
         flows: UDP flows and UNIX sockets; the longest unused give way.
         groups: (process, other end) at a time; 440 bytes each, taken at start.
@@ -51,7 +53,7 @@ class Capacity:
         listeners: listening sockets.
     """
 
-    connections: int = 1 << 20
+    connections: int = 1 << 18
     allocated: int = 1 << 17
     flows: int = 1 << 15
     groups: int = 1 << 15
