@@ -44,7 +44,9 @@ class Capacity:
 
     Attributes:
         connections: TCP connections and listeners' children at a time. Memory is taken as it is
-            needed from Linux 6.1 on (some 210 bytes each), before that at start, for `allocated`.
+            needed from Linux 6.1 on (210 bytes each), before that at start, for `allocated`. A
+            sweep walks all places, taken or not, in 5 ns each: a million would cost 0.5 % of a
+            core at windows of 1 s, on an idle host too.
         allocated: the same before Linux 6.1.
         flows: UDP flows and UNIX sockets; the longest unused give way.
         groups: (process, other end) at a time; 440 bytes each, taken at start.
@@ -314,6 +316,8 @@ class Programs:
 
     def close(self) -> None:
         """Detach and release the programs and maps."""
+        # its pages keep the map alive, and a descriptor of it open
+        self._table = np.empty(0, layout.GROUP)
         self.loaded.close()
 
 

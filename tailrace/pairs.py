@@ -156,7 +156,7 @@ def publish(
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".pairs-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, separators=(",", ":"))
+            file.write(json.dumps(data, separators=(",", ":")))  # in C, unlike json.dump
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
