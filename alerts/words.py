@@ -16,6 +16,7 @@ from probes.window import UNITS, Pair
 SUBJECTS = {
     "connections": "new connections",
     "requests": "requests",
+    "waits": "answers that are waited for on purpose",
     "bytes_sent": "bytes sent",
     "bytes_received": "bytes received",
     "connect_errors": "failed connections",

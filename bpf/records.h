@@ -37,6 +37,8 @@
 #define TURN_ASKED 1	/* the last thing that moved was a question */
 #define TURN_ANSWERED 2
 
+#define TOUCHED_WAITED 2 /* an answer has taken so long that it may be a long poll's */
+
 /* flags of a connection */
 #define FLAG_ESTABLISHED 1
 #define FLAG_ATTEMPT 2 /* its beginning was seen */
@@ -146,7 +148,7 @@ struct connection {
 	u8 skip;     /* untimed requests until the next */
 	u8 rest;     /* sweeps since the last answer */
 	s8 pushed;   /* how much it looks like a stream of unasked messages */
-	u8 touched;  /* its owner was seen at work on it */
+	u8 touched;  /* its owner was seen at work on it; or TOUCHED_WAITED */
 	u8 flags;    /* written under the socket's lock only */
 	u64 requests;
 	u64 waits;

@@ -13,7 +13,8 @@
 #define BUSY_NS 2000000ULL  /* timed more often than this: time fewer */
 #define CALM_NS 10000000ULL
 #define MOST_INTERVAL 32
-#define WAIT_NS 10000000000ULL /* an answer that takes longer may be a long poll */
+#define WAIT_NS 10000000000ULL /* an answer that takes longer may be a long poll's */
+#define WAIT_AGAIN_NS 1000000000ULL /* and on the same connection, so may one that takes this long */
 #define STREAMING 8 /* pushed at least this much: what comes is no answer */
 
 static __always_inline void pace(struct connection *c, u64 now)
@@ -59,6 +60,7 @@ static __always_inline void asked(struct connection *c)
 static __always_inline int answered(struct connection *c)
 {
 	u64 took, now, since = c->asked_ns;
+	u16 kind = LATENCY_REQUEST;
 
 	if (c->turn != TURN_ASKED) {
 		/* nobody asked, and it was quiet before: a stream of messages, not of answers */
@@ -83,8 +85,12 @@ static __always_inline int answered(struct connection *c)
 	now = bpf_ktime_get_ns();
 	took = now > since ? now - since : 0;
 	c->asked_ns = 0;
-	add_latency(c->group, took < WAIT_NS ? LATENCY_REQUEST : LATENCY_WAIT, took,
-		    c->requests - c->timed_requests);
+	/* user space knows whether the two of them are given to waiting */
+	if (took >= WAIT_NS)
+		c->touched = TOUCHED_WAITED;
+	if (took >= WAIT_AGAIN_NS && c->touched == TOUCHED_WAITED)
+		kind = LATENCY_WAIT;
+	add_latency(c->group, kind, took, c->requests - c->timed_requests);
 	c->timed_requests = c->requests;
 	return 1;
 }

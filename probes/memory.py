@@ -24,7 +24,7 @@ def save(names: PairNames, tracker: Tracker) -> bytes:
         "schema": _SCHEMA,
         "boot": _BOOT.read_text().strip(),
         "endpoints": names.endpoints(),
-        "pairs": [[*pair, active] for pair, active in tracker.watched()],
+        "pairs": [[*pair, *past] for pair, past in tracker.remembered()],
     }
     return json.dumps(memory).encode()
 
@@ -43,7 +43,9 @@ def restore(saved: bytes, names: PairNames, tracker: Tracker) -> None:
             return
         for netns, address, port, service in memory["endpoints"]:
             names.learn_endpoint(int(netns), str(address), int(port), str(service))
-        for client, server, port, transport, active in memory["pairs"]:
-            tracker.watch(Pair(str(client), str(server), int(port), str(transport)), float(active))
+        for client, server, port, transport, active, *past in memory["pairs"]:
+            pair = Pair(str(client), str(server), int(port), str(transport))
+            met, waits = past or (0.0, False)  # an earlier version said nothing of waits
+            tracker.watch(pair, float(active), met=float(met), waits=bool(waits))
     except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"not an observer's memory: {error!r}") from error

@@ -59,6 +59,7 @@ class PairNames:
         self._endpoints: dict[tuple[int, bytes, int], str] = {}
         self._listeners: dict[tuple[int, bytes, int], Any] = {}
         self._free: list[int] = []
+        self._met: list[int] = []
         self.pairs: list[Pair] = []
         self.folded = 0
 
@@ -104,7 +105,13 @@ class PairNames:
             index = self._index.get(pair)
         if index is None:
             index = self._index[pair] = self._place(pair)
+            self._met.append(index)
         return index
+
+    def met(self) -> list[int]:
+        """Return the indices that were given to pairs since the last call."""
+        met, self._met = self._met, []
+        return met
 
     def client_pair(self, group: Any, other: Any | None) -> int:
         """Return the pair of a client's group, IGNORED for our own.

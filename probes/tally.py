@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.histogram import BUCKETS, quantile_by_group_s
+from probes.waits import Waits
 from probes.window import SIGNALS, Histograms, Kind, Pair, Window
 
 NAMES: Final = tuple(name for name, kind in SIGNALS.items() if kind is not Kind.PRESENCE)
@@ -56,6 +57,7 @@ class Tally:
         histograms: {signal: (pair int64[k] ascending, bucket int64[k], number int64[k])}.
         causes: {signal: {cause: int64[pairs]}}.
         active: int64[a], pairs that did anything.
+        waiting: bool[pairs], those that have ever waited on purpose.
     """
 
     rates: dict[str, NDArray[np.float64]]
@@ -63,6 +65,7 @@ class Tally:
     histograms: dict[str, Grouped]
     causes: dict[str, dict[str, NDArray[np.int64]]]
     active: NDArray[np.int64]
+    waiting: NDArray[np.bool_]
 
     def window(
         self,
@@ -86,12 +89,12 @@ class Tally:
         """
         pair, signal, value, count = [], [], [], []
         entries = []
-        nothing = np.full(len(watched), np.nan)
         for name, amount in self.rates.items():
-            pair.append(watched)
-            signal.append(np.full(len(watched), NAMES.index(name)))
-            value.append(amount[watched] / width)
-            count.append(nothing)
+            whose = watched[self.waiting[watched]] if name == "waits" else watched
+            pair.append(whose)
+            signal.append(np.full(len(whose), NAMES.index(name)))
+            value.append(amount[whose] / width)
+            count.append(np.full(len(whose), np.nan))
         for name, (part, whole) in self.ratios.items():
             known = np.flatnonzero(whole)
             pair.append(known)
@@ -175,7 +178,9 @@ def tally(
     latency_keys: NDArray[Any],
     latencies: NDArray[Any],
     *,
+    waits: Waits,
     pairs: int,
+    now: float,
     rtt: bool,
     segments: bool,
 ) -> Tally:
@@ -189,7 +194,9 @@ def tally(
         ends: groups.
         latency_keys: LATENCY_KEY[k].
         latencies: LATENCY[k].
+        waits: what is known of the pairs; learns from what is counted.
         pairs: how many pairs there are.
+        now: end of the window, epoch seconds.
         rtt: whether round-trip times may be used.
         segments: whether segment counters may be used.
     """
@@ -260,7 +267,15 @@ def tally(
         # a repeated SYN is a retransmission but no data segment
         ratios["retransmits"] = (again, np.maximum(number(ours, "segments"), again))
         causes["retransmits"] = {"timeout": number(ours, "timeouts")}
-    histograms = _histograms_of(ends, main, by_server, latency_keys, latencies, rtt=rtt)
+    at = _places(ends, latency_keys)
+    known = at >= 0
+    latency_keys, latencies, at = latency_keys[known], latencies[known], at[known]
+    streamed = number(main, "waits")
+    keys = waits.judge(latency_keys, ends.pair[at], streamed > 0, now)
+    waited = (keys["kind"] == layout.LATENCIES.index("wait")) & main[at]
+    weights = latencies["weight"][waited].astype(np.float64)
+    rates["waits"] = streamed + np.bincount(ends.pair[at[waited]], weights, pairs)
+    histograms = _histograms_of(ends.pair[at], main[at], by_server, keys, latencies, rtt=rtt)
     moved = ours & (ends.grown[:, _MOVES] > 0).any(axis=1)
     return Tally(
         {name: amount.astype(np.float64) for name, amount in rates.items()},
@@ -268,6 +283,7 @@ def tally(
         histograms,
         causes,
         np.unique(ends.pair[moved & main]),
+        waits.given.copy(),
     )
 
 
@@ -293,22 +309,23 @@ def add_doors(counted: Tally, doors: Iterable[Door]) -> None:
     causes["accept_queue"], causes["syn"] = full, syn
 
 
+def _places(ends: Ends, keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Return for each LATENCY_KEY where in `ends` its group is; -1 if it is of no pair."""
+    if not len(ends.slots):
+        return np.full(len(keys), -1)
+    at = np.minimum(np.searchsorted(ends.slots, keys["group"]), len(ends.slots) - 1)
+    return np.where((ends.slots[at] == keys["group"]) & (ends.pair[at] >= 0), at, -1)
+
+
 def _histograms_of(
-    ends: Ends,
-    main: NDArray[np.bool_],
+    pair: NDArray[np.int64],
+    mains: NDArray[np.bool_],
     by_server: NDArray[np.bool_],
     keys: NDArray[Any],
     latencies: NDArray[Any],
     *,
     rtt: bool,
 ) -> dict[str, Grouped]:
-    at = np.searchsorted(ends.slots, keys["group"])
-    at = np.minimum(at, max(len(ends.slots) - 1, 0))
-    known = np.zeros(len(keys), np.bool_)
-    if len(ends.slots):
-        known = (ends.slots[at] == keys["group"]) & (ends.pair[at] >= 0)
-    keys, latencies, at = keys[known], latencies[known], at[known]
-    pair, mains = ends.pair[at], main[at]
     found = {}
     for name, (kind, which) in _LATENCIES.items():
         if kind.startswith("rtt") and not rtt:

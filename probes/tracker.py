@@ -13,6 +13,7 @@ from probes.backlogs import Refusals
 from probes.naming import IGNORED, PairNames
 from probes.programs import Snapshot
 from probes.tally import Door, Ends, Tally, add_doors, tally
+from probes.waits import Waits
 from probes.window import Pair, Window
 
 _COUNTS: Final = len(layout.COUNTERS)
@@ -61,6 +62,7 @@ class Tracker:
         self._retired_s = np.full(capacity, _NEVER)
         self._slot_of: dict[int, int] = {}  # id: place
         self._active: NDArray[np.float64] = np.empty(0)
+        self._waits = Waits()
         self._open = 0
         self._events = 0
 
@@ -82,13 +84,31 @@ class Tracker:
             for i in np.flatnonzero(latest - self._active < _FORGET_S)
         ]
 
-    def watch(self, pair: Pair, active: float) -> None:
-        """Give a pair rows, as if it had last been active at that time (epoch seconds)."""
-        index = self._names.number(pair)
-        self._make_room()
-        self._active[index] = max(self._active[index], active)
+    def remembered(self) -> list[tuple[Pair, tuple[float, float, bool]]]:
+        """Return what `watch` takes of the pairs that get rows."""
+        index = self._names.number
+        return [
+            (pair, (active, float(self._waits.met[i]), bool(self._waits.given[i])))
+            for pair, active in self.watched()
+            for i in (index(pair),)
+        ]
 
-    def _make_room(self) -> None:
+    def watch(self, pair: Pair, active: float, *, met: float, waits: bool) -> None:
+        """Give a pair rows.
+
+        Args:
+            pair: the pair.
+            active: when it was last active, epoch seconds.
+            met: when it was first seen, epoch seconds.
+            waits: whether it has ever waited on purpose.
+        """
+        index = self._names.number(pair)
+        self._make_room(met)
+        self._active[index] = max(self._active[index], active)
+        self._waits.know(index, met=met, given=waits)
+
+    def _make_room(self, now: float) -> None:
+        self._waits.meet(self._names.met(), len(self._names.pairs), now)
         fresh = len(self._names.pairs) - len(self._active)
         self._active = np.append(self._active, np.full(fresh, -np.inf))
 
@@ -123,6 +143,7 @@ class Tracker:
         self._events += int(grown[:, _EVENTS].sum())
         self._open = int((counts[:, _JOINED] - counts[:, _LEFT]).view(np.int64).sum())
         doors = self._doors(groups, grown, refusals)
+        self._make_room(time)
         ends = Ends(
             slots=slots,
             grown=grown,
@@ -135,7 +156,9 @@ class Tracker:
             ends,
             snapshot.latency_keys,
             snapshot.latencies,
+            waits=self._waits,
             pairs=len(self._names.pairs),
+            now=time + width,
             rtt=self._rtt,
             segments=self._segments,
         )
@@ -232,7 +255,6 @@ class Tracker:
     def _window(
         self, counted: Tally, time: float, width: float, nominal: float, lost: int
     ) -> Window:
-        self._make_room()
         self._active[counted.active] = time
         watched = np.flatnonzero(time - self._active < _FORGET_S)
         if self._names.crowded:

@@ -47,6 +47,7 @@ class Kind(enum.Enum):
 SIGNALS: Mapping[str, Kind] = {
     "connections": Kind.COUNT,
     "requests": Kind.COUNT,
+    "waits": Kind.COUNT,
     "bytes_sent": Kind.SUM,
     "bytes_received": Kind.SUM,
     "connect_errors": Kind.RATIO,
@@ -73,6 +74,7 @@ VIEWS: frozenset[str] = frozenset({"server_latency", "accept_latency", "rtt_min"
 UNITS: Mapping[str, str] = {
     "connections": "1/s",
     "requests": "1/s",
+    "waits": "1/s",
     "bytes_sent": "B/s",
     "bytes_received": "B/s",
     "connect_errors": "ratio",
@@ -121,8 +123,9 @@ class Window:
     """What was seen of every service pair in [time, time + width).
 
     A rate row (COUNT, SUM) is present in every window for every pair that is being watched, 0
-    included. RATIO and LATENCY rows are present when `count` > 0. A row that is absent means
-    "not measured": it is never read as 0.
+    included; of `waits`, the answers that were waited for on purpose (long polls, messages that
+    nobody asked for), for pairs that ever had any. RATIO and LATENCY rows are present when
+    `count` > 0. A row that is absent means "not measured": it is never read as 0.
 
     Attributes:
         time: start of the window, epoch seconds.

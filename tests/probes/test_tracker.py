@@ -382,3 +382,52 @@ def test_a_sender_of_datagrams_waits_for_the_name_of_the_receiver(tmp_path: Path
     assert seen[elsewhere._replace(client="dig"), "requests"][0] == 1
     assert (elsewhere, "bytes_sent") not in seen
     assert run.sweep([first, second])[elsewhere, "bytes_sent"][0] == 7
+
+
+def _waiting(run: _Run, kind: str, seconds: float) -> Any:
+    bucket = int(bucket_of(int(seconds * 1e9)))
+    return run.sweep(BOTH, [(2, kind, bucket, 1, 1), (3, kind, bucket, 1, 1)])
+
+
+def test_who_waits_from_the_beginning_does_so_on_purpose(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    run.sweep(BOTH)
+    assert (PAIR, "waits") not in run.sweep(BOTH)
+    run.second = 150
+    seen = _waiting(run, "wait", 40)
+    assert seen[PAIR, "waits"][0] == 1
+    assert not {(PAIR, "request_latency"), (PAIR, "server_latency")} & seen.keys()
+    run.second = 3000
+    assert run.sweep(BOTH)[PAIR, "waits"][0] == 0
+    assert _waiting(run, "wait", 25)[PAIR, "waits"][0] == 1
+    # and over a restart of the daemon
+    later = _Run(tmp_path)
+    later.restore(run.save())
+    later.second = 3100
+    assert _waiting(later, "wait", 12)[PAIR, "waits"][0] == 1
+    # what is quick is a request all the same
+    assert _waiting(later, "request", 0.2)[PAIR, "request_latency"][1] == 1
+
+
+def test_a_server_that_begins_to_hang_is_slow(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    run.sweep(BOTH)
+    later = _Run(tmp_path)
+    later.restore(run.save())  # a new daemon does not make an old pair new
+    for each, second in ((run, 140), (later, 300)):
+        each.second = second
+        seen = _waiting(each, "wait", 11)
+        assert seen[PAIR, "request_latency"][0] == pytest.approx(11, rel=0.06)
+        assert seen[PAIR, "server_latency"][1] == 1
+        assert (PAIR, "waits") not in seen
+
+
+def test_messages_that_nobody_asked_for_are_waits(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    run.sweep(BOTH)
+    run.second = 500
+    pushed = [_client(2, link=3, requests=3, waits=3, established=1), BOTH[1]]
+    assert run.sweep(pushed)[PAIR, "waits"][0] == 3
+    seen = run.sweep(pushed, [(2, "wait", int(bucket_of(11 * 10**9)), 1, 1)])
+    assert seen[PAIR, "waits"][0] == 1
+    assert (PAIR, "request_latency") not in seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tests.support.peers import (
     seen,
     traffic,
 )
-from tests.support.traffic import hear
+from tests.support.traffic import hear, say
 from tests.support.watching import Watch, watching
 
 pytestmark = pytest.mark.kernel
@@ -102,7 +103,7 @@ def test_unix_connections(
 
 
 UDP_SERVER = """
-family, address, own, many = int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
+family, address, many = int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 s = socket(family, SOCK_DGRAM)
 s.bind((address, 0))
 tell(s.getsockname()[1])
@@ -117,6 +118,7 @@ family, address, port, many = int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), i
 s = socket(family, SOCK_DGRAM)
 s.settimeout(10)
 if sys.argv[6] == "connected": s.connect((address, port))
+tell("ready"); wait()
 for _ in range(many):
     if sys.argv[6] == "connected": s.send(bytes(300))
     else: s.sendto(bytes(300), (address, port))
@@ -135,19 +137,25 @@ for _ in range(many):
     ],
 )
 def test_udp(watch: Watch, server: tuple[int, str], client: tuple[int, str], how: str) -> None:
-    # one socket of the server, three programs that ask it
+    # one socket of the server, three programs that ask it at once
     answering, asking = names()[1], [names()[0] for _ in range(3)]
-    with program(answering, UDP_SERVER, *server, "-", 60) as serves:
+    with program(answering, UDP_SERVER, *server, 600) as serves, ExitStack() as stack:
         port = int(hear(serves))
-        for who in asking:
-            with program(who, UDP_CLIENT, *client, port, 20, how) as asks:
-                ended(asks)
+        clients = [
+            stack.enter_context(program(who, UDP_CLIENT, *client, port, 200, how)) for who in asking
+        ]
+        for asks in clients:
+            assert hear(asks) == "ready"
+        for asks in clients:
+            say(asks)
+        for asks in clients:
+            ended(asks)
         ended(serves)
     watch.settle()
     pairs = {Pair(who, answering, port, "udp") for who in asking}
     assert seen(watch, answering, *asking, port=port) == pairs
     for pair in pairs:
-        assert figures(watch, pair, *TRAFFIC) == traffic(1, 20, 20 * 300, 20 * 700)
+        assert figures(watch, pair, *TRAFFIC) == traffic(1, 200, 200 * 300, 200 * 700)
         assert failures(watch, pair) == {}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,7 +196,7 @@ def test_a_connection_that_nobody_accepted(watch: Watch) -> None:
     assert watch.causes(pair, "resets") == {"by_server": 1}
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("family", [int(socket.AF_INET), int(socket.AF_INET6)])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_two_network_namespaces(watch: Watch, kind: str, family: int) -> None:
     asking, answering = names()
@@ -211,8 +214,11 @@ else:
 """
     ask = "s.connect((sys.argv[2], 8080)); request(s, 20)"
     with two_hosts() as hosts:
-        address = hosts.right_address if family == 4 else hosts.right_address6
+        address = hosts.right_address if family == socket.AF_INET else hosts.right_address6
         right, left = hosts.on_right(), hosts.on_left()
+        # a fresh link takes its time to find its neighbour, and who sends to it must wait
+        first = f"import socket; socket.socket({family}).connect_ex(({address!r}, 9))"
+        subprocess.run([*left, sys.executable, "-c", first], check=True)
         with program(answering, here + serve, address, kind, prefix=right) as serves:
             assert hear(serves) == "ready"
             with program(asking, here + ask, address, kind, prefix=left) as asks:

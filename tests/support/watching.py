@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -91,6 +92,10 @@ class Watch:
             total.update(window.causes.get(row, {}))
         return Counter({cause: n for cause, n in total.items() if n})
 
+    def samples(self, pair: Pair, signal: str) -> int:
+        """Return how many samples a latency has had."""
+        return int(sum(window.count[row] for window, row in self._rows(pair, signal)))
+
     def quantile(self, pair: Pair, signal: str, q: float) -> float:
         buckets, numbers = [], []
         for window, row in self._rows(pair, signal):
@@ -112,9 +117,19 @@ class Watch:
 
 
 @contextmanager
-def watching(window_s: float = 0.25) -> Iterator[Watch]:
-    """Watch this host for the length of a `with`."""
+def watching(window_s: float = 0.25, known: Sequence[tuple[Pair, float]] = ()) -> Iterator[Watch]:
+    """Watch this host for the length of a `with`.
+
+    Args:
+        window_s: length of a window.
+        known: pairs that an earlier observer met, and so many seconds ago.
+    """
     with Observer(window_s) as observer:
+        if known:
+            memory = json.loads(observer.memory())
+            now = time.time()
+            memory["pairs"] = [[*pair, now, now - ago_s, False] for pair, ago_s in known]
+            observer.restore(json.dumps(memory).encode())
         watch = Watch(observer)
         watch.start()
         try:
