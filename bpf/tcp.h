@@ -5,6 +5,7 @@
 
 #include "fold.h"
 #include "dns.h"
+#include "connects.h"
 
 static __always_inline void leave(struct connection *c)
 {
@@ -111,6 +112,7 @@ static __always_inline void open_client(void *sk)
 	struct connection c = {};
 	void *task = (void *)bpf_get_current_task();
 
+	connect_left(sk);
 	c.opened_ns = bpf_ktime_get_ns();
 	c.role = ROLE_CLIENT;
 	c.flags = FLAG_ATTEMPT;
@@ -242,9 +244,16 @@ static __always_inline void established(void *sk, struct connection *c)
 	leave_half(sk, c, TRANSPORT_TCP);
 }
 
-static __always_inline int failure(u32 error)
+/* What became of a connect that failed. Before it has a port of its own, the socket does not choose
+ * where its stream begins (tcp_v4_connect()). */
+static __always_inline int failure(void *sk, u32 error)
 {
+	u32 begin = 0;
+
 	switch (error) {
+	case 0:
+		READ(begin, sk, OFF_write_seq);
+		return begin ? ABORTED : NO_PORT;
 	case ECONNREFUSED:
 		return REFUSED;
 	case ETIMEDOUT:
@@ -269,7 +278,7 @@ static __always_inline void closed(void *sk, struct connection *c)
 	c->flags |= FLAG_CLOSED;
 	READ(error, sk, OFF_sk_err);
 	if (!(c->flags & FLAG_ESTABLISHED)) {
-		add(g, failure(error), 1);
+		add(g, failure(sk, error), 1);
 		return;
 	}
 	add(g, ENDED, 1);
