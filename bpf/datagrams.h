@@ -166,7 +166,7 @@ static __always_inline int udp_data(void *sk, int length, int out)
 	else if (answered(c))
 		add(g, REQUESTS, 1);
 	if (port == DNS_PORT && c->role == ROLE_CLIENT)
-		dns_datagram(c, flow, out);
+		dns_datagram(sk, c, flow, out);
 	return 0;
 }
 
