@@ -38,6 +38,7 @@ CAUSES = {
     "unreachable": "the server could not be reached",
     "reset": "they were reset while connecting",
     "aborted": "the client gave up",
+    "no_port": "the client had no local port left",
     "by_client": "the client reset them",
     "by_server": "the server reset them",
     "by_client_before_data": "the client reset them before any data",

@@ -14,6 +14,7 @@
 #define DNS_PATIENCE_NS 5000000000ULL /* resolvers' own: 5 s in resolv.conf(5), dig(1) */
 #define DNS_AT_ONCE 16	/* messages of one sendmmsg(2) or recvmmsg(2) that are looked through */
 #define DNS_BATCH_NS 500000000ULL /* in one call: what is asked again comes later than this */
+#define DNS_TOGETHER_NS 1000000000ULL /* asked at once, if answered by another within this */
 #define DNS_STEPS 16	/* over what one call moved of a TCP stream: two to five a message */
 #define DNS_HEAD 6	/* a stream has the length, two bytes, before each message */
 
@@ -25,12 +26,17 @@ struct dns_question {
 struct dns_asked {
 	u64 at_ns;
 	u64 group_id;
+	u64 socket; /* 0: it has one peer only */
 	u32 group;
 	u32 pad;
 };
 
 /* Queries without an answer yet. */
 BPF_F_TABLE("hash", struct dns_question, struct dns_asked, dns_pending, MAX_QUERIES, 0);
+
+/* Some ask all their servers at once, and go on with the first answer (musl, dnsmasq): by socket and
+ * id, when one came. */
+BPF_F_TABLE("lru_hash", struct dns_question, u64, dns_answered, MAX_STREAMS, 0);
 
 /* Where in its stream of messages one direction of a TCP connection is. */
 struct dns_side {
@@ -160,7 +166,13 @@ static __always_inline void dns_unanswered(struct dns_asked *asked)
 		add(g, DNS_TIMED_OUT, 1);
 }
 
-static __always_inline void dns_query(struct connection *c, u64 flow, u16 id)
+/* The socket, if it may ask several servers. */
+static __always_inline u64 dns_shared(void *sk)
+{
+	return remote_port(sk) ? 0 : (u64)sk;
+}
+
+static __always_inline void dns_query(void *sk, struct connection *c, u64 flow, u16 id)
 {
 	struct dns_question key = {.flow = flow, .id = id};
 	struct dns_asked fresh = {}, *before = dns_pending.lookup(&key);
@@ -168,6 +180,7 @@ static __always_inline void dns_query(struct connection *c, u64 flow, u16 id)
 	if (before) /* asked again, so given up before */
 		dns_unanswered(before);
 	fresh.at_ns = bpf_ktime_get_ns();
+	fresh.socket = dns_shared(sk);
 	fresh.group = c->group;
 	fresh.group_id = id_of(c->group);
 	if (dns_pending.update(&key, &fresh))
@@ -189,7 +202,7 @@ static __always_inline int dns_outcome(u8 outcome)
 }
 
 /* Return whether it is the answer to a query. */
-static __always_inline int dns_answer(struct connection *c, u64 flow, u16 id, u8 outcome)
+static __always_inline int dns_answer(void *sk, struct connection *c, u64 flow, u16 id, u8 outcome)
 {
 	struct dns_question key = {.flow = flow, .id = id};
 	struct dns_asked *asked = dns_pending.lookup(&key);
@@ -201,6 +214,9 @@ static __always_inline int dns_answer(struct connection *c, u64 flow, u16 id, u8
 	if (dns_pending.delete(&key))
 		return 1; /* a sweep has just given it up */
 	now = bpf_ktime_get_ns();
+	key.flow = dns_shared(sk);
+	if (key.flow)
+		dns_answered.update(&key, &now);
 	add_latency(c->group, LATENCY_DNS, now > since ? now - since : 0, 1);
 	count(c->group, DNS_ANSWERS);
 	if (outcome)
@@ -209,18 +225,19 @@ static __always_inline int dns_answer(struct connection *c, u64 flow, u16 id, u8
 }
 
 /* A message by its first four bytes, in the order of the wire. Return whether it was new. */
-static __always_inline int dns_message(struct connection *c, u64 flow, u32 head, int out, int batch)
+static __always_inline int dns_message(void *sk, struct connection *c, u64 flow, u32 head, int out,
+				       int batch)
 {
 	u16 id = head;
 	int is_answer = head >> 23 & 1;
 
 	if (!out)
-		return is_answer && dns_answer(c, flow, id, head >> 24 & 15);
+		return is_answer && dns_answer(sk, c, flow, id, head >> 24 & 15);
 	if (is_answer)
 		return 0;
 	if (batch && dns_lasted(flow, id, bpf_ktime_get_ns(), DNS_BATCH_NS))
 		return 0;
-	dns_query(c, flow, id);
+	dns_query(sk, c, flow, id);
 	return 1;
 }
 
@@ -234,8 +251,8 @@ static __always_inline u64 pieces_of(u64 place, int how)
 	return pieces;
 }
 
-static __always_inline int dns_datagram_at(struct connection *c, u64 flow, u64 place, int how,
-					   int out)
+static __always_inline int dns_datagram_at(void *sk, struct connection *c, u64 flow, u64 place,
+					   int how, int out)
 {
 	struct piece first = {.base = place, .size = sizeof(u32)};
 	u32 head = 0;
@@ -244,12 +261,12 @@ static __always_inline int dns_datagram_at(struct connection *c, u64 flow, u64 p
 		bpf_probe_read_user(&first, sizeof(first), (void *)pieces_of(place, how));
 	if (first.size < sizeof(head) || bpf_probe_read_user(&head, 4, (void *)first.base))
 		return 0;
-	return dns_message(c, flow, head, out, how == BUFFER_BATCH);
+	return dns_message(sk, c, flow, head, out, how == BUFFER_BATCH);
 }
 
 /* A client's datagram to or from port 53. Of several in one system call, this is the first that
  * was not seen before. */
-static __always_inline void dns_datagram(struct connection *c, u64 flow, int out)
+static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flow, int out)
 {
 	void *regs = registers();
 	u64 place = 0, number = 0;
@@ -264,7 +281,8 @@ static __always_inline void dns_datagram(struct connection *c, u64 flow, int out
 	if (how == BUFFER_BATCH)
 		READ(number, regs, OFF_call_third);
 	for (i = 0; i < DNS_AT_ONCE; i++) {
-		if (dns_datagram_at(c, flow, place + i * BATCH_STRIDE, how, out) || i + 1 >= number)
+		if (dns_datagram_at(sk, c, flow, place + i * BATCH_STRIDE, how, out) ||
+		    i + 1 >= number)
 			return;
 	}
 }
@@ -336,7 +354,7 @@ static __always_inline void dns_moved(void *sk, struct connection *c, u32 length
 			if (side->have == DNS_HEAD) {
 				want = swap16(side->head);
 				side->left = want > 4 ? want - 4 : 0;
-				dns_message(c, key, side->head >> 16, out, 0);
+				dns_message(sk, c, key, side->head >> 16, out, 0);
 			}
 		} else {
 			side->left -= pass;
@@ -376,7 +394,7 @@ static __always_inline void dns_give_up(struct dns_question *question, struct dn
 {
 	struct dns_question key;
 	struct dns_asked copy;
-	u64 now = bpf_ktime_get_ns(), since = asked->at_ns;
+	u64 now = bpf_ktime_get_ns(), since = asked->at_ns, *answered;
 
 	if (now < since || now - since < DNS_PATIENCE_NS)
 		return;
@@ -384,11 +402,16 @@ static __always_inline void dns_give_up(struct dns_question *question, struct dn
 	key.id = question->id;
 	copy.group = asked->group;
 	copy.group_id = asked->group_id;
-	if (dns_pending.delete(&key) == 0)
+	copy.socket = asked->socket;
+	if (dns_pending.delete(&key))
+		return;
+	key.flow = copy.socket;
+	answered = dns_answered.lookup(&key);
+	if (!answered || *answered < since || *answered - since > DNS_TOGETHER_NS)
 		dns_unanswered(&copy);
 }
 #else
-static __always_inline void dns_datagram(struct connection *c, u64 flow, int out)
+static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flow, int out)
 {
 }
 

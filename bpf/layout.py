@@ -35,7 +35,7 @@ OWNER: Final = np.dtype(
 COUNTERS: Final = (
     "joined", "left", "attempts", "established", "ended", "bytes_out", "bytes_in", "requests",
     "waits", "segments", "retransmits", "timeouts", "stalls", "active", "refused", "timed_out",
-    "unreachable", "connect_reset", "aborted", "reset_in", "reset_in_early", "reset_out",
+    "unreachable", "connect_reset", "aborted", "no_port", "reset_in", "reset_in_early", "reset_out",
     "reset_out_early", "died", "drops", "datagrams", "dns_answers", "dns_nxdomain",
     "dns_servfail", "dns_refused", "dns_other", "dns_timed_out",
 )  # fmt: skip

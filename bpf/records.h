@@ -68,6 +68,7 @@ enum counter {
 	UNREACHABLE,
 	CONNECT_RESET,
 	ABORTED,
+	NO_PORT, /* of its own was free */
 	RESET_IN, /* after data; the next, before any */
 	RESET_IN_EARLY,
 	RESET_OUT,

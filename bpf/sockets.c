@@ -24,6 +24,7 @@
 #include "turns.h"
 #include "fold.h"
 #include "dns.h"
+#include "connects.h"
 #include "tcp.h"
 #include "datagrams.h"
 #include "unix.h"
@@ -420,6 +421,51 @@ int on_named4(struct sock_addr *ctx)
 int on_named6(struct sock_addr *ctx)
 {
 	return named6(ctx);
+}
+#endif
+
+/* cgroup/connect4 and 6: before a socket connects, or finds that it cannot */
+#ifdef WANT_on_connect4
+int on_connect4(struct sock_addr *ctx)
+{
+	u64 address[2] = {};
+
+	if (ctx->protocol != IPPROTO_TCP || !ctx->user_ip4) /* to 0.0.0.0 there is always a way */
+		return 1;
+	*(u32 *)((u8 *)address + 8) = 0xffff0000;
+	*(u32 *)((u8 *)address + 12) = ctx->user_ip4;
+	connect_begins(socket_of(ctx), (u8 *)address, swap16(ctx->user_port));
+	return 1;
+}
+#endif
+
+#ifdef WANT_on_connect6
+int on_connect6(struct sock_addr *ctx)
+{
+	u64 address[2] = {};
+
+	*(u32 *)address = ctx->user_ip6[0];
+	*(u32 *)((u8 *)address + 4) = ctx->user_ip6[1];
+	*(u32 *)((u8 *)address + 8) = ctx->user_ip6[2];
+	*(u32 *)((u8 *)address + 12) = ctx->user_ip6[3];
+	if (ctx->protocol == IPPROTO_TCP && !is_wildcard((u8 *)address))
+		connect_begins(socket_of(ctx), (u8 *)address, swap16(ctx->user_port));
+	return 1;
+}
+#endif
+
+/* Iterator over the map `connecting`. */
+#ifdef WANT_on_connecting
+int on_connecting(u64 *ctx)
+{
+	u64 *key;
+	struct connecting *noted;
+
+	asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(key) : "r"(ctx));
+	asm volatile("%0 = *(u64 *)(%1 + 24)" : "=r"(noted) : "r"(ctx));
+	if (key && noted)
+		connect_failed(*key, noted);
+	return 0;
 }
 #endif
 

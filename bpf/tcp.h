@@ -5,6 +5,7 @@
 
 #include "fold.h"
 #include "dns.h"
+#include "connects.h"
 
 static __always_inline struct connection *known(void *sk)
 {
@@ -117,6 +118,7 @@ static __always_inline void open_new(void *sk, u8 role)
 	c.flags = FLAG_ATTEMPT;
 	c.interval = 1;
 	if (role == ROLE_CLIENT) {
+		connect_left(sk);
 		c.touched = 1;
 		c.tgid = current_tgid();
 		if (remote_port(sk) == DNS_PORT) {
@@ -230,9 +232,16 @@ static __always_inline void established(void *sk, struct connection *c)
 	leave_half(sk, c);
 }
 
-static __always_inline int failure(u32 error)
+/* What became of a connect that failed. Before it has a port of its own, the socket does not choose
+ * where its stream begins (tcp_v4_connect()). */
+static __always_inline int failure(void *sk, u32 error)
 {
+	u32 begin = 0;
+
 	switch (error) {
+	case 0:
+		READ(begin, sk, OFF_write_seq);
+		return begin ? ABORTED : NO_PORT;
 	case ECONNREFUSED:
 		return REFUSED;
 	case ETIMEDOUT:
@@ -260,7 +269,7 @@ static __always_inline void closed(void *sk, struct connection *c)
 	c->flags |= FLAG_CLOSED;
 	READ(error, sk, OFF_sk_err);
 	if (!(c->flags & FLAG_ESTABLISHED)) {
-		add(g, failure(error), 1);
+		add(g, failure(sk, error), 1);
 		return;
 	}
 	add(g, ENDED, 1);

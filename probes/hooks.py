@@ -352,6 +352,20 @@ EVENTS: Final[tuple[Event, ...]] = (
         ways=(Way("iterator", (Target("bpf_map_elem:connections", "on_sweep", "iter"),)),),
     ),
     Event(
+        "connects without a route",
+        required=False,
+        ways=(
+            Way(
+                "cgroup",
+                (
+                    Target("connect4", "on_connect4", "cgroup"),
+                    Target("connect6", "on_connect6", "cgroup"),
+                    Target("bpf_map_elem:connecting", "on_connecting", "iter"),
+                ),
+            ),
+        ),
+    ),
+    Event(
         "listeners read",
         required=False,
         ways=(Way("iterator", (Target("bpf_map_elem:listening_at", "on_listener", "iter"),)),),

@@ -29,6 +29,7 @@ _CAP_PERFMON: Final = 38
 _CAP_BPF: Final = 39
 _OPEN_BEFORE: Final = "open before"
 _READ: Final = "connections read"
+_CONNECTING: Final = "connects without a route"
 _LISTENING: Final = "listeners read"
 _UNANSWERED: Final = "queries without an answer"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
@@ -55,6 +56,7 @@ class Capacity:
         listeners: listening sockets.
         queries: of DNS, without an answer yet; 88 bytes each, taken at start.
         streams: connections to DNS servers.
+        connecting: TCP sockets that are in the first moment of a connect(2).
     """
 
     connections: int = 1 << 18
@@ -66,6 +68,7 @@ class Capacity:
     listeners: int = 1 << 13
     queries: int = 1 << 14
     streams: int = 1 << 12
+    connecting: int = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +250,9 @@ class Programs:
             ProbeError: the kernel refused to read a map.
         """
         self.loaded.iterate(_READ)
-        if self.loaded.chosen[_UNANSWERED]:
-            self.loaded.iterate(_UNANSWERED)
+        for event in (_UNANSWERED, _CONNECTING):
+            if self.loaded.chosen[event]:
+                self.loaded.iterate(event)
         slots = np.flatnonzero(self._table["id"])
         groups = self._table[slots]
         self._give(len(slots))

@@ -23,8 +23,9 @@ _CONNECT_CAUSES: Final = {
     "timed_out": ("timed_out",),
     "unreachable": ("unreachable",),
     "reset": ("connect_reset",),
-    # the caller gave up before the kernel did (its own time-out), or no local port was free
+    # the caller gave up before the kernel did: its own time-out
     "aborted": ("aborted",),
+    "no_port": ("no_port",),
 }
 _FAILURES: Final = tuple(name for names in _CONNECT_CAUSES.values() for name in names)
 _DNS_CAUSES: Final = ("servfail", "refused", "other", "timed_out")

@@ -104,6 +104,42 @@ def test_a_dropped_query_has_timed_out(hosts: Hosts) -> None:
         assert _outcomes(watch, pair) == (3, 4, {"timed_out": 3})
 
 
+_ASK_ALL = """
+import os, socket, sys
+name, servers = sys.argv[1], sys.argv[2:]
+asked = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+question = b"\\1\\0\\0\\1" + bytes(6) + asked + b"\\0\\0\\1\\0\\1"
+for _ in range(10):
+    s = socket.socket(type=socket.SOCK_DGRAM)
+    s.settimeout(0.3)
+    query = os.urandom(2) + question
+    for server in servers: s.sendto(query, (server, 53))
+    try: answer, who = s.recvfrom(512)
+    except TimeoutError: continue
+    assert answer[:2] == query[:2] and who == (servers[0], 53)
+    s.close()
+"""
+
+
+def test_who_asks_two_servers_waits_for_one(hosts: Hosts) -> None:
+    def ask(*words: str) -> None:
+        subprocess.run(hosts.on_left(sys.executable, "-c", _ASK_ALL, *words), check=True)
+
+    with slow_server(hosts, "10.77.0.4", 0.5), watching() as watch:
+        fast, slow = Pair(PYTHON, "unbound", 53, "udp"), Pair(PYTHON, PYTHON, 53, "udp")
+        ask("a.good.test", hosts.right_address, "10.77.0.4")
+        time.sleep(5)
+        watch.settle()
+        assert watch.total(slow, "bytes_sent") > 0
+        assert _outcomes(watch, slow) == (0, 0, {})
+        # the relay to the slow one has asked there as well
+        assert _outcomes(watch, fast) == (0, 20, {})
+        ask("x.silent.test", hosts.right_address)
+        time.sleep(5)
+        watch.settle()
+        assert _outcomes(watch, fast) == (10, 30, {"timed_out": 10})
+
+
 def test_a_server_that_hangs(tmp_path: Path) -> None:
     with two_hosts() as hosts, dns_server(hosts, tmp_path) as server, watching() as watch:
         assert "NOERROR" in dig(hosts, "a.good.test")
