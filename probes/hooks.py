@@ -342,6 +342,8 @@ EVENTS: Final[tuple[Event, ...]] = (
                     Target(
                         "unix_stream_recvmsg", "on_unix_received_k", "kretprobe", required=False
                     ),
+                    Target("unix_dgram_recvmsg", "on_unix_receive_k", "kprobe", required=False),
+                    Target("unix_dgram_recvmsg", "on_unix_received_k", "kretprobe", required=False),
                 ),
             ),
         ),

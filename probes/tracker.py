@@ -63,6 +63,7 @@ class Tracker:
         self._slot_of: dict[int, int] = {}  # id: place
         self._active: NDArray[np.float64] = np.empty(0)
         self._waits = Waits()
+        self._refusing: set[int] = set()  # ports of listeners that have turned connections away
         self._open = 0
         self._events = 0
 
@@ -180,9 +181,16 @@ class Tracker:
     def _doors(
         self, groups: NDArray[Any], grown: NDArray[np.int64], refusals: Sequence[Refusals]
     ) -> list[Door]:
-        """Return who let connections in, and who turned some away, per listener's pair."""
+        """Return who let connections in, and who turned some away, per listener's pair.
+
+        Only of listeners that ever turned one away: the pair of all their clients is made for it.
+        """
+        self._refusing.update(each.port for each in refusals)
+        if not self._refusing:
+            return []
         key = groups["key"]
         tcp_server = (key["role"] == layout.SERVER) & (key["transport"] == layout.TCP)
+        tcp_server &= np.isin(key["port"], list(self._refusing))
         at = np.flatnonzero(tcp_server & (grown[:, _ESTABLISHED] > 0))
         process = key["tgid"][at].astype(np.uint64) << np.uint64(16) | key["port"][at]
         _, first, which = np.unique(process, return_index=True, return_inverse=True)

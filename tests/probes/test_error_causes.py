@@ -207,6 +207,16 @@ def test_reset_by_the_client_after_data(watch: Watch) -> None:
     )
 
 
+def test_a_close_with_unread_data_by_the_client(watch: Watch) -> None:
+    _resets(
+        watch,
+        "c = s.accept()[0]\ntry: serve(c)\nexcept ConnectionResetError: pass",
+        "c = connected(); c.sendall(bytes(300)); all_of(c, 100); c.close(); tell('done')",
+        "done",
+        "by_client",
+    )
+
+
 def test_a_close_with_unread_data(watch: Watch) -> None:
     # the kernel says by a reset that what was sent has not been read (RFC 2525, 2.17)
     _resets(
