@@ -23,6 +23,7 @@
 #include "groups.h"
 #include "turns.h"
 #include "fold.h"
+#include "calls.h"
 #include "dns.h"
 #include "connects.h"
 #include "tcp.h"

@@ -142,9 +142,10 @@ class Window:
         value: float64[n], as `Kind` says.
         count: float64[n], NaN when empty.
         histograms: of the LATENCY rows; a latency row may have none (foreign recordings).
-        causes: for rows of connect_errors and resets, by row: how many of each cause
-            ("refused", "timed_out", "unreachable", "reset", "aborted"; for resets "by_client",
-            "by_server").
+        causes: for rows of ratios, by row: how many of each cause (connect_errors: "refused",
+            "timed_out", "unreachable", "reset", "aborted", "no_port"; resets and stalls:
+            "by_client", "by_server", ...; drops: "buffer", "accept_queue", "syn"; dns_errors:
+            "servfail", "refused", "other", "timed_out", and "nxdomain", which is no failure).
     """
 
     time: float
