@@ -422,7 +422,7 @@ int on_sweep(u64 *ctx)
 	u64 *key;
 	struct connection *c;
 	struct group *g;
-	u32 window = 0, end = 0, acked = 0;
+	u32 slot, window = 0, end = 0, acked = 0;
 	u8 state = 0;
 	int moved;
 	void *sk;
@@ -432,7 +432,8 @@ int on_sweep(u64 *ctx)
 	if (!key || !c)
 		return 0;
 	sk = (void *)*key;
-	g = groups.lookup(&c->group);
+	slot = c->group; /* older kernels (6.1) take no key out of an iterator's buffer */
+	g = groups.lookup(&slot);
 	if (!g)
 		return 0;
 	moved = fold(c, g, sk);
