@@ -192,6 +192,8 @@ _CERTAINTY = ((12.0, "practically certain"), (6.0, "very sure"), (3.0, "fairly s
 
 def cause(finding: Finding) -> str:
     """Return what the data say about why; "" when they say nothing."""
+    if finding.signal == "stalls" and finding.cause in ("by_client", "by_server"):
+        return f"the {finding.cause.removeprefix('by_')} does not read what it is sent"
     return CAUSES.get(finding.cause, clean(finding.cause))
 
 

@@ -382,7 +382,7 @@ EVENTS: Final[tuple[Event, ...]] = (
         required=False,
         ways=(
             Way("iterator", (Target("task_file", "on_file", "iter"),)),
-            Way("iterator", (Target("task_file", "on_file_by_operations", "iter"),)),
+            Way("iterator", (Target("task_file", "on_file_by_link", "iter"),)),
         ),
     ),
 )

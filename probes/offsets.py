@@ -29,6 +29,7 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "sk_max_ack_backlog": ("sock", "sk_max_ack_backlog"),
     "sk_peer_pid": ("sock", "sk_peer_pid"),
     "socket_sk": ("socket", "sk"),
+    "socket_file": ("socket", "file"),
     "net_inum": ("net", "ns.inum"),
     "srtt_us": ("tcp_sock", "srtt_us"),
     "rtt_min": ("tcp_sock", "rtt_min.s"),
@@ -51,7 +52,6 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "mm": ("task_struct", "mm"),
     "exe_file": ("mm_struct", "exe_file"),
     "f_dentry": ("file", "f_path.dentry"),
-    "f_op": ("file", "f_op"),
     "private_data": ("file", "private_data"),
     "d_name": ("dentry", "d_name.name"),
     "tgid": ("task_struct", "tgid"),
@@ -93,14 +93,12 @@ class Offsets:
         fields: name of the OFF_ constant: offset in bytes.
         missing: what this kernel cannot show, in words.
         allocates: whether the kernel can allocate map entries in any context.
-        tells_sockets: whether a program can ask the kernel for the socket behind a file.
         task_registers: whether it hands out the registers with which a system call was entered.
     """
 
     fields: dict[str, int]
     missing: tuple[str, ...]
     allocates: bool
-    tells_sockets: bool
     task_registers: bool
 
 
@@ -127,8 +125,7 @@ def read_offsets() -> Offsets:
         except ProbeError:
             missing.append("DNS")
         allocates = types.find("bpf_mem_alloc", KIND_STRUCT) is not None
-        tells_sockets = types.find("bpf_sock_from_file", KIND_FUNCTION) is not None
-    return Offsets(found, tuple(missing), allocates, tells_sockets, task_registers)
+    return Offsets(found, tuple(missing), allocates, task_registers)
 
 
 def _call_offsets(types: KernelTypes, task_registers: bool) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import platform
@@ -34,7 +33,6 @@ _LISTENING: Final = "listeners read"
 _UNANSWERED: Final = "queries without an answer"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
-_SYMBOLS: Final = Path("/proc/kallsyms")
 _ALLOCATED: Final = 1 << 0  # BPF_F_NO_PREALLOC
 _PLACES: Final = 8192
 
@@ -124,20 +122,7 @@ def _flags(offsets: Offsets, capacity: Capacity) -> list[str]:
     if syscalls.has_exchange():
         flags.append("-DHAVE_EXCHANGE")
     # Where it can be asked for, the symbol is not needed, and reading them all takes 50 ms
-    operations = 0 if offsets.tells_sockets else _symbol("socket_file_ops")
-    if operations:
-        flags.append(f"-DSOCKET_FILE_OPS={operations:#x}ULL")
     return flags
-
-
-def _symbol(name: str) -> int:
-    """Return the address of one of the kernel's symbols, 0 if it is not told."""
-    with contextlib.suppress(OSError), _SYMBOLS.open() as lines:
-        for line in lines:
-            address, _, what = line.split()[:3]
-            if what == name:
-                return int(address, 16)
-    return 0
 
 
 class Programs:
