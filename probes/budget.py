@@ -64,6 +64,7 @@ class Budget:
         self._wait_s = _UNDER_S
         self._last: tuple[float, float, float | None] | None = None
         self._share: float | None = None
+        self._programs: float | None = None  # of it, that of the programs
         self._since_s: float | None = None  # since when the share is out of bounds
         self._over = False  # on which side
         self._lowered_s = -math.inf
@@ -98,17 +99,24 @@ class Budget:
             return self.level
         self._last = (now_s, user_cpu_s, bpf_run_ns)
         used_s = user_cpu_s - before[1]
+        programs: float | None = None
         if bpf_run_ns is not None and before[2] is not None:
+            programs = max(bpf_run_ns - before[2], 0.0) / 1e9 / elapsed_s
             used_s += (bpf_run_ns - before[2]) / 1e9
         share = max(used_s, 0.0) / elapsed_s
-        # The first value of a level counts as it is
-        weight = 1.0 if self._share is None else -math.expm1(-elapsed_s / _SMOOTHING_S)
-        self._share = share if self._share is None else self._share + weight * (share - self._share)
-        self._judge(now_s, self._share)
+        weight = -math.expm1(-elapsed_s / _SMOOTHING_S)
+        self._share = _smoothed(self._share, share, weight)
+        if programs is not None:
+            self._programs = _smoothed(self._programs, programs, weight)
+        self._judge(now_s, self._share, self._programs)
         return self.level
 
-    def _judge(self, now_s: float, share: float) -> None:
+    def _judge(self, now_s: float, share: float, programs: float | None) -> None:
         over, under = share > self._limit, share < self._limit / 2
+        if programs is not None:
+            # a level lessens what the programs do, and nothing else
+            over = over and programs > self._limit / 4
+            under = under or programs < self._limit / 8
         possible = (over and self.level < max(Level)) or (under and self.level > min(Level))
         if not possible:
             self._since_s = None
@@ -127,8 +135,13 @@ class Budget:
 
     def _step(self, level: Level) -> None:
         self.level = level
-        self._share = None
+        self._share = self._programs = None
         self._since_s = None
+
+
+def _smoothed(before: float | None, value: float, weight: float) -> float:
+    """The first value of a level counts as it is."""
+    return value if before is None else before + weight * (value - before)
 
 
 _SPELL_S: Final = 1.0

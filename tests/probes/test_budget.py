@@ -29,21 +29,28 @@ class _Run:
         self._before = Level.FULL
 
     def spend(
-        self, seconds: float, share: Callable[[Level], float] | float, *, bpf: bool = False
+        self, seconds: float, share: Callable[[Level], float] | float, *, bpf: float = 0.5
     ) -> Level:
+        """Args: bpf: how much of it the programs use."""
         end = self.now_s + seconds
         while self.now_s < end:
             used_s = (share(self._before) if callable(share) else share) * self._step_s
-            if bpf:
-                self._bpf_ns += used_s * 1e9
-            else:
-                self._cpu_s += used_s
+            self._bpf_ns += used_s * bpf * 1e9
+            self._cpu_s += used_s * (1 - bpf)
             self.now_s += self._step_s
             level = self.budget.update(self.now_s, self._cpu_s, self._bpf_ns)
             if level != self._before:
                 self.changes.append((self.now_s, level))
                 self._before = level
         return self._before
+
+
+def test_what_the_programs_do_not_use_they_cannot_save() -> None:
+    run = _Run()
+    assert run.spend(600, _LIMIT * 3, bpf=0.05) == Level.FULL
+    assert run.spend(60, _LIMIT * 3, bpf=0.5) == Level.SPARSE_REQUESTS
+    # the traffic goes, this process stays as busy as it was
+    assert run.spend(300, _LIMIT * 3, bpf=0.02) == Level.FULL
 
 
 def test_full_measure_within_the_limit() -> None:
@@ -73,7 +80,7 @@ def test_a_short_peak_is_forgiven() -> None:
 
 def test_the_programs_count_as_well() -> None:
     run = _Run()
-    assert run.spend(60, _LIMIT * 2, bpf=True) == Level.SPARSE_REQUESTS
+    assert run.spend(60, _LIMIT * 2, bpf=1.0) == Level.SPARSE_REQUESTS
 
 
 def test_both_together_are_what_counts() -> None:
