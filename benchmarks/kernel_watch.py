@@ -61,7 +61,7 @@ def _observer(window_s: float, connections: int) -> tuple[Observer, int]:
     try:
         from probes.programs import Capacity  # noqa: PLC0415  (an observer may do without)
 
-        capacity = Capacity(connections=connections, closed=connections)
+        capacity = Capacity(connections=connections)
         return Observer(window_s, capacity=capacity), connections
     except (ImportError, TypeError):
         return Observer(window_s), 0

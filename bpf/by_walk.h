@@ -47,6 +47,7 @@ int on_sweep(u64 *ctx)
 		if (!c->peer) /* else the client's end tells */
 			sample_rtt(c, sk);
 	}
+	check_end(sk, c, g);
 	READ(state, sk, OFF_skc_state);
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return 0;

@@ -46,6 +46,7 @@
 #define FLAG_CLOSED 8 /* its end is counted */
 #define FLAG_FIN 16   /* nothing can be sent any more: sent_end is final */
 #define FLAG_DNS 32   /* a client of port 53 */
+#define FLAG_GONE 64 /* its socket is freed, which nobody told */
 
 /* Where a counter stands in a group; bpf/layout.py has the same list. */
 enum counter {

@@ -167,7 +167,8 @@ class Loaded:
             target.program
             for way in self.chosen.values()
             for target in (way.targets if way else ())
-            if target.kind != "raw_tracepoint" or by_place[target.kind, target.where] == 1
+            if target.kind != "tail"
+            and (target.kind != "raw_tracepoint" or by_place[target.kind, target.where] == 1)
         }
         skipped = sum(
             syscalls.program_info(self.programs[name].descriptor).recursion_misses

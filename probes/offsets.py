@@ -21,6 +21,7 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "skc_num": ("sock", "__sk_common.skc_num"),
     "skc_net": ("sock", "__sk_common.skc_net"),
     "skc_flags": ("sock", "__sk_common.skc_flags"),
+    "skc_refcnt": ("sock", "__sk_common.skc_refcnt"),
     "sk_protocol": ("sock", "sk_protocol"),
     "sk_type": ("sock", "sk_type"),
     "sk_err": ("sock", "sk_err"),

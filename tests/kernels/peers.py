@@ -122,9 +122,18 @@ def _serve(connection: socket.socket, pieces: int) -> None:
             pass
 
 
+_taken: set[int] = set()
+
+
 def _listen(scene: Scene) -> socket.socket:
-    server = socket.socket(socket.AF_INET if scene.family == 4 else socket.AF_INET6)
-    server.bind((LOOPBACK[scene.family], 0))
+    # one port per scene: IPv4 and IPv6 have numbers of their own, which may fall together
+    while True:
+        server = socket.socket(socket.AF_INET if scene.family == 4 else socket.AF_INET6)
+        server.bind((LOOPBACK[scene.family], 0))
+        if server.getsockname()[1] not in _taken:
+            break
+        server.close()
+    _taken.add(server.getsockname()[1])
     if scene.refused:
         return server  # bound, so that nobody else gets the port, and not listening
     server.listen(64)
