@@ -75,15 +75,6 @@ def test_a_kernel_without_type_information(monkeypatch: pytest.MonkeyPatch, tmp_
         KernelTypes()
 
 
-def test_an_unrelated_bcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "bcc.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "bcc", raising=False)
-    with pytest.raises(ProbeError, match="unrelated package"):
-        programs.import_bcc()
-    sys.modules.pop("bcc")
-
-
 def test_a_window_that_is_too_short() -> None:
     with pytest.raises(ValueError, match=r"at least 0\.1 s"):
         Observer(0.05)
