@@ -124,7 +124,7 @@ static __always_inline int failure(void *sk, u32 error)
 }
 
 /* State CLOSE is not the end: the owner may still read what has arrived before. */
-static __always_inline void closed(void *sk, struct connection *c)
+static __always_inline void closed(void *sk, struct connection *c, int fin_sent)
 {
 	struct group *g = groups.lookup(&c->group);
 	u32 error = 0;
@@ -146,7 +146,8 @@ static __always_inline void closed(void *sk, struct connection *c)
 	if (!(c->flags & FLAG_FIN)) {
 		u64 at = sent_position(sk);
 		if (at != AGAIN) {
-			c->sent_end = at;
+			/* a FIN takes a number too */
+			c->sent_end = fin_sent ? at - 1 : at;
 			c->flags |= FLAG_FIN;
 		}
 	}
@@ -188,7 +189,8 @@ static __always_inline int state_changed(void *sk, int before, int after)
 			c->flags |= FLAG_FIN;
 		}
 	} else if (after == TCP_CLOSE) {
-		closed(sk, c);
+		closed(sk, c, before == TCP_FIN_WAIT1 || before == TCP_FIN_WAIT2 ||
+				      before == TCP_CLOSING || before == TCP_LAST_ACK);
 	}
 	return 0;
 }
@@ -201,7 +203,7 @@ static __always_inline int destroyed(void *sk)
 
 	if (!c)
 		return 0;
-	closed(sk, c);
+	closed(sk, c, !(c->flags & FLAG_RESET));
 	if (c->flags & FLAG_DNS)
 		dns_closed(sk);
 	g = groups.lookup(&c->group);
@@ -223,7 +225,7 @@ static __always_inline void check_end(void *sk, struct connection *c, struct gro
 
 	if (state_of(sk) != TCP_CLOSE || c->flags & FLAG_GONE || !(c->flags & FLAG_ESTABLISHED))
 		return;
-	closed(sk, c);
+	closed(sk, c, !(c->flags & FLAG_RESET));
 	READ(references, sk, OFF_skc_refcnt);
 	if (references)
 		return;

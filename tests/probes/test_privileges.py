@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from probes import programs
 from probes.btf import KernelTypes
 from probes.errors import ProbeError
 from probes.observer import Observer
@@ -34,7 +33,7 @@ def test_two_capabilities_are_enough(tmp_path: Path) -> None:
     code, checks = _doctor(*_TWO, directory=tmp_path)
     assert checks["capabilities"]["detail"] == "CAP_BPF, CAP_PERFMON"
     assert code == 0, checks
-    for name in ("programs", "tracepoints", "self-check", "open connections"):
+    for name in ("programs", "self-check", "open connections"):
         assert checks[name]["state"] == "ok", checks[name]
 
 
@@ -51,13 +50,6 @@ def test_run_without_them_fails_with_one_message(tmp_path: Path) -> None:
     assert run.returncode == 1
     assert "CAP_BPF and CAP_PERFMON" in run.stderr
     assert "Traceback" not in run.stderr
-
-
-def test_a_missing_tracepoint_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    hooks = {**programs.HOOKS, "on_receive": "sock_recv_nothing"}
-    monkeypatch.setattr(programs, "HOOKS", hooks)
-    with pytest.raises(ProbeError, match="no tracepoint sock_recv_nothing"):
-        Observer()
 
 
 def test_a_missing_field_is_named() -> None:
