@@ -107,7 +107,7 @@ def test_100000_connections_at_a_time() -> None:
                 "bytes_sent": 10 * each,
                 "bytes_received": 20 * each,
             }
-            # ends are less sure than the rest: under this storm the kernel itself leaves out some of
+            # ends are less sure: under this storm the kernel itself leaves out some of
             # the events that tell of them, and answers late segments with resets
             reset, ended = watch.part_and_whole(pair, "resets")
             assert reset <= tcp_counters(host)["OutRsts"]
