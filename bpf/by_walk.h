@@ -26,7 +26,7 @@ int on_sweep(u64 *ctx)
 	struct connection *c;
 	struct group *g;
 	u32 slot, window = 0, end = 0, acked = 0;
-	u8 state = 0;
+	u8 state;
 	int moved;
 	void *sk;
 
@@ -39,7 +39,7 @@ int on_sweep(u64 *ctx)
 	g = groups.lookup(&slot);
 	if (!g)
 		return 0;
-	moved = fold(c, g, sk) & MOVED;
+	moved = fold(c, g, sk, key) & MOVED;
 	if (c->rest < 255 && c->turn == TURN_ANSWERED)
 		c->rest++;
 	if (moved) {
@@ -47,8 +47,11 @@ int on_sweep(u64 *ctx)
 		if (!c->peer) /* else the client's end tells */
 			sample_rtt(c, sk);
 	}
-	check_end(sk, c, g);
-	READ(state, sk, OFF_skc_state);
+	state = state_of(sk);
+	if (state == TCP_CLOSE || !is_of(sk, c)) {
+		check_end(sk);
+		return 0;
+	}
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return 0;
 	READ(end, sk, OFF_write_seq);

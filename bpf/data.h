@@ -19,7 +19,7 @@ static __always_inline void rehome(void *sk, struct connection *c)
 	if (is_kernel_thread(task))
 		return;
 	if (before)
-		fold(c, before, sk);
+		fold_all(c, before, sk);
 	c->tgid = current_tgid();
 	slot = group_of(sk, c, NULL, task);
 	if (c->peer)

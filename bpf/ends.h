@@ -11,21 +11,16 @@ static __always_inline struct connection *known(void *sk)
 	return connections.lookup(&key);
 }
 
-static __always_inline void leave(struct connection *c)
-{
-	count(c->group, LEFT);
-}
-
 static __always_inline void store(void *sk, struct connection *c)
 {
 	u64 key = (u64)sk;
 	struct connection *old = connections.lookup(&key);
 
-	if (old) { /* its destroy was missed, or a failed socket connects again */
-		struct group *g = groups.lookup(&old->group);
-		if (g && old->flags & FLAG_CLOSED) /* its own counters may be gone */
-			fold(old, g, sk);
-		leave(old);
+	/* a socket that failed or was disconnected connects again; or its end went unseen */
+	if (old) {
+		if (old->flags & FLAG_ESTABLISHED && !(old->flags & FLAG_CLOSED))
+			count(old->group, ENDED);
+		count(old->group, LEFT);
 	}
 	if (connections.update(&key, c))
 		count_lost(LOST_CONNECTIONS);

@@ -80,60 +80,73 @@ static __always_inline int fold_to(struct group *g, int counter, u64 *at, u64 fr
 	return MOVED;
 }
 
-static __always_inline int fold_requests(struct connection *c, struct group *g)
+/* Whether the socket is the one that the record is of: its memory is used again once it is freed. */
+static __always_inline int is_of(void *sk, struct connection *c)
 {
-	u64 from = c->requests_folded;
-	int found = fold_to(g, REQUESTS, &c->requests_folded, from, c->requests);
-	from = c->waits_folded;
-	return found | fold_to(g, WAITS, &c->waits_folded, from, c->waits);
+	u16 port = 0;
+	READ(port, sk, OFF_skc_dport);
+	return port == c->port;
 }
 
-/* The kernel's counters have 32 bits; the difference is right over their end too. With FLAG_CLOSED
- * tcp_disconnect() may have set them to zero, as it does for connect(AF_UNSPEC) and MPTCP. */
-static __always_inline int fold_segments(struct connection *c, struct group *g, void *sk)
+/* The kernel's counters have 32 bits; the difference is right over their end too. */
+static __always_inline u64 moved_on(u64 from, u32 now)
 {
-	u64 from = c->segments;
+	return from + (u32)(now - (u32)from);
+}
+
+/* Count what is new of a connection. `key`: a sweep's, where the record stands; it does not hold
+ * the socket, so both may have been freed and used again while it looked. NULL for who is told of
+ * an event of the socket. */
+static __always_inline int fold(struct connection *c, struct group *g, void *sk, u64 *key)
+{
+	/* where it stands is read before where it has got to, which only grows */
+	u64 sent_from = c->sent, received_from = c->received, segments_from = c->segments;
+	u64 retransmits_from = c->retransmits, requests_from = c->requests_folded;
+	u64 waits_from = c->waits_folded, sent = sent_from, received = received_from;
+	u64 segments = segments_from, retransmits = retransmits_from;
 	u32 now = 0;
-	int found;
-
-	if (c->flags & FLAG_CLOSED)
-		return 0;
-	READ(now, sk, OFF_data_segs_out);
-	found = fold_to(g, SEGMENTS, &c->segments, from, from + (u32)(now - (u32)from));
-	from = c->retransmits;
-	READ(now, sk, OFF_total_retrans);
-	return found |
-	       fold_to(g, RETRANSMITS, &c->retransmits, from, from + (u32)(now - (u32)from));
-}
-
-/* What is read after the end moves forward; backward goes only tcp_disconnect(). */
-static __always_inline int fold_received(struct connection *c, struct group *g, void *sk)
-{
-	u64 from = c->received, at = received_position(sk);
-
-	if (at == AGAIN || (s64)(at - from) <= 0)
-		return 0;
-	return fold_to(g, BYTES_IN, &c->received, from, at);
-}
-
-static __always_inline int fold(struct connection *c, struct group *g, void *sk)
-{
-	u64 from, at;
 	int found = 0;
 
+	if (c->flags & FLAG_ESTABLISHED) {
+		sent = sent_position(sk);
+		/* asked for after the position was read: then a FIN cannot be in it */
+		if (c->flags & FLAG_FIN)
+			sent = c->sent_end;
+		if (sent == AGAIN)
+			sent = sent_from;
+		/* what is read after the end moves forward; backward goes only tcp_disconnect() */
+		received = received_position(sk);
+		if (received == AGAIN || (s64)(received - received_from) < 0)
+			received = received_from;
+		if (key && sent == sent_from && received == received_from &&
+		    c->requests == requests_from)
+			return 0;
+	}
+	/* with FLAG_CLOSED tcp_disconnect() may have set them to zero, as for connect(AF_UNSPEC) */
+	if (!(c->flags & FLAG_CLOSED)) {
+		READ(now, sk, OFF_data_segs_out);
+		segments = moved_on(segments_from, now);
+		READ(now, sk, OFF_total_retrans);
+		retransmits = moved_on(retransmits_from, now);
+	}
+	if (key && (*(volatile u64 *)key != (u64)sk || !is_of(sk, c)))
+		return 0;
+	found = fold_to(g, SEGMENTS, &c->segments, segments_from, segments);
+	found |= fold_to(g, RETRANSMITS, &c->retransmits, retransmits_from, retransmits);
 	if (!(c->flags & FLAG_ESTABLISHED))
-		return fold_segments(c, g, sk); /* the SYN's repetitions */
-	from = c->sent;
-	at = sent_position(sk);
-	/* asked for after the position was read: then a FIN cannot be in it */
-	if (c->flags & FLAG_FIN)
-		at = c->sent_end;
-	if (at != AGAIN)
-		found |= fold_to(g, BYTES_OUT, &c->sent, from, at);
-	found |= fold_received(c, g, sk);
+		return found; /* the SYN's repetitions */
+	found |= fold_to(g, BYTES_OUT, &c->sent, sent_from, sent);
+	found |= fold_to(g, BYTES_IN, &c->received, received_from, received);
 	/* a request is counted a moment after its bytes have moved */
-	found |= fold_requests(c, g);
-	return found ? found | fold_segments(c, g, sk) : 0;
+	found |= fold_to(g, REQUESTS, &c->requests_folded, requests_from, c->requests);
+	return found | fold_to(g, WAITS, &c->waits_folded, waits_from, c->waits);
+}
+
+/* The same, for who will not come again: a sweep may at this moment be counting less. */
+static __always_inline void fold_all(struct connection *c, struct group *g, void *sk)
+{
+	if (fold(c, g, sk, NULL) & BEATEN)
+		fold(c, g, sk, NULL);
 }
 
 #endif

@@ -48,7 +48,6 @@
 #define FLAG_CLOSED 8 /* its end is counted */
 #define FLAG_FIN 16   /* nothing can be sent any more: sent_end is final */
 #define FLAG_DNS 32   /* a client of port 53 */
-#define FLAG_GONE 64 /* its socket is freed, which nobody told */
 
 /* Where a counter stands in a group; bpf/layout.py has the same list. */
 enum counter {
@@ -172,7 +171,9 @@ struct connection {
 	u64 segments;
 	u64 retransmits;
 	u64 sent_end; /* with FLAG_FIN */
-	u64 timeouts; /* of the retransmission timer, in a row */
+	u32 timeouts; /* of the retransmission timer, in a row */
+	u16 port;     /* the remote one, as the socket has it */
+	u16 pad;
 };
 
 /* Mirrored by bpf.layout.ENDPOINT: where somebody listens. */

@@ -24,6 +24,7 @@ static __always_inline void open_new(void *sk, u8 role)
 	    c.opened_ns - already->opened_ns < TWICE_NS)
 		return;
 	c.role = role;
+	READ(c.port, sk, OFF_skc_dport);
 	c.flags = FLAG_ATTEMPT;
 	c.interval = 1;
 	if (role == ROLE_CLIENT) {
@@ -60,6 +61,7 @@ static __always_inline void open_met(void *sk, void *task, u8 role)
 
 	c.opened_ns = bpf_ktime_get_ns();
 	c.role = role;
+	READ(c.port, sk, OFF_skc_dport);
 	c.flags = FLAG_ESTABLISHED;
 	c.touched = 1;
 	c.interval = 1;
@@ -123,27 +125,26 @@ static __always_inline int failure(void *sk, u32 error)
 	return ABORTED;
 }
 
-/* State CLOSE is not the end: the owner may still read what has arrived before. */
-static __always_inline void closed(void *sk, struct connection *c, int fin_sent)
+/* It is over, and how. */
+static __always_inline void count_end(struct connection *c, struct group *g, u32 error)
 {
-	struct group *g = groups.lookup(&c->group);
-	u32 error = 0;
-
-	if (!g || c->flags & FLAG_CLOSED)
-		return;
-	fold_segments(c, g, sk);
-	if (c->flags & FLAG_ESTABLISHED && fold_received(c, g, sk) & BEATEN)
-		fold_received(c, g, sk); /* a sweep may just have counted less */
 	c->flags |= FLAG_CLOSED;
-	READ(error, sk, OFF_sk_err);
-	if (!(c->flags & FLAG_ESTABLISHED)) {
-		add(g, failure(sk, error), 1);
+	if (!(c->flags & FLAG_ESTABLISHED))
 		return;
-	}
 	add(g, ENDED, 1);
 	if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
 		add(g, DIED, 1);
-	if (!(c->flags & FLAG_FIN)) {
+}
+
+/* State CLOSE is not the end: the owner may still read what has arrived before. */
+static __always_inline void closed(void *sk, struct connection *c, int fin_sent)
+{
+	u32 slot = c->group, error = 0;
+	struct group *g = groups.lookup(&slot);
+
+	if (!g || c->flags & FLAG_CLOSED)
+		return;
+	if (c->flags & FLAG_ESTABLISHED && !(c->flags & FLAG_FIN)) {
 		u64 at = sent_position(sk);
 		if (at != AGAIN) {
 			/* a FIN takes a number too */
@@ -151,7 +152,12 @@ static __always_inline void closed(void *sk, struct connection *c, int fin_sent)
 			c->flags |= FLAG_FIN;
 		}
 	}
-	if (!c->peer) /* else the client's end tells */
+	fold_all(c, g, sk);
+	READ(error, sk, OFF_sk_err);
+	count_end(c, g, error);
+	if (!(c->flags & FLAG_ESTABLISHED))
+		add(g, failure(sk, error), 1);
+	else if (!c->peer) /* else the client's end tells */
 		sample_rtt(c, sk);
 }
 
@@ -195,42 +201,59 @@ static __always_inline int state_changed(void *sk, int before, int after)
 	return 0;
 }
 
-static __always_inline int destroyed(void *sk)
+/* Whoever deletes the record counts that it left. */
+static __always_inline void forget(void *sk, struct connection *c)
 {
 	u64 key = (u64)sk;
-	struct connection *c = connections.lookup(&key);
+	u32 slot = c->group;
+
+	if (c->flags & FLAG_DNS)
+		dns_closed(sk);
+	if (connections.delete(&key) == 0)
+		count(slot, LEFT);
+}
+
+static __always_inline int destroyed(void *sk)
+{
+	struct connection *c = known(sk);
 	struct group *g;
 
 	if (!c)
 		return 0;
 	closed(sk, c, !(c->flags & FLAG_RESET));
-	if (c->flags & FLAG_DNS)
-		dns_closed(sk);
 	g = groups.lookup(&c->group);
-	if (g && !(c->flags & FLAG_GONE)) {
-		/* what a sweep is counting at this moment may not be all of it */
-		if (fold(c, g, sk) & BEATEN)
-			fold(c, g, sk);
-		add(g, LEFT, 1);
-	}
-	connections.delete(&key);
+	if (g)
+		fold_all(c, g, sk);
+	forget(sk, c);
 	return 0;
 }
 
-/* A sweep comes by: under a storm of closing connections the kernel leaves out some of its events
- * (seen on 6.18: one in 500 of 100,000), so what ended unseen is found here. */
-static __always_inline void check_end(void *sk, struct connection *c, struct group *g)
+/* A sweep comes by. A kernel may pass over a program (kprobes in a kprobe, for one), so what ended
+ * unseen is found here. */
+static __always_inline void check_end(void *sk)
 {
+	struct connection *c = known(sk);
 	u32 references = 0;
+	struct group *g;
 
-	if (state_of(sk) != TCP_CLOSE || c->flags & FLAG_GONE || !(c->flags & FLAG_ESTABLISHED))
+	if (!c) /* it has just been told */
 		return;
-	closed(sk, c, !(c->flags & FLAG_RESET));
 	READ(references, sk, OFF_skc_refcnt);
-	if (references)
+	if (is_of(sk, c)) {
+		/* the state of one that begins is set after we are told */
+		if (c->flags & FLAG_ESTABLISHED)
+			closed(sk, c, !(c->flags & FLAG_RESET));
+		if (!references)
+			forget(sk, c);
 		return;
-	c->flags |= FLAG_GONE;
-	add(g, LEFT, 1);
+	}
+	/* what it moved since the last sweep, nobody can tell */
+	g = groups.lookup(&c->group);
+	if (g && !(c->flags & FLAG_CLOSED)) {
+		count_end(c, g, 0);
+		count_lost(LOST_CONNECTIONS);
+	}
+	forget(sk, c);
 }
 
 /* `out`: whether we sent it. */
@@ -308,7 +331,7 @@ static __always_inline int retransmitted(void *sk)
 	if (timeouts > c->timeouts && c->flags & FLAG_ESTABLISHED)
 		add(g, TIMEOUTS, 1);
 	c->timeouts = timeouts;
-	fold_segments(c, g, sk);
+	fold_all(c, g, sk);
 	return 0;
 }
 

@@ -58,6 +58,7 @@ class PairNames:
         self._index: dict[Pair, int] = {}
         self._endpoints: dict[tuple[int, bytes, int], str] = {}
         self._listeners: dict[tuple[int, bytes, int], Any] = {}
+        self._told = (b"", b"")
         self._free: list[int] = []
         self._met: list[int] = []
         self.pairs: list[Pair] = []
@@ -76,6 +77,12 @@ class PairNames:
 
     def set_listeners(self, at: NDArray[Any], who: NDArray[Any]) -> None:
         """Take note of who listens where: ENDPOINT[n], LISTENER[n]."""
+        told = (at.tobytes(), who.tobytes())
+        if told == self._told:  # as nearly always, and there may be thousands
+            return
+        self._told = told
+        # copied: the arrays are the next reading's
+        at, who = at.copy(), who.copy()
         self._listeners = {
             (int(a["netns"]), bytes(a["address"]), int(a["port"])): w["owner"]
             for a, w in zip(at, who, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import platform
 import struct
 from dataclasses import dataclass, field, fields
@@ -121,7 +120,6 @@ def _flags(offsets: Offsets, capacity: Capacity) -> list[str]:
         flags.append("-DHAVE_TASK_REGISTERS")
     if syscalls.has_exchange():
         flags.append("-DHAVE_EXCHANGE")
-    # Where it can be asked for, the symbol is not needed, and reading them all takes 50 ms
     return flags
 
 
@@ -238,7 +236,7 @@ class Programs:
         for event in (_UNANSWERED, _CONNECTING):
             if self.loaded.chosen[event]:
                 self.loaded.iterate(event)
-        slots = np.flatnonzero(self._table["id"])
+        slots = np.flatnonzero(self._table["id"][: self._given])
         groups = self._table[slots]
         self._give(len(slots))
         self.drain()
@@ -308,11 +306,3 @@ class Programs:
         # its pages keep the map alive, and a descriptor of it open
         self._table = np.empty(0, layout.GROUP)
         self.loaded.close()
-
-
-def memory_bytes(descriptor: int) -> int:
-    """Return what a map takes of the kernel's memory, as it says itself."""
-    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
-        if line.startswith("memlock:"):
-            return int(line.split()[1])
-    return os.sysconf("SC_PAGE_SIZE")

@@ -140,7 +140,7 @@ class Tracker:
         self._counts[slots] = counts
         if counts[0].any() and slots[0] == layout.OVERFLOW:
             self._pair[layout.OVERFLOW] = self._names.overflow_pair()
-        self._moved_s[slots[grown.any(axis=1)]] = now_s
+        self._moved_s[slots[grown.any(axis=1) | self._fresh[slots]]] = now_s
         self._events += int(grown[:, _EVENTS].sum())
         self._open = int((counts[:, _JOINED] - counts[:, _LEFT]).view(np.int64).sum())
         doors = self._doors(groups, grown, refusals)
@@ -219,20 +219,20 @@ class Tracker:
         self._link[slots] = groups["link"]
         if not changed.any():
             return
-        place = {int(slot): at for at, slot in enumerate(slots)}
         client = groups["key"]["role"] == layout.CLIENT
         # servers after their clients, whose pair they share
         for at in (*np.flatnonzero(changed & client), *np.flatnonzero(changed & ~client)):
-            self._pair[slots[at]] = self._pair_of(groups, int(at), int(slots[at]), place)
+            self._pair[slots[at]] = self._pair_of(slots, groups, int(at))
 
-    def _pair_of(self, groups: NDArray[Any], at: int, slot: int, place: dict[int, int]) -> int:
+    def _pair_of(self, slots: NDArray[np.int64], groups: NDArray[Any], at: int) -> int:
         group = groups[at]
-        if slot == layout.OVERFLOW:
+        if slots[at] == layout.OVERFLOW:
             return IGNORED
         key = group["key"]
         if key["role"] == layout.CLIENT:
-            other = place.get(self._slot_of.get(int(group["link"]), -1)) if group["link"] else None
-            return self._names.client_pair(group, None if other is None else groups[other])
+            slot = self._slot_of.get(int(group["link"]))
+            other = None if slot is None else groups[np.searchsorted(slots, slot)]
+            return self._names.client_pair(group, other)
         if key["peer"]:
             client = self._slot_of.get(int(key["peer"]))
             return IGNORED if client is None else int(self._pair[client])
@@ -246,13 +246,14 @@ class Tracker:
             now_s: of a monotonic clock.
             full: whether places have run short.
         """
-        used = self._id != 0
-        used[layout.OVERFLOW] = False
-        still_open = self._counts[:, _JOINED] != self._counts[:, _LEFT]
-        still = used & ~still_open & (self._moved_s < now_s - (5.0 if full else _IDLE_S))
-        retire = np.flatnonzero(still & (self._retired_s == _NEVER))
+        still = np.flatnonzero(
+            (self._id != 0) & (self._moved_s < now_s - (5.0 if full else _IDLE_S))
+        )
+        still_open = self._counts[still, _JOINED] != self._counts[still, _LEFT]
+        still = still[~still_open & (still != layout.OVERFLOW)]
+        retire = still[self._retired_s[still] == _NEVER]
         self._retired_s[retire] = now_s
-        release = np.flatnonzero(still & (self._retired_s < now_s - _PROBATION_S))
+        release = still[self._retired_s[still] < now_s - _PROBATION_S]
         for slot in release.tolist():
             self._slot_of.pop(int(self._id[slot]), None)
         self._id[release] = 0
