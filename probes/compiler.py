@@ -8,7 +8,6 @@ side, and says what goes in and comes out.
 from __future__ import annotations
 
 import contextlib
-import ctypes as ct
 import errno
 import json
 import os
@@ -18,13 +17,15 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
-from probes import kprobes, syscalls
+from probes import kprobes, mapcalls, syscalls
 from probes.btf import KIND_FUNCTION, KIND_TYPEDEF, KernelTypes
 from probes.errors import ProbeError
 from probes.hooks import Event, Target, Way, from_data, ways_of
 from probes.links import CGROUP_POINTS, attach
+from probes.module import Module, NotPreparedError, module
 
 DESCRIPTORS_AT_ONCE: Final = 200
 """Fewer than the kernel's limit of 253 for one message (SCM_MAX_FD)."""
@@ -36,30 +37,6 @@ _TRACING: Final[Mapping[str, tuple[str, int, int]]] = {
     "iter": ("bpf_iter_", KIND_FUNCTION, syscalls.ATTACH_TRACE_ITER),
 }
 """Kind: (what the name in BTF begins with, its kind there, attach type)."""
-
-
-def import_bcc() -> Any:
-    """Return the bcc module.
-
-    Raises:
-        ProbeError: BCC is missing, or it is PyPI's unrelated package of the same name.
-    """
-    try:
-        import bcc  # noqa: PLC0415  (LLVM: only in this process)
-    except ImportError as error:
-        raise ProbeError(
-            f"BCC is not installed ({error}). Install your distribution's package "
-            "(Debian, Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc); a "
-            "virtual environment must be made with `/usr/bin/python3 -m venv "
-            "--system-site-packages` to see it."
-        ) from error
-    if not hasattr(bcc, "BPF"):
-        raise ProbeError(
-            f"the module bcc at {getattr(bcc, '__file__', '?')} is not the BPF compiler collection "
-            "but an unrelated package. Remove it (pip uninstall bcc) and install your "
-            "distribution's (Debian, Ubuntu: apt install python3-bpfcc)."
-        )
-    return bcc
 
 
 def idling(code: bytes, result: int) -> bytes:
@@ -79,51 +56,10 @@ def idling(code: bytes, result: int) -> bytes:
     return b"".join(struct.pack("<BBhi", *each) for each in instructions) + code
 
 
-class _NotPreparedError(Exception):
-    """BCC failed; its compiler and its map maker print what was wrong."""
-
-
-class _Module:
-    """The compiled source: the instructions of its functions, and its maps."""
-
-    def __init__(self, source: bytes, cflags: Sequence[str]) -> None:
-        bcc = import_bcc()
-        try:
-            self._bpf = bcc.BPF(text=source, cflags=list(cflags))
-        except Exception as error:  # bcc raises plain Exception; the compiler's words are printed
-            raise _NotPreparedError(str(error)) from error
-        self._lib, self._handle = bcc.lib, self._bpf.module
-        self._declare()
-        self.functions = {
-            self._lib.bpf_function_name(self._handle, i).decode()
-            for i in range(self._lib.bpf_num_functions(self._handle))
-        }
-        self.maps: dict[str, int] = {
-            self._lib.bpf_table_name(self._handle, i).decode(): int(
-                self._lib.bpf_table_fd_id(self._handle, i)
-            )
-            for i in range(self._lib.bpf_num_tables(self._handle))
-        }
-        self.license: bytes = self._lib.bpf_module_license(self._handle)
-
-    def _declare(self) -> None:
-        """What BCC's own Python has no use for (src/cc/bcc_common.h)."""
-        handle, number = ct.c_void_p, ct.c_size_t
-        for name, result in (("bpf_table_name", ct.c_char_p), ("bpf_table_fd_id", ct.c_int)):
-            call = getattr(self._lib, name)
-            call.argtypes, call.restype = (handle, number), result
-        self._lib.bpf_num_tables.argtypes = (handle,)
-        self._lib.bpf_num_tables.restype = number
-
-    def code(self, function: str) -> bytes:
-        """The instructions, with the maps' descriptors in place."""
-        return bytes(self._bpf.dump_func(function.encode()))
-
-
 class _Trial:
     """Loads each program once, and finds the way to see each event."""
 
-    def __init__(self, module: _Module, types: KernelTypes) -> None:
+    def __init__(self, module: Module, types: KernelTypes) -> None:
         self._module = module
         self.types = types
         self._tried: dict[str, int | str] = {}  # program: descriptor, or why not
@@ -298,7 +234,7 @@ def _refusal(target: Target, error: syscalls.LoadError) -> str:
 
 def _rounds(
     request: Mapping[str, Any], events: Sequence[Event], types: KernelTypes
-) -> tuple[_Module, _Trial, dict[str, dict[str, Any]]]:
+) -> tuple[Module, _Trial, dict[str, dict[str, Any]]]:
     """Compile and try until every event has a way, or none left.
 
     Each round compiles the programs of one way per event only (WANT_*): most of the time goes
@@ -308,11 +244,12 @@ def _rounds(
     choices = {event.name: _Choice(event, request["hooks"], types) for event in events}
     while True:
         wanted = sorted({name for choice in choices.values() for name in choice.functions()})
-        module = _Module(source, [*request["cflags"], *(f"-DWANT_{name}" for name in wanted)])
-        trial = _Trial(module, types)
+        flags = [*request["cflags"], *(f"-DWANT_{name}" for name in wanted)]
+        compiled = module(source, flags, Path(request["cache"]) if request["cache"] else None)
+        trial = _Trial(compiled, types)
         settled = [choice.settled(trial) for choice in choices.values()]
         if all(settled):
-            return module, trial, {name: choice.told() for name, choice in choices.items()}
+            return compiled, trial, {name: choice.told() for name, choice in choices.items()}
 
 
 def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -331,7 +268,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
     said = {
         "events": chosen,
         "maps": [
-            {"name": name, **asdict(syscalls.map_info(fd))} for name, fd in module.maps.items()
+            {"name": name, **asdict(mapcalls.map_info(fd))} for name, fd in module.maps.items()
         ],
         "programs": [
             {"name": name, "instructions": syscalls.program_info(fd).instructions}
@@ -360,7 +297,7 @@ def main(descriptor: int) -> None:
         said, descriptors = {"error": str(error)}, []
     except OSError as error:
         said, descriptors = {"error": f"the kernel refused: {error.strerror}"}, []
-    except _NotPreparedError as error:
+    except NotPreparedError as error:
         said, descriptors = {"refused": str(error)}, []
     _send(channel, said, descriptors)
     channel.close()

@@ -7,35 +7,21 @@ they are attached, read and let go of.
 
 from __future__ import annotations
 
-import array
-import contextlib
-import json
 import os
-import socket
 import struct
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
-from bpf import layout
-from probes import syscalls
+from probes import mapcalls, syscalls
 from probes.errors import ProbeError
+from probes.helper import REPORT, ask
 from probes.hooks import Event, Target, Way, check_table, to_data, ways_of
 from probes.links import Link, attach, run_iterator
 from probes.table import Map
-
-COMPILE_LIMIT_S: Final = 300.0
-"""How long the helper may take; an emulated machine needs a minute or two."""
-
-_LEAVING_S: Final = 5.0
-_SAID_LINES: Final = 20
-_REPORT: Final = "Please report it with the output of `tailrace doctor -o json`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +203,7 @@ def load(
     events: Sequence[Event],
     hooks: str = "auto",
     strict: bool = True,
+    cache: Path | None = None,
 ) -> Loaded:
     """Compile a source, and load what sees the events; nothing is attached yet.
 
@@ -226,6 +213,7 @@ def load(
         events: the table; `hooks.check_table` says what it must be like.
         hooks: "auto", or the family to force.
         strict: refuse when a required event has no way; else it is only listed.
+        cache: directory of what was compiled before; None: compile.
 
     Raises:
         ProbeError: no BCC, no BTF, the source does not compile, the kernel's refusal, a required
@@ -250,9 +238,10 @@ def load(
         "cflags": flags,
         "events": to_data(events),
         "hooks": hooks,
+        "cache": None if cache is None else str(cache),
     }
     try:
-        said, descriptors, spoken = _ask(request)
+        said, descriptors, spoken = ask(request)
     except OSError as error:
         raise ProbeError(
             f"the process that compiles the eBPF programs cannot be started: {error.strerror}."
@@ -262,7 +251,7 @@ def load(
     if lacking and strict:
         why = "; ".join(f"{name} ({', '.join(loaded.reasons[name])})" for name in lacking)
         loaded.close()
-        remedy = _REPORT if hooks == "auto" else f"Try hooks = auto instead of {hooks}."
+        remedy = REPORT if hooks == "auto" else f"Try hooks = auto instead of {hooks}."
         raise ProbeError(f"this kernel offers no way to see: {why}. {remedy}")
     return loaded
 
@@ -276,7 +265,7 @@ def _take_over(
 ) -> Loaded:
     after_maps = len(said["maps"])
     maps = {
-        shape.pop("name"): Map(descriptor, syscalls.MapInfo(**shape))
+        shape.pop("name"): Map(descriptor, mapcalls.MapInfo(**shape))
         for shape, descriptor in zip(said["maps"], descriptors[:after_maps], strict=True)
     }
     programs = {
@@ -301,105 +290,3 @@ def _take_over(
         reasons=reasons,
         warnings=spoken,
     )
-
-
-def _ask(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int], str]:
-    """Run the helper; return its answer, the descriptors, and what the compiler printed."""
-    ours, theirs = socket.socketpair()
-    # Files in memory and not pipes: nobody has to read while the other side writes
-    asked, spoken = os.memfd_create("request"), os.memfd_create("messages")
-    environment = {
-        **os.environ,
-        "BCC_KERNEL_SOURCE": str(layout.HEADERS),
-        # it must see the packages that this process sees
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(part) for part in sys.path),  # noqa: PTH100
-    }
-    descriptors: list[int] = []
-    try:
-        with open(asked, "wb", closefd=False) as file:
-            file.write(json.dumps(request).encode())
-        os.lseek(asked, 0, os.SEEK_SET)
-        helper = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-P", "-m", "probes.compiler", str(theirs.fileno())],
-            stdin=asked,
-            stdout=spoken,
-            stderr=spoken,
-            pass_fds=(theirs.fileno(),),
-            env=environment,
-        )
-        theirs.close()
-        try:
-            answer = _receive(ours, descriptors)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                helper.wait(_LEAVING_S)
-        finally:
-            helper.kill()  # a no-op for one that has ended
-            code = helper.wait()
-        words = _words(spoken)
-        return _judged(answer, code, words), descriptors, words
-    except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise
-    finally:
-        ours.close()
-        theirs.close()
-        os.close(asked)
-        os.close(spoken)
-
-
-def _receive(channel: socket.socket, descriptors: list[int]) -> bytes:
-    deadline = time.monotonic() + COMPILE_LIMIT_S
-    room = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-    said = b""
-    try:
-        while True:
-            channel.settimeout(max(deadline - time.monotonic(), 0.001))
-            part, extra, flags, _ = channel.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
-            for level, kind, data in extra:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    whole = len(data) - len(data) % array.array("i").itemsize
-                    descriptors += array.array("i", data[:whole])
-            if flags & socket.MSG_CTRUNC:
-                raise ProbeError(
-                    "this process may not have as many files open as Tailrace's programs and maps "
-                    "need. Raise its limit (ulimit -n; systemd: LimitNOFILE=)."
-                )
-            if not part:
-                return said
-            said += part
-    except TimeoutError:
-        raise ProbeError(
-            f"compiling the eBPF programs took longer than {COMPILE_LIMIT_S:g} s. The machine may "
-            "be short of CPU time or memory; try again when it is less busy."
-        ) from None
-
-
-def _words(descriptor: int) -> str:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    with open(descriptor, errors="replace", closefd=False) as file:
-        return file.read()
-
-
-def _judged(answer: bytes, code: int, words: str) -> dict[str, Any]:
-    """Return the answer, unless it is none."""
-    last = "\n".join(words.strip().splitlines()[-_SAID_LINES:]) or "nothing"
-    try:
-        said: dict[str, Any] = json.loads(answer)
-    except ValueError:
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        short = " It may have run out of memory." if code == -9 else ""
-        raise ProbeError(
-            f"the process that compiles the eBPF programs {how} without an answer.{short} "
-            f"{_REPORT} It said: {last}"
-        ) from None
-    if "error" in said:
-        raise ProbeError(said["error"])
-    if "refused" in said:
-        if ": error:" in words or ": fatal error:" in words:
-            raise ProbeError(f"the eBPF programs do not compile here. {_REPORT}\n{last}")
-        raise ProbeError(
-            f"the eBPF programs cannot be prepared here: {said['refused']}. They need CAP_BPF and "
-            f"CAP_PERFMON, and memory for their maps. BCC said: {last}"
-        )
-    return said

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes import syscalls
+from probes import mapcalls
 from probes.errors import ProbeError
 
 
@@ -57,7 +57,7 @@ class MapReader:
         cursor: bytes | None = None
         while have < capacity:
             try:
-                copied, cursor = syscalls.lookup_batch(
+                copied, cursor = mapcalls.lookup_batch(
                     self._fd,
                     cursor,
                     self._keys[have:].ctypes.data,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes import syscalls
+from probes import bytecode, mapcalls, syscalls
 from probes.checks import HookLine
 from probes.errors import ProbeError
 from probes.hookreport import hook_table
@@ -160,6 +160,7 @@ class Programs:
             events=EVENTS,
             hooks=hooks,
             strict=strict,
+            cache=bytecode.directory(),
         )
         self._lost_before = 0
         self.lost_kinds: dict[str, int] = {}
@@ -278,7 +279,7 @@ class Programs:
         self._table["id"][slots] = 0
         free = self.loaded.maps["free_slots"].descriptor
         for slot in slots.tolist():
-            syscalls.push_element(free, struct.pack("I", slot))
+            mapcalls.push_element(free, struct.pack("I", slot))
 
     def listeners(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (ENDPOINT[n], LISTENER[n]): who listens where."""

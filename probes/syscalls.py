@@ -31,14 +31,9 @@ ATTACH_TRACE_FEXIT: Final = 25
 ATTACH_TRACE_ITER: Final = 28
 ATTACH_PERF_EVENT: Final = 41
 
-_MAP_LOOKUP: Final = 1
-_MAP_UPDATE: Final = 2
-_MAP_DELETE: Final = 3
 _PROG_LOAD: Final = 5
 _OBJECT_INFO: Final = 15
 _RAW_TRACEPOINT_OPEN: Final = 17
-_MAP_LOOKUP_BATCH: Final = 24
-_MAP_LOOKUP_AND_DELETE_BATCH: Final = 25
 _LINK_CREATE: Final = 28
 _ENABLE_STATS: Final = 32
 _ITER_CREATE: Final = 33
@@ -84,16 +79,6 @@ class ProgramInfo:
     recursion_misses: int
 
 
-@dataclass(frozen=True, slots=True)
-class MapInfo:
-    """The shape of a map (struct bpf_map_info); the sizes in bytes."""
-
-    type: int
-    key_size: int
-    value_size: int
-    max_entries: int
-
-
 def _numbers() -> tuple[int, int]:
     machine = platform.machine()
     try:
@@ -112,17 +97,20 @@ def _checked(result: int) -> int:
     return result
 
 
-def _bpf(command: int, attr: ct.Array[ct.c_char]) -> int:
+def bpf(command: int, attr: ct.Array[ct.c_char]) -> int:
+    """Call the kernel (bpf(2)) and return what it says; an error is raised as OSError."""
     number = ct.c_long(_numbers()[0])
     return _checked(int(_libc.syscall(number, command, attr, ct.c_uint(len(attr)))))
 
 
-def _attr(layout: str, *values: int | bytes) -> ct.Array[ct.c_char]:
-    packed = struct.pack(layout, *values)
-    return ct.create_string_buffer(packed, len(packed))
+def packed(layout: str, *values: int | bytes) -> ct.Array[ct.c_char]:
+    """Return a part of `union bpf_attr`, as struct.pack makes it."""
+    data = struct.pack(layout, *values)
+    return ct.create_string_buffer(data, len(data))
 
 
-def _address(buffer: ct.Array[ct.c_char] | None) -> int:
+def address_of(buffer: ct.Array[ct.c_char] | None) -> int:
+    """Return where a buffer is; 0 for none."""
     return 0 if buffer is None else ct.addressof(buffer)
 
 
@@ -153,7 +141,7 @@ def load_program(
     short = "".join(c if c.isalnum() or c in "_." else "_" for c in name)[:15].encode()
 
     def attempt(log: ct.Array[ct.c_char] | None) -> int:
-        attr = _attr(
+        attr = packed(
             "<IIQQIIQII16sIIIIQIIQII",
             program_type,
             len(code) // 8,
@@ -161,7 +149,7 @@ def load_program(
             ct.addressof(licensed),
             0 if log is None else 1,
             0 if log is None else len(log),
-            _address(log),
+            address_of(log),
             0,
             0,
             short,
@@ -172,10 +160,10 @@ def load_program(
         )
         for _ in range(_LOAD_TRIES - 1):
             try:
-                return _bpf(_PROG_LOAD, attr)
+                return bpf(_PROG_LOAD, attr)
             except BlockingIOError:  # EAGAIN: a signal came while the verifier was at work
                 continue
-        return _bpf(_PROG_LOAD, attr)
+        return bpf(_PROG_LOAD, attr)
 
     try:
         return attempt(None)
@@ -203,7 +191,7 @@ def open_raw_tracepoint(program: int, name: str | None) -> int:
         OSError: ENOENT: no such tracepoint; others as of bpf(2).
     """
     text = None if name is None else ct.create_string_buffer(name.encode())
-    return _bpf(_RAW_TRACEPOINT_OPEN, _attr("<QII", _address(text), program, 0))
+    return bpf(_RAW_TRACEPOINT_OPEN, packed("<QII", address_of(text), program, 0))
 
 
 def create_link(
@@ -220,11 +208,11 @@ def create_link(
     Raises:
         OSError: as of bpf(2); EINVAL also where the kernel has no links of this kind.
     """
-    which = None if iterated_map is None else _attr("<I", iterated_map)
+    which = None if iterated_map is None else packed("<I", iterated_map)
     size = 0 if which is None else len(which)
-    return _bpf(
+    return bpf(
         _LINK_CREATE,
-        _attr("<IIIIQII", program, target, attach_type, 0, _address(which), size, 0),
+        packed("<IIIIQII", program, target, attach_type, 0, address_of(which), size, 0),
     )
 
 
@@ -234,7 +222,7 @@ def create_iterator(link: int) -> int:
     Raises:
         OSError: as of bpf(2).
     """
-    return _bpf(_ITER_CREATE, _attr("<II", link, 0))
+    return bpf(_ITER_CREATE, packed("<II", link, 0))
 
 
 def enable_statistics() -> int:
@@ -243,12 +231,17 @@ def enable_statistics() -> int:
     Raises:
         OSError: EPERM without CAP_SYS_ADMIN; EINVAL before Linux 5.8.
     """
-    return _bpf(_ENABLE_STATS, _attr("<I", 0))
+    return bpf(_ENABLE_STATS, packed("<I", 0))
 
 
-def _info(descriptor: int, size: int) -> bytes:
+def information(descriptor: int, size: int) -> bytes:
+    """Return what the kernel tells of a program, map or link, of `size` bytes.
+
+    Raises:
+        OSError: the descriptor is of none of them.
+    """
     info = ct.create_string_buffer(size)
-    _bpf(_OBJECT_INFO, _attr("<IIQ", descriptor, size, ct.addressof(info)))
+    bpf(_OBJECT_INFO, packed("<IIQ", descriptor, size, ct.addressof(info)))
     return info.raw
 
 
@@ -258,18 +251,8 @@ def program_info(program: int) -> ProgramInfo:
     Raises:
         OSError: not a program's descriptor.
     """
-    run_ns, runs, misses, instructions = struct.unpack_from("<QQQI", _info(program, 232), 192)
+    run_ns, runs, misses, instructions = struct.unpack_from("<QQQI", information(program, 232), 192)
     return ProgramInfo(instructions, run_ns, runs, misses)
-
-
-def map_info(descriptor: int) -> MapInfo:
-    """Return the shape of a map.
-
-    Raises:
-        OSError: not a map's descriptor.
-    """
-    kind, _, key, value, entries = struct.unpack_from("<IIIII", _info(descriptor, 80))
-    return MapInfo(kind, key, value, entries)
 
 
 def link_missed(link: int) -> int:
@@ -280,44 +263,7 @@ def link_missed(link: int) -> int:
     Raises:
         OSError: not a link's descriptor.
     """
-    return int(struct.unpack_from("<Q", _info(link, 64), 48)[0])
-
-
-def lookup_element(descriptor: int, key: bytes, size: int) -> bytes | None:
-    """Return the value under `key`, of `size` bytes as user space sees it, or None.
-
-    Raises:
-        OSError: as of bpf(2), other than that there is no such key.
-    """
-    keyed, value = ct.create_string_buffer(key, len(key)), ct.create_string_buffer(size)
-    try:
-        _bpf(
-            _MAP_LOOKUP, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), ct.addressof(value), 0)
-        )
-    except FileNotFoundError:
-        return None
-    return value.raw
-
-
-def update_element(descriptor: int, key: bytes, value: bytes) -> None:
-    """Store `value` under `key`.
-
-    Raises:
-        OSError: E2BIG: the map is full; others as of bpf(2).
-    """
-    keyed = ct.create_string_buffer(key, len(key))
-    valued = ct.create_string_buffer(value, len(value))
-    _bpf(_MAP_UPDATE, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), ct.addressof(valued), 0))
-
-
-def push_element(descriptor: int, value: bytes) -> None:
-    """Put `value` on a stack or at the end of a queue.
-
-    Raises:
-        OSError: E2BIG: the map is full; others as of bpf(2).
-    """
-    valued = ct.create_string_buffer(value, len(value))
-    _bpf(_MAP_UPDATE, _attr("<IIQQQ", descriptor, 0, 0, ct.addressof(valued), 0))
+    return int(struct.unpack_from("<Q", information(link, 64), 48)[0])
 
 
 def has_exchange() -> bool:
@@ -334,72 +280,6 @@ def has_exchange() -> bool:
     except LoadError:
         return False
     return True
-
-
-def delete_element(descriptor: int, key: bytes) -> bool:
-    """Delete what is under `key`; return whether there was anything.
-
-    Raises:
-        OSError: as of bpf(2), other than that there is no such key.
-    """
-    keyed = ct.create_string_buffer(key, len(key))
-    try:
-        _bpf(_MAP_DELETE, _attr("<IIQQQ", descriptor, 0, ct.addressof(keyed), 0, 0))
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def lookup_batch(
-    descriptor: int,
-    cursor: bytes | None,
-    keys: int,
-    values: int,
-    count: int,
-    *,
-    delete: bool = False,
-    cursor_bytes: int = 4,
-) -> tuple[int, bytes | None]:
-    """Copy up to `count` entries of a map to the addresses `keys` and `values`.
-
-    Args:
-        descriptor: the map's.
-        cursor: what the call before returned; None to begin.
-        keys: address of room for `count` keys.
-        values: address of room for `count` values.
-        count: how many entries there is room for.
-        delete: delete what is copied, in the same step.
-        cursor_bytes: room that a cursor needs: 4 for the hash maps, the key's size for others.
-
-    Returns:
-        How many entries were copied, and the cursor to go on with; None at the end, or when the
-        room left is too small for the next bucket of a hash map.
-
-    Raises:
-        OSError: as of bpf(2); EINVAL where the map knows no batch calls (before Linux 5.6).
-    """
-    begin = None if cursor is None else ct.create_string_buffer(cursor, len(cursor))
-    following = ct.create_string_buffer(cursor_bytes)
-    attr = _attr(
-        "<QQQQIIQQ",
-        _address(begin),
-        ct.addressof(following),
-        keys,
-        values,
-        count,
-        descriptor,
-        0,
-        0,
-    )
-    end = False
-    try:
-        _bpf(_MAP_LOOKUP_AND_DELETE_BATCH if delete else _MAP_LOOKUP_BATCH, attr)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOSPC):
-            raise
-        end = True
-    (copied,) = struct.unpack_from("<I", attr, 32)
-    return int(copied), None if end else following.raw
 
 
 def open_perf_event(attr: ct.Array[ct.c_char]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from probes import syscalls
+from probes import mapcalls
 
 _PER_CPU: Final = frozenset({5, 6, 10})  # hash, array, LRU hash; enum bpf_map_type
 _POSSIBLE: Final = Path("/sys/devices/system/cpu/possible")
@@ -28,7 +28,7 @@ class Map:
     """
 
     descriptor: int
-    shape: syscalls.MapInfo
+    shape: mapcalls.MapInfo
 
     @property
     def value_bytes(self) -> int:
@@ -46,7 +46,7 @@ class Map:
             OSError: as of bpf(2).
         """
         self._check(key, self.shape.key_size, "key")
-        return syscalls.lookup_element(self.descriptor, key, self.value_bytes)
+        return mapcalls.lookup_element(self.descriptor, key, self.value_bytes)
 
     def update(self, key: bytes, value: bytes) -> None:
         """Store `value` under `key`.
@@ -57,7 +57,7 @@ class Map:
         """
         self._check(key, self.shape.key_size, "key")
         self._check(value, self.value_bytes, "value")
-        syscalls.update_element(self.descriptor, key, value)
+        mapcalls.update_element(self.descriptor, key, value)
 
     def delete(self, key: bytes) -> bool:
         """Delete what is under `key`; return whether there was anything.
@@ -67,7 +67,7 @@ class Map:
             OSError: as of bpf(2).
         """
         self._check(key, self.shape.key_size, "key")
-        return syscalls.delete_element(self.descriptor, key)
+        return mapcalls.delete_element(self.descriptor, key)
 
     @staticmethod
     def _check(given: bytes, size: int, what: str) -> None:

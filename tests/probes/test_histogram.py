@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpf import layout
 from probes import histogram
-from probes.compiler import import_bcc
+from probes.module import import_bcc
 
 
 @given(st.integers(0, 2**53 - 1))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import kprobes, syscalls
+from probes import kprobes, mapcalls, syscalls
 from probes.compiler import idling
 from probes.errors import ProbeError
 from probes.hookreport import hook_checks, hook_table
@@ -289,5 +289,5 @@ def test_more_descriptors_than_one_message_takes() -> None:
     ):
         for i in (0, 199, 200, 419):
             assert loaded.maps[f"more{i}"].shape.max_entries == i + 1
-            shape = syscalls.map_info(loaded.maps[f"more{i}"].descriptor)
+            shape = mapcalls.map_info(loaded.maps[f"more{i}"].descriptor)
             assert shape == loaded.maps[f"more{i}"].shape

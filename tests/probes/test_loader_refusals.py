@@ -82,7 +82,7 @@ def test_a_map_the_kernel_refuses() -> None:
 
 
 def test_a_helper_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.loader.COMPILE_LIMIT_S", 0.05)
+    monkeypatch.setattr("probes.helper.COMPILE_LIMIT_S", 0.05)
     began = time.monotonic()
     _fails(event("state", TRACEPOINT_WAY), match=r"took longer than 0\.05 s.*try again")
     assert time.monotonic() - began < 5

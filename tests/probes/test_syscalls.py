@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes import kprobes, links, syscalls
+from probes import kprobes, links, mapcalls, syscalls
 from probes.btf import KIND_FUNCTION, KIND_TYPEDEF, KernelTypes
 from probes.errors import ProbeError
 from probes.hooks import Way
@@ -133,9 +133,9 @@ def test_sizes_are_checked_before_the_kernel_reads_past_them(small: Map) -> None
 
 @kernel
 def test_the_shape_of_maps(loaded: Loaded) -> None:
-    assert loaded.maps["sends"].shape == syscalls.MapInfo(1, 8, 8, 1024)
+    assert loaded.maps["sends"].shape == mapcalls.MapInfo(1, 8, 8, 1024, 0)
     per_cpu = loaded.maps["per_cpu"]
-    assert per_cpu.shape == syscalls.MapInfo(6, 4, 8, 2)
+    assert per_cpu.shape == mapcalls.MapInfo(6, 4, 8, 2, 0)
     value = per_cpu.lookup(bytes(4))
     assert value is not None
     assert len(value) == per_cpu.value_bytes == 8 * (os.cpu_count() or 0)
@@ -169,7 +169,7 @@ def test_a_map_is_read_piece_by_piece(sends: Map) -> None:
     pieces = 0
     while pieces == 0 or cursor is not None:
         keys, values = np.empty(100, "u8"), np.empty(100, "u8")
-        copied, cursor = syscalls.lookup_batch(
+        copied, cursor = mapcalls.lookup_batch(
             sends.descriptor, cursor, keys.ctypes.data, values.ctypes.data, 100
         )
         found += keys[:copied].tolist()
@@ -181,7 +181,7 @@ def test_a_map_is_read_piece_by_piece(sends: Map) -> None:
 @kernel
 def test_a_descriptor_of_something_else() -> None:
     with pytest.raises(OSError, match="Invalid argument"), Path("/dev/null").open() as file:
-        syscalls.map_info(file.fileno())
+        mapcalls.map_info(file.fileno())
 
 
 @kernel
