@@ -16,11 +16,9 @@ import pytest
 
 from alerts.store import Store
 from detector.finding import Finding, finding_id
-from probes import kprobes
 from probes.errors import ProbeError
-from probes.hooks import EVENTS
 from probes.window import Pair
-from tailrace import doctor, recording, state
+from tailrace import recording, state
 from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.pairs import PairTable, publish
@@ -33,11 +31,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(state.VARIABLE, str(tmp_path / "state"))
-    monkeypatch.delenv("TAILRACE_CONFIG", raising=False)
-    monkeypatch.setattr("tailrace.config.SYSTEM_PATH", tmp_path / "none.toml")
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def shell(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
@@ -317,141 +311,6 @@ def test_alert_test_fails_with_one_message(
     assert "s3cret" not in said
     assert main(["alert", "test", "b", "--config", str(file)]) == 2
     assert "no receiver is named `b`" in capsys.readouterr().err
-
-
-def test_doctor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(doctor, "BTF", tmp_path / "missing")
-    assert main(["doctor", "-o", "json"]) == 3
-    public = json.loads(capsys.readouterr().out)
-    assert public["schema"] == "tailrace.doctor/1"
-    assert public["ok"] is False
-    checks = {check["name"]: check for check in public["checks"]}
-    assert checks["btf"]["state"] == "fail"
-    assert "CONFIG_DEBUG_INFO_BTF" in checks["btf"]["remedy"]
-    assert checks["python"]["state"] == "ok"
-    assert checks["configuration"]["state"] == "warn"
-    assert main(["doctor"]) == 3
-    said, _, table = capsys.readouterr().out.partition("\n\n")
-    lines = said.splitlines() + table.splitlines()[2:]
-    assert len(lines) == len(checks)
-    assert all(line.split()[0] in ("ok", "warn", "fail") for line in lines)
-
-
-@pytest.mark.kernel
-def test_doctor_says_which_hook_sees_which_event(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = ("--state-dir", str(tmp_path))
-    assert main(["doctor", "-o", "json", *where]) == 0
-    public = json.loads(capsys.readouterr().out)
-    hooks = {hook["event"]: hook for hook in public["hooks"]}
-    assert list(hooks) == [event.name for event in EVENTS]
-    for event in EVENTS:
-        hook = hooks[event.name]
-        assert hook["required"] == event.required
-        assert hook["family"] in {way.family for way in event.ways} | {""}
-        if hook["family"]:
-            assert hook["instructions"] > 0
-        else:
-            assert hook["hook"] == "unavailable"
-            assert hook["reasons"]
-
-    assert main(["doctor", *where]) == 0
-    heading, _, *table = capsys.readouterr().out.partition("\n\n")[2].splitlines()
-    assert heading.split()[:4] == ["event", "family", "hook", "instructions"]
-    for line, (name, hook) in zip(table, hooks.items(), strict=True):
-        assert name in line
-        assert (hook["family"] or "none") in line
-        assert f"{hook['instructions']:,}" in line
-
-
-@pytest.mark.kernel
-def test_doctor_tries_the_hooks_that_are_configured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "c.toml"
-    file.write_text('[probes]\nhooks = "kprobe"\n')
-    code = main(["doctor", "-o", "json", "--config", str(file), "--state-dir", str(tmp_path)])
-    public = json.loads(capsys.readouterr().out)
-    checks = {check["name"]: check for check in public["checks"]}
-    if kprobes.DEVICE.exists():
-        families = {hook["family"] for hook in public["hooks"] if hook["required"]}
-        assert families == {"kprobe", "iterator"}
-    else:
-        assert code == 3
-        sent = checks["event: sent"]
-        assert sent["state"] == "fail"
-        assert "this kernel has no kprobes" in sent["detail"]
-        assert 'set hooks = "auto"' in sent["remedy"]
-
-
-def test_doctor_and_report_tell_how_a_daemon_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Store.open(tmp_path).close()
-    monkeypatch.setattr("tailrace.doctor._probes", lambda _hooks: iter(()))
-    where = ("--state-dir", str(tmp_path))
-
-    def told(condition: Condition) -> tuple[dict[str, str], str]:
-        publish(
-            tmp_path / state.PAIRS,
-            PairTable(),
-            now=time.time(),
-            window_s=1.0,
-            condition=condition,
-        )
-        main(["doctor", "-o", "json", *where])
-        checks = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
-        assert main(["report", *where]) == 0
-        return checks["daemon"], capsys.readouterr().err
-
-    check, report = told(Condition(user=0.0025, kernel=0.0006, budget=0.005))
-    assert check["state"] == "ok"
-    assert check["detail"] == (
-        "running, 0 pairs, at 0.31 % of a core (0.25 % the daemon, 0.06 % its programs), "
-        "budget 0.5 %; everything is measured; lost since its start: nothing"
-    )
-    assert len(report.splitlines()) == 1
-    check, report = told(
-        Condition(level=2, user=0.006, budget=0.005, reason="it needs CAP_SYS_ADMIN",
-                  lost={"latencies": 3, "groups": 1})
-    )  # fmt: skip
-    assert check["state"] == "warn"
-    assert "one request in 16 is timed; counts stay exact" in check["detail"]
-    assert "3 latency samples that found no room, 1 connections put under" in check["detail"]
-    assert check["detail"].endswith("; it needs CAP_SYS_ADMIN")
-    assert "raise [probes] overhead_budget" in check["remedy"]
-    assert "the daemon is at 0.6 % of a core" in report
-    assert "the daemon lost since its start: 3 latency samples" in report
-
-
-def test_doctor_finds_a_wrong_configuration_and_state(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "c.toml").write_text("[probes]\nwindow = 0\n")
-    directory = tmp_path / "state"
-    directory.mkdir()
-    (directory / "tailrace.db").write_bytes(b"no database" * 100)
-    assert main(["doctor", "-o", "json", "--config", str(tmp_path / "c.toml")]) == 3
-    checks = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
-    assert "c.toml:2: key `window` in [probes]" in checks["configuration"]["detail"]
-    assert checks["state directory"]["state"] == "fail"
-
-
-def test_capabilities(tmp_path: Path) -> None:
-    for mask, wanted in (
-        (1 << 21, "ok"),
-        (1 << 38 | 1 << 39, "ok"),
-        (1 << 39, "fail"),
-        (0, "fail"),
-    ):
-        status = tmp_path / "status"
-        status.write_text(f"Name:\tx\nCapEff:\t{mask:016x}\n")
-        check = doctor._capabilities(status)
-        assert check.state == wanted
-        assert bool(check.remedy) == (wanted == "fail")
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
