@@ -94,7 +94,9 @@ def _in_short(parts: dict[str, Any]) -> str:
         f"Memory: {megabytes(steady['pss_bytes'])} with {steady['connections']:,} connections, "
         f"{megabytes(many['pss_bytes'])} with {many['pairs']:,} service pairs.",
         f"An idle host: {percent(parts['idle']['process']['median'])} of a core. The first window "
-        f"is out {parts['service']['start']['first_window_s']['median']:.1f} s after the start.",
+        f"is out {parts['service']['start']['again']['first_window_s']['median']:.1f} s after the "
+        f"start, {parts['service']['start']['first']['first_window_s']['median']:.1f} s when the "
+        "programs must be compiled.",
     ]
     return "\n".join(f"- {one}" for one in said)
 

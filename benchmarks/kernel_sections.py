@@ -246,10 +246,23 @@ def service(result: Result) -> str:
             f"With {many['pairs']:,} pairs that are all active ({many['rate']:,} requests/s) the "
             f"observing process took {percent(many['process'])} of a core and lost "
             f"{many['lost']} samples.",
-            f"From the start of the process to attached and checked probes: "
-            f"{_seconds(start['ready_s'])} s, {_seconds(start['cpu_s'])} s of CPU. To the first "
-            f"window: {_seconds(start['first_window_s'])} s, since windows of a second begin with "
-            "a second of the clock and end one later.",
+            "From the start of the process. The first window ends with a second of the clock, a "
+            "quarter to one and a quarter of a second after the probes are ready.",
+            table(
+                ["", "probes attached and checked", "CPU until then", "first window out"],
+                [
+                    [
+                        what,
+                        f"{_seconds(start[kind]['ready_s'])} s",
+                        f"{_seconds(start[kind]['cpu_s'])} s",
+                        f"{_seconds(start[kind]['first_window_s'])} s",
+                    ]
+                    for what, kind in (
+                        ("the first time, or after an update", "first"),
+                        ("compiled before", "again"),
+                    )
+                ],
+            ),
         ]
     )
 

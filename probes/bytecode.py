@@ -25,6 +25,9 @@ from typing import Final
 from bpf import layout
 from probes.mapcalls import MapInfo
 
+CACHE_VARIABLE: Final = "CACHE_DIRECTORY"
+"""As systemd sets it for a service with CacheDirectory=."""
+
 _FORMAT: Final = b"tailrace bytecode 1\n"
 _KEPT: Final = 8
 """Files; a start on a kernel that refuses some programs compiles more than once."""
@@ -70,9 +73,9 @@ def relocated(code: bytes, number: Callable[[int], int]) -> bytes:
 
 
 def directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where compiled programs are kept: $CACHE_DIRECTORY (systemd sets it) or a default."""
-    if environment.get("CACHE_DIRECTORY"):
-        return Path(environment["CACHE_DIRECTORY"].partition(":")[0])
+    """Return where compiled programs are kept: $CACHE_DIRECTORY, or a default."""
+    if environment.get(CACHE_VARIABLE):
+        return Path(environment[CACHE_VARIABLE].partition(":")[0])
     if os.geteuid() == 0:
         return _ROOT_PATH
     import platformdirs  # noqa: PLC0415 - only needed here
