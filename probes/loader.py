@@ -71,6 +71,7 @@ class Loaded:
         self._links: dict[Target, Link] = {}
         self._walks: dict[str, Link] = {}
         self._missed_before = 0  # by kprobes that are detached
+        self._alone = self._without_second()
 
     def attach(self, names: Iterable[str] | None = None) -> None:
         """Attach the programs of events, in this order; iterators wait for `iterate()`.
@@ -144,24 +145,22 @@ class Loaded:
         inside another kprobe. Where two programs share a tracepoint, each sees what the other
         is skipped for.
         """
-        by_place = Counter(
-            (target.kind, target.where)
-            for way in self.chosen.values()
-            for target in (way.targets if way else ())
+        skipped = sum(
+            syscalls.program_info(self.programs[name].descriptor).recursion_misses
+            for name in self._alone
         )
+        return skipped + self._missed_before + sum(link.missed() for link in self._links.values())
+
+    def _without_second(self) -> list[str]:
+        targets = [t for way in self.chosen.values() for t in (way.targets if way else ())]
+        by_place = Counter((target.kind, target.where) for target in targets)
         alone = {
             target.program
-            for way in self.chosen.values()
-            for target in (way.targets if way else ())
+            for target in targets
             if target.kind != "tail"
             and (target.kind != "raw_tracepoint" or by_place[target.kind, target.where] == 1)
         }
-        skipped = sum(
-            syscalls.program_info(self.programs[name].descriptor).recursion_misses
-            for name in alone
-            if name in self.programs
-        )
-        return skipped + self._missed_before + sum(link.missed() for link in self._links.values())
+        return [name for name in self.programs if name in alone]
 
     def detach(self) -> None:
         """Stop the programs; maps can still be read, and `attach()` starts them again.
