@@ -181,6 +181,7 @@ class Loaded:
         for table in self.maps.values():
             os.close(table.descriptor)
         self.programs.clear()
+        self._alone.clear()
         self.maps.clear()
 
     def __enter__(self) -> Loaded:
