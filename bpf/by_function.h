@@ -172,7 +172,7 @@ int tp_send(u64 *ctx)
 	if (was_plain((void *)ctx[0], (int)ctx[1], 1))
 		return 0;
 	set_direction(ctx[0], 1);
-	rest.call(ctx, REST_DATA);
+	rest.call(ctx, REST_SENT);
 	return 0;
 }
 #endif
@@ -184,7 +184,7 @@ int tp_receive(u64 *ctx)
 	if (was_plain((void *)ctx[0], (int)ctx[1], 0))
 		return 0;
 	set_direction(ctx[0], 0);
-	rest.call(ctx, REST_DATA);
+	rest.call(ctx, REST_RECEIVED);
 	return 0;
 }
 #endif

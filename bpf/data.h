@@ -135,8 +135,8 @@ static __always_inline int was_plain(void *sk, int length, int out)
 }
 
 #ifdef WANT_tp_data
-/* The rest is a program of its own, the same for both directions: small programs are quick to
- * load, and this one is large. The direction goes with the socket, as a bit of its address. */
+/* The rest is a program of its own, compiled once for both directions, as it is large. The
+ * direction goes with the socket, as a bit of its address. */
 BPF_PERCPU_ARRAY(directions, u64, 1);
 
 static __always_inline void set_direction(u64 sk, int out)

@@ -56,15 +56,18 @@ static __always_inline void count(u32 slot, int counter)
 		__sync_fetch_and_add(&g->counts[counter], 1);
 }
 
+/* Programs that others go on to, each a copy that only one other reaches: see Target.program in
+ * probes/hooks.py. */
+BPF_PROG_ARRAY(rest, 4);
+#define REST_SENT 0
+#define REST_STATE 1
+#define REST_DESTROY 2
+#define REST_RECEIVED 3
+
 /* What a program has seen to. The kernel does not run a program on a CPU where it is running
  * already: a connect interrupted by a packet that closes another connection would hide that. So
  * events that happen in both contexts have a second program, which does the work if the first was
  * passed over. */
-BPF_PROG_ARRAY(rest, 3); /* programs that others go on to; filled by probes/loader.py */
-#define REST_DATA 0
-#define REST_STATE 1
-#define REST_DESTROY 2
-
 #define SEEN_STATE 0
 #define SEEN_DESTROY 1
 BPF_PERCPU_ARRAY(seen, u64, 2);

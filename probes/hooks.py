@@ -26,7 +26,7 @@ HOOKS: Final[tuple[str, ...]] = get_args(Hooks)
 """The values of the setting `hooks`."""
 
 _ANYWHERE: Final = frozenset({"cgroup", "iterator"})
-_PER_TARGET: Final = frozenset({"tp_btf", "fentry", "fexit", "cgroup"})
+_PER_TARGET: Final = frozenset({"tp_btf", "fentry", "fexit", "cgroup", "tail"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,10 @@ class Target:
         """Name of the program it runs, unique among all.
 
         fentry, fexit, tp_btf and cgroup programs are bound to their target when loaded, so one
-        C function makes a program for each: "function@where". Otherwise it is "function".
+        C function makes a program for each: "function@where". What others go on to must be a
+        program that nothing else runs: from Linux 6.13 on a program has a stack of its own per
+        CPU, in place of the thread's, and only the kernel's check at attached programs keeps two
+        runs out of it. Otherwise it is "function".
         """
         return f"{self.function}@{self.where}" if self.kind in _PER_TARGET else self.function
 
@@ -125,7 +128,7 @@ def check_table(events: Sequence[Event]) -> None:
                 raise ValueError(f"{event.name!r}: the way {way.family} requires no target.")
             for target in way.targets:
                 # one program serves both
-                kind = target.kind.replace("kret", "k").replace("tail", "raw_tracepoint")
+                kind = target.kind.replace("kret", "k")
                 point = f"cgroup {target.where}" if kind == "cgroup" else kind
                 if kinds.setdefault(target.program, point) != point:
                     raise ValueError(
@@ -160,8 +163,8 @@ def _raw(where: str, function: str, again: str = "", place: int = 0) -> Way:
     Args:
         where: the tracepoint.
         function: the C function.
-        again: a second, which goes on to the first if that was skipped.
-        place: of the first, for that, in the map `rest`.
+        again: a second, which goes on to a copy of the first if that was skipped.
+        place: of the copy in the map `rest`.
     """
     targets = [Target(where, function, "raw_tracepoint")]
     if again:
@@ -194,9 +197,6 @@ def _one(name: str, tracepoint: tuple[str, str], function: tuple[str, str], **ki
 def _cgroup(function: str, *points: str) -> Way:
     return Way("cgroup", tuple(Target(point, function, "cgroup") for point in points))
 
-
-_REST: Final = Target("rest:0", "tp_data", "tail")
-"""What the programs of sock_send_length and sock_recv_length go on to when there is more to do."""
 
 EVENTS: Final[tuple[Event, ...]] = (
     Event(
@@ -290,7 +290,10 @@ EVENTS: Final[tuple[Event, ...]] = (
         ways=(
             Way(
                 "tracepoint",
-                (_REST, Target("sock_send_length", "tp_send", "raw_tracepoint")),
+                (
+                    Target("rest:0", "tp_data", "tail"),
+                    Target("sock_send_length", "tp_send", "raw_tracepoint"),
+                ),
             ),
             Way(
                 "fentry",
@@ -322,7 +325,10 @@ EVENTS: Final[tuple[Event, ...]] = (
         ways=(
             Way(
                 "tracepoint",
-                (_REST, Target("sock_recv_length", "tp_receive", "raw_tracepoint")),
+                (
+                    Target("rest:3", "tp_data", "tail"),
+                    Target("sock_recv_length", "tp_receive", "raw_tracepoint"),
+                ),
             ),
             Way(
                 "fentry",

@@ -107,3 +107,13 @@ def test_a_kprobe_function_may_serve_a_return() -> None:
         Target("udp_sendmsg", "on_call", "kretprobe"),
     )
     check_table((Event("x", required=False, ways=(Way("kprobe", targets),)),))
+
+
+def test_what_programs_go_on_to_is_run_by_nothing_else() -> None:
+    """Two runs of one program on a CPU would share its stack (Linux 6.13 and later)."""
+    targets = {target for event in EVENTS for way in event.ways for target in way.targets}
+    tails = [target for target in targets if target.kind == "tail"]
+    attached = {target.program for target in targets if target.kind != "tail"}
+    assert len(tails) == 4
+    assert len({target.where for target in tails}) == len(tails)
+    assert len({target.program for target in tails} - attached) == len(tails)
