@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes.services import ServiceNames, program_name
+from probes.identity.resolver import Services
+from probes.identity.service import Facts, Service, facts
 from probes.window import Pair
 
 IGNORED: Final = -1
@@ -20,6 +21,27 @@ UNKNOWN: Final = "unknown"
 OTHER: Final = "other"
 
 _MOST_ENDPOINTS: Final = 20_000
+
+
+class Met(NamedTuple):
+    """A group, and what else is known of its process.
+
+    Attributes:
+        group: layout.GROUP.
+        details: layout.DETAILS.
+    """
+
+    group: Any
+    details: Any
+
+    @property
+    def tgid(self) -> int:
+        """The process's id."""
+        return int(self.group["key"]["tgid"])
+
+    def facts(self) -> Facts:
+        """Return what is known of the process."""
+        return facts(self.group["owner"], self.details)
 
 
 def mapped(address: str) -> bytes:
@@ -40,10 +62,11 @@ class PairNames:
 
     Attributes:
         pairs: by index; places of forgotten pairs are used again.
+        services: by name, what is known of it.
         folded: groups whose pair was folded into "other" because there are too many.
     """
 
-    def __init__(self, services: ServiceNames, *, own_tgid: int, most_pairs: int = 10_000) -> None:
+    def __init__(self, services: Services, *, own_tgid: int, most_pairs: int = 10_000) -> None:
         """Start without pairs.
 
         Args:
@@ -62,7 +85,13 @@ class PairNames:
         self._free: list[int] = []
         self._met: list[int] = []
         self.pairs: list[Pair] = []
+        self.services: dict[str, Service] = {}
         self.folded = 0
+
+    @property
+    def generation(self) -> int:
+        """A number that grows when groups may be named otherwise than before."""
+        return self._services.generation
 
     @property
     def crowded(self) -> bool:
@@ -120,25 +149,25 @@ class PairNames:
         met, self._met = self._met, []
         return met
 
-    def client_pair(self, group: Any, other: Any | None) -> int:
+    def client_pair(self, met: Met, other: Met | None) -> int:
         """Return the pair of a client's group, IGNORED for our own.
 
         Args:
-            group: GROUP, the client's.
-            other: GROUP, the server's end, where it is known.
+            met: the client's group.
+            other: the server's end, where it is known.
         """
-        key, owner = group["key"], group["owner"]
-        if self._own in (int(key["tgid"]), -1 if other is None else int(other["key"]["tgid"])):
+        key = met.group["key"]
+        if self._own in (met.tgid, -1 if other is None else other.tgid):
             return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        own = self._service(owner)
+        own = self._name_of(met.facts())
+        port = int(key["port"])
         if other is not None:
-            server = self._service(other["owner"])
+            server = self._name_of(other.facts(), port)
         elif transport == "unix":
-            server = self._unix_server(group)
+            server = self._unix_server(met.group)
         else:
             server = ""
-        port = int(key["port"])
         if transport == "unix":
             return self.number(Pair(own, server, 0, transport))
         where = (int(key["netns"]), bytes(key["remote"]), port)
@@ -151,14 +180,15 @@ class PairNames:
             server = self._server_at(where, local=bool(key["self"]))
         return self.number(Pair(own, server, port, transport))
 
-    def server_pair(self, group: Any) -> int:
+    def server_pair(self, met: Met) -> int:
         """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
-        key = group["key"]
-        if int(key["tgid"]) == self._own:
+        if met.tgid == self._own:
             return IGNORED
+        key = met.group["key"]
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        client = address_text(bytes(key["remote"]))
-        return self.number(Pair(client, self._service(group["owner"]), int(key["port"]), transport))
+        client = self._name_of_address(bytes(key["remote"]), 0)
+        port = int(key["port"])
+        return self.number(Pair(client, self._name_of(met.facts(), port), port, transport))
 
     def listener(self, at: Any) -> Any | None:
         """Return the OWNER of who listens at an ENDPOINT; None if nobody does any more."""
@@ -168,7 +198,7 @@ class PairNames:
         """Return the pair of all clients of a listener, for what happens before one is known."""
         if int(owner["tgid"]) == self._own:
             return IGNORED
-        return self.number(Pair("any", self._service(owner), port, "tcp"))
+        return self.number(Pair("any", self._name_of(facts(owner), port), port, "tcp"))
 
     def overflow_pair(self) -> int:
         """Return the pair of all that found no room in the kernel's maps."""
@@ -185,20 +215,36 @@ class PairNames:
             if listener is None:
                 listener = self._listeners.get((netns, bytes(16), port))
             if listener is not None:
-                return self._service(listener)
-        return address_text(address)
+                return self._name_of(facts(listener), port)
+        return self._name_of_address(address, port)
 
     def _unix_server(self, group: Any) -> str:
         """Name who listens on a UNIX socket by his process, which the client's socket knows."""
         tgid = int.from_bytes(bytes(group["key"]["remote"])[:8], "little")
-        name = self._services.name_by_tgid(tgid) if tgid else ""
-        return name or bytes(group["path"]).decode(errors="replace") or UNKNOWN
+        service = self._services.by_tgid(tgid) if tgid else None
+        if service is None:
+            path = bytes(group["path"]).decode(errors="replace")
+            service = Service(path, "path") if path else Service(UNKNOWN, "unknown")
+        return self._known(service)
 
-    def _service(self, owner: Any) -> str:
-        if not owner["tgid"]:
-            return UNKNOWN  # a child of a listener that nobody saw
-        program = program_name(_text(owner["command"]), _text(owner["executable"]))
-        return self._services.name(int(owner["tgid"]), program, int(owner["cgroup"]))
+    def _name_of(self, who: Facts, port: int = 0) -> str:
+        if not who.tgid:  # a child of a listener that nobody saw
+            return self._known(Service(UNKNOWN, "unknown"))
+        return self._known(self._services.service(who, port))
+
+    def _name_of_address(self, address: bytes, port: int) -> str:
+        """Name a peer that is not on this host."""
+        rule = self._services.rule_for(address, port)
+        return self._known(
+            Service(rule, "rule") if rule else Service(address_text(address), "address")
+        )
+
+    def _known(self, service: Service) -> str:
+        self.services[service.name] = service
+        if len(self.services) > 4 * self._most:
+            used = {name for pair in self._index for name in (pair.client, pair.server)}
+            self.services = {name: one for name, one in self.services.items() if name in used}
+        return service.name
 
     def _place(self, pair: Pair) -> int:
         if self._free:
@@ -207,7 +253,3 @@ class PairNames:
             return index
         self.pairs.append(pair)
         return len(self.pairs) - 1
-
-
-def _text(name: Any) -> str:
-    return bytes(name).decode(errors="replace")

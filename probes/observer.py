@@ -14,10 +14,10 @@ from probes.checks import HookLine
 from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
 from probes.hookreport import in_use
+from probes.identity.resolver import Services
 from probes.naming import PairNames
 from probes.programs import Capacity, Programs
 from probes.selfcheck import check
-from probes.services import ServiceNames
 from probes.tracker import Tracker
 from probes.window import Window
 
@@ -70,7 +70,7 @@ class Observer:
         except BaseException:
             self._programs.close()
             raise
-        services = ServiceNames(readable=not found.own_pid_namespace)
+        services = Services(readable=not found.own_pid_namespace)
         self._names = PairNames(services, own_tgid=found.tgid)
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.backlogs import Refusals
-from probes.naming import IGNORED, PairNames
+from probes.naming import IGNORED, Met, PairNames
 from probes.programs import Snapshot
 from probes.tally import Door, Ends, Tally, add_doors, tally
 from probes.waits import Waits
@@ -66,6 +66,7 @@ class Tracker:
         self._refusing: set[int] = set()  # ports of listeners that have turned connections away
         self._open = 0
         self._events = 0
+        self._generation = names.generation
 
     @property
     def connections(self) -> int:
@@ -134,7 +135,7 @@ class Tracker:
             refusals: what listeners turned away.
         """
         slots, groups = snapshot.slots, snapshot.groups
-        self._name(slots, groups)
+        self._name(slots, groups, snapshot.details)
         counts = self._ready(slots, groups)
         grown = (counts - self._counts[slots]).view(np.int64)
         self._counts[slots] = counts
@@ -205,8 +206,8 @@ class Tracker:
         ]
         return [door for door in doors if door.pair != IGNORED]
 
-    def _name(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> None:
-        """Assign pairs to groups that are new, or whose other end has become known."""
+    def _name(self, slots: NDArray[np.int64], groups: NDArray[Any], details: NDArray[Any]) -> None:
+        """Assign pairs to groups that are new, or whose other end or name has become known."""
         fresh = self._fresh[slots] = self._id[slots] != groups["id"]
         for at in np.flatnonzero(fresh):
             slot = int(slots[at])
@@ -216,28 +217,36 @@ class Tracker:
         self._retired_s[slots[fresh]] = _NEVER
         self._id[slots] = groups["id"]
         changed = fresh | (self._link[slots] != groups["link"])
+        if self._generation != self._names.generation:
+            self._generation = self._names.generation
+            changed[:] = True
         self._link[slots] = groups["link"]
         if not changed.any():
             return
         client = groups["key"]["role"] == layout.CLIENT
         # servers after their clients, whose pair they share
         for at in (*np.flatnonzero(changed & client), *np.flatnonzero(changed & ~client)):
-            self._pair[slots[at]] = self._pair_of(slots, groups, int(at))
+            self._pair[slots[at]] = self._pair_of(slots, groups, details, int(at))
 
-    def _pair_of(self, slots: NDArray[np.int64], groups: NDArray[Any], at: int) -> int:
+    def _pair_of(
+        self, slots: NDArray[np.int64], groups: NDArray[Any], details: NDArray[Any], at: int
+    ) -> int:
         group = groups[at]
+        met = Met(group, details[slots[at]])
         if slots[at] == layout.OVERFLOW:
             return IGNORED
         key = group["key"]
         if key["role"] == layout.CLIENT:
             slot = self._slot_of.get(int(group["link"]))
-            other = None if slot is None else groups[np.searchsorted(slots, slot)]
-            return self._names.client_pair(group, other)
+            other = (
+                None if slot is None else Met(groups[np.searchsorted(slots, slot)], details[slot])
+            )
+            return self._names.client_pair(met, other)
         if key["peer"]:
             client = self._slot_of.get(int(key["peer"]))
             return IGNORED if client is None else int(self._pair[client])
         # its client is on this host and counts there, though nobody could tell which it is
-        return IGNORED if key["self"] else self._names.server_pair(group)
+        return IGNORED if key["self"] else self._names.server_pair(met)
 
     def idle(self, now_s: float, *, full: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the places of groups to retire now, and of those to release.

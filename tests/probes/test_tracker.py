@@ -51,7 +51,12 @@ def test_a_place_that_is_used_again_begins_at_zero(tmp_path: Path) -> None:
     other["id"] = 12
     groups = np.array([other], layout.GROUP)
     snapshot = Snapshot(
-        np.array([2]), groups, np.empty(0, layout.LATENCY_KEY), np.empty(0, layout.LATENCY), 0
+        np.array([2]),
+        groups,
+        np.empty(0, layout.LATENCY_KEY),
+        np.empty(0, layout.LATENCY),
+        0,
+        np.zeros(32, layout.DETAILS),
     )
     window = run.tracker.update(snapshot, now_s=9, time=9, width=1, nominal=1)
     seen = table(window)
