@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -41,16 +41,31 @@ class Container:
 
 
 class Containers(Protocol):
-    """Who knows containers. It answers at once, from what it has been told so far.
+    """Who knows containers. It answers at once, from what it has been told so far."""
 
-    Attributes:
-        generation: grows when an answer may have changed.
-    """
-
-    generation: int
+    @property
+    def generation(self) -> int:
+        """A number that grows when an answer may have changed."""
 
     def get(self, container: str) -> Container | None:
         """Return a container by its id; None if it is not known (yet)."""
+
+
+class AllContainers:
+    """Several who know containers, as one: the first who knows answers."""
+
+    def __init__(self, sources: Sequence[Containers]) -> None:
+        """Ask these, in order."""
+        self._sources = tuple(sources)
+
+    @property
+    def generation(self) -> int:
+        """A number that grows when an answer may have changed."""
+        return sum(source.generation for source in self._sources)
+
+    def get(self, container: str) -> Container | None:
+        """Return a container by its id; None if nobody knows it (yet)."""
+        return next((found for each in self._sources if (found := each.get(container))), None)
 
 
 def service_of(container: Container) -> Service:
@@ -70,7 +85,8 @@ def service_of(container: Container) -> Service:
         (_PODMAN_SERVICE, _PODMAN_PROJECT),
         (_SWARM_SERVICE, _SWARM_STACK),
     ):
-        if name := labels.get(service):
+        name = labels.get(service, "")
+        if name:
             namespace = labels.get(project, "")
             # Swarm's own names begin with the stack's
             name = name.removeprefix(f"{namespace}_") if service == _SWARM_SERVICE else name

@@ -29,17 +29,18 @@ class DockerContainers:
     Attributes:
         generation: grows when an answer may have changed.
         problem: why the engine is not being followed; "" while it is.
+        socket: where it listens.
     """
 
     def __init__(self, socket: Path) -> None:
-        """Begin to follow an engine; `close` it.
+        """Begin to follow an engine, or to wait for it; `close` it.
 
         Args:
             socket: where it listens.
         """
         self.generation = 0
         self.problem = "not asked yet"
-        self._socket = socket
+        self.socket = socket
         self._lock = threading.Lock()
         self._known: dict[str, Container] = {}
         self._missed: set[str] = set()
@@ -66,20 +67,24 @@ class DockerContainers:
         self._thread.join(_TIMEOUT_S + 1)
 
     def _follow(self) -> None:
-        try:
-            import docker  # noqa: PLC0415 - an extra, and slow to import
-        except ImportError:
-            self.problem = "the package docker is not installed (tailrace[docker])"
-            return
         failures = 0
         while not self._stop.is_set():
+            if not self.socket.exists():  # it may be installed any day
+                self.problem = "there is no such socket"
+                self._stop.wait(_PAUSES_S[-1])
+                continue
             try:
+                import docker  # noqa: PLC0415 - an extra, and slow to import
+
                 client = docker.APIClient(
-                    f"unix://{self._socket}", version="auto", timeout=_TIMEOUT_S
+                    f"unix://{self.socket}", version="auto", timeout=_TIMEOUT_S
                 )
                 with contextlib.closing(client):
                     self._listen(client)
                     failures = 0
+            except ImportError:
+                self.problem = "the package docker is not installed: pip install tailrace[docker]"
+                return
             except Exception as error:  # whatever it sent, names are no reason to stop
                 self.problem = f"{type(error).__name__}: {error}"[:200]
             self._stop.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
