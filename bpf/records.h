@@ -212,7 +212,8 @@ struct latency {
 	u64 weight; /* requests that they stand for */
 };
 
-/* The client's end of a connection, waiting for the server's to look for it. */
+/* The client's end of a connection, waiting for the server's to look for it. Of TCP, `client` and
+ * `server` hold the numbers with which their streams began, and there are no ports. */
 struct half {
 	u8 client[16];
 	u8 server[16];

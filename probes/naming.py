@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
+from probes.endpoints import Answerer, Endpoints, Where, address_text
 from probes.identity.resolver import Services
 from probes.identity.service import Facts, Service, facts
 from probes.window import Pair
@@ -19,8 +18,6 @@ IGNORED: Final = -1
 
 UNKNOWN: Final = "unknown"
 OTHER: Final = "other"
-
-_MOST_ENDPOINTS: Final = 20_000
 
 
 class Met(NamedTuple):
@@ -44,25 +41,13 @@ class Met(NamedTuple):
         return facts(self.group["owner"], self.details)
 
 
-def mapped(address: str) -> bytes:
-    """Return an address as the probes store it: 16 bytes, IPv4 as ::ffff:a.b.c.d."""
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    return bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
-
-
-def address_text(address: bytes) -> str:
-    """Return an address of the probes (16 bytes) in its usual notation."""
-    parsed = ipaddress.IPv6Address(address)
-    return str(parsed.ipv4_mapped or parsed)
-
-
 class PairNames:
     """Assigns every group to a service pair; remembers which service answers where.
 
     Attributes:
         pairs: by index; places of forgotten pairs are used again.
         services: by name, what is known of it.
+        endpoints: who answered where.
         folded: groups whose pair was folded into "other" because there are too many.
     """
 
@@ -79,13 +64,13 @@ class PairNames:
         self._own = own_tgid
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
-        self._endpoints: dict[tuple[int, bytes, int], str] = {}
         self._listeners: dict[tuple[int, bytes, int], Any] = {}
         self._told = (b"", b"")
         self._free: list[int] = []
         self._met: list[int] = []
         self.pairs: list[Pair] = []
         self.services: dict[str, Service] = {}
+        self.endpoints = Endpoints()
         self.folded = 0
 
     @property
@@ -117,21 +102,6 @@ class PairNames:
             for a, w in zip(at, who, strict=True)
         }
 
-    def endpoints(self) -> list[tuple[int, str, int, str]]:
-        """Return which service answered where: (network namespace, address, port, service)."""
-        return [
-            (netns, address_text(address), port, service)
-            for (netns, address, port), service in self._endpoints.items()
-        ]
-
-    def learn_endpoint(self, netns: int, address: str, port: int, service: str) -> None:
-        """Take note of a service that answers at an address, as seen from a namespace.
-
-        Raises:
-            OSError: it is not an address.
-        """
-        self._endpoints[netns, mapped(address), port] = service
-
     def number(self, pair: Pair) -> int:
         """Return the index of a pair, meeting it if it is new."""
         index = self._index.get(pair)
@@ -162,23 +132,17 @@ class PairNames:
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
         own = self._name_of(met.facts())
         port = int(key["port"])
-        if other is not None:
-            server = self._name_of(other.facts(), port)
-        elif transport == "unix":
-            server = self._unix_server(met.group)
-        else:
-            server = ""
         if transport == "unix":
+            server = self._unix_server(met.group) if other is None else self._name_of(other.facts())
             return self.number(Pair(own, server, 0, transport))
-        where = (int(key["netns"]), bytes(key["remote"]), port)
-        if server:
-            self._endpoints.pop(where, None)  # last used, last forgotten
-            self._endpoints[where] = server
-            if len(self._endpoints) > _MOST_ENDPOINTS:
-                del self._endpoints[next(iter(self._endpoints))]
+        where = Where(int(key["netns"]), bytes(key["remote"]), port)
+        if other is None:
+            who = self._answerer(where, local=bool(key["self"]))
         else:
-            server = self._server_at(where, local=bool(key["self"]))
-        return self.number(Pair(own, server, port, transport))
+            port = int(other.group["key"]["port"])
+            who = Answerer(self._name_of(other.facts(), port), port)
+            self.endpoints.learn(where, who)
+        return self.number(Pair(own, who.service, who.port, transport))
 
     def server_pair(self, met: Met) -> int:
         """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
@@ -204,9 +168,9 @@ class PairNames:
         """Return the pair of all that found no room in the kernel's maps."""
         return self.number(Pair(OTHER, OTHER, 0, "tcp"))
 
-    def _server_at(self, where: tuple[int, bytes, int], *, local: bool) -> str:
+    def _answerer(self, where: Where, *, local: bool) -> Answerer:
         """Name a server whose own end is not seen: refused, filtered, or not on this host."""
-        known = self._endpoints.get(where)
+        known = self.endpoints.find(where)
         if known:
             return known
         netns, address, port = where
@@ -215,8 +179,8 @@ class PairNames:
             if listener is None:
                 listener = self._listeners.get((netns, bytes(16), port))
             if listener is not None:
-                return self._name_of(facts(listener), port)
-        return self._name_of_address(address, port)
+                return Answerer(self._name_of(facts(listener), port), port)
+        return Answerer(self._name_of_address(address, port), port)
 
     def _unix_server(self, group: Any) -> str:
         """Name who listens on a UNIX socket by his process, which the client's socket knows."""

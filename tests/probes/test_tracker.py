@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bpf import layout
+from probes.endpoints import address_text, mapped
 from probes.histogram import bucket_of
-from probes.naming import address_text, mapped
 from probes.programs import Snapshot
 from probes.window import Pair
 from tests.support.groups import BOTH, PAIR, table

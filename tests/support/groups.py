@@ -10,8 +10,9 @@ import numpy as np
 
 from bpf import layout
 from probes import memory
+from probes.endpoints import mapped
 from probes.identity.resolver import Services
-from probes.naming import PairNames, mapped
+from probes.naming import PairNames
 from probes.programs import Snapshot
 from probes.tracker import Tracker
 from probes.window import Pair, Window
