@@ -136,11 +136,16 @@ class PairNames:
             server = self._unix_server(met.group) if other is None else self._name_of(other.facts())
             return self.number(Pair(own, server, 0, transport))
         where = Where(int(key["netns"]), bytes(key["remote"]), port)
+        if self._services.forwarded(met.facts()):
+            return IGNORED  # the same requests once more
         if other is None:
             who = self._answerer(where, local=bool(key["self"]))
         else:
             port = int(other.group["key"]["port"])
-            who = Answerer(self._name_of(other.facts(), port), port)
+            if behind := self._services.forwarded(other.facts()):
+                who = Answerer(self._known(behind[0]), behind[1])
+            else:
+                who = Answerer(self._name_of(other.facts(), port), port)
             self.endpoints.learn(where, who)
         return self.number(Pair(own, who.service, who.port, transport))
 

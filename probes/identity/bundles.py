@@ -47,6 +47,10 @@ class BundleContainers:
             self._known[container] = known
         return known
 
+    def at(self, address: str) -> Container | None:  # noqa: ARG002 - of Containers
+        """Return None: no address stands in their files."""
+        return None
+
     def _read(self, container: str) -> Container | None:
         for path in self._paths(container):
             try:

@@ -32,12 +32,14 @@ class Container:
         name: as its runtime lists it.
         image: the reference it was made from, with what tells this image from later ones.
         labels: as its runtime has them.
+        addresses: in all of its networks, in their usual notation.
     """
 
     id: str
     name: str
     image: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
 
 
 class Containers(Protocol):
@@ -49,6 +51,9 @@ class Containers(Protocol):
 
     def get(self, container: str) -> Container | None:
         """Return a container by its id; None if it is not known (yet)."""
+
+    def at(self, address: str) -> Container | None:
+        """Return the container that has an address now; None if it is not known (yet)."""
 
 
 class AllContainers:
@@ -66,6 +71,10 @@ class AllContainers:
     def get(self, container: str) -> Container | None:
         """Return a container by its id; None if nobody knows it (yet)."""
         return next((found for each in self._sources if (found := each.get(container))), None)
+
+    def at(self, address: str) -> Container | None:
+        """Return the container that has an address now; None if nobody knows it (yet)."""
+        return next((found for each in self._sources if (found := each.at(address))), None)
 
 
 def service_of(container: Container) -> Service:

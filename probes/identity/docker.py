@@ -43,6 +43,7 @@ class DockerContainers:
         self.socket = socket
         self._lock = threading.Lock()
         self._known: dict[str, Container] = {}
+        self._owners: dict[str, str] = {}  # address: id
         self._missed: set[str] = set()
         self._stop = threading.Event()
         self._stream: Any = None
@@ -56,6 +57,12 @@ class DockerContainers:
             if known is None:
                 self._missed.add(container)
         return known
+
+    def at(self, address: str) -> Container | None:
+        """Return the container that has an address now; None if none is known to have it."""
+        with self._lock:
+            owner = self._owners.get(address)
+            return None if owner is None else self._known.get(owner)
 
     def close(self) -> None:
         """Stop listening."""
@@ -92,7 +99,7 @@ class DockerContainers:
 
     def _listen(self, client: Any) -> None:
         # first the events, so that nothing happens between them and the list
-        self._stream = client.events(decode=True, filters={"type": ["container"]})
+        self._stream = client.events(decode=True, filters={"type": ["container", "network"]})
         try:
             listed = client.containers(all=True)
             self._take(_listed(each) for each in listed)
@@ -100,38 +107,58 @@ class DockerContainers:
             for event in self._stream:
                 if self._stop.is_set():
                     return
-                if event.get("Action") in _TOLD:
-                    self._take([self._looked_up(client, event)])
+                self._hear(client, event)
         finally:
             self._stream.close()
             self._stream = None
 
-    def _looked_up(self, client: Any, event: Mapping[str, Any]) -> Container:
-        """What the event says, and what the engine adds if the container is still there."""
+    def _hear(self, client: Any, event: Mapping[str, Any]) -> None:
         actor = event["Actor"]
         told = {str(key): str(value) for key, value in actor["Attributes"].items()}
-        with contextlib.suppress(Exception):
-            said = client.inspect_container(actor["ID"])
+        if event.get("Type") == "network":
+            found = self._inspected(client, told["container"]) if "container" in told else None
+        elif event.get("Action") in _TOLD:
+            found = self._inspected(client, actor["ID"])
+            if found is None:  # it is gone already, but the event has what matters
+                found = Container(actor["ID"], told.get("name", ""), told.get("image", ""), told)
+        else:
+            return
+        if found is not None:
+            self._take([found])
+
+    @staticmethod
+    def _inspected(client: Any, container: str) -> Container | None:
+        try:
+            said = client.inspect_container(container)
             config = said["Config"]
             return Container(
                 said["Id"],
                 said["Name"].removeprefix("/"),
                 _image(config["Image"], said["Image"]),
                 config.get("Labels") or {},
+                _addresses(said),
             )
-        return Container(actor["ID"], told.get("name", ""), told.get("image", ""), told)
+        except Exception:  # gone, slow, or not what we know: the next best will do
+            return None
 
     def _take(self, containers: Iterable[Container]) -> None:
         with self._lock:
             for one in containers:
                 before = self._known.pop(one.id, None)
                 self._known[one.id] = one
+                for address in before.addresses if before else ():
+                    if self._owners.get(address) == one.id:
+                        del self._owners[address]
+                self._owners |= dict.fromkeys(one.addresses, one.id)
                 changed = before is not None and service_of(before) != service_of(one)
                 if changed or one.id in self._missed:
                     self.generation += 1
                     self._missed.discard(one.id)
             while len(self._known) > _MOST:
-                del self._known[next(iter(self._known))]
+                old = self._known.pop(next(iter(self._known)))
+                for address in old.addresses:
+                    if self._owners.get(address) == old.id:
+                        del self._owners[address]
 
 
 def _listed(said: Mapping[str, Any]) -> Container:
@@ -142,7 +169,15 @@ def _listed(said: Mapping[str, Any]) -> Container:
         names[0].removeprefix("/"),
         _image(said["Image"], said["ImageID"]),
         said.get("Labels") or {},
+        _addresses(said),
     )
+
+
+def _addresses(said: Mapping[str, Any]) -> tuple[str, ...]:
+    networks = (said.get("NetworkSettings") or {}).get("Networks") or {}
+    keys = ("IPAddress", "GlobalIPv6Address")
+    found = [network.get(key) for network in networks.values() for key in keys]
+    return tuple(address for address in found if address)
 
 
 def _image(reference: str, digest: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from probes.identity import processes
 from probes.identity.cgroups import Membership, membership
@@ -15,7 +17,8 @@ from probes.identity.programs import script_of
 from probes.identity.rules import Rule, Subject, first, first_for_address
 from probes.identity.service import Facts, Service, program_name
 
-_MOST: int = 20_000
+_MOST: Final = 20_000
+_DOCKER_PROXY: Final = "docker-proxy"
 
 
 class Services:
@@ -89,6 +92,20 @@ class Services:
         """Return the service of a living process of which only the id is known."""
         found = processes.facts_of(self._proc, tgid) if self._readable else None
         return None if found is None else self.service(found)
+
+    def forwarded(self, facts: Facts) -> tuple[Service, int] | None:
+        """Return the service, and its port, that a process only hands on to.
+
+        None if it does more than that, or nobody knows to whom. Docker runs a docker-proxy for each published port, for what comes from this host itself.
+        """
+        if facts.executable != _DOCKER_PROXY or self._containers is None:
+            return None
+        process = processes.read(self._proc, facts) if self._readable else None
+        arguments = process.arguments if process else facts.arguments
+        given = dict(itertools.pairwise(arguments))
+        container = self._containers.at(given.get("-container-ip", ""))
+        port = given.get("-container-port", "")
+        return (service_of(container), int(port)) if container and port.isdigit() else None
 
     def rule_for(self, address: bytes, port: int) -> str:
         """Return the name that a rule has for a peer elsewhere; "" if none has.

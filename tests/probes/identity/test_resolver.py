@@ -58,6 +58,9 @@ class _Known:
     def get(self, container: str) -> Container | None:
         return self.all.get(container)
 
+    def at(self, address: str) -> Container | None:
+        return next((one for one in self.all.values() if address in one.addresses), None)
+
 
 def _facts(
     tgid: int, command: str = "python3", *, ticks: int = 100, cgroup: int = 0, name: str = "",
@@ -190,3 +193,15 @@ def test_this_process_by_the_real_procfs() -> None:
     assert found.version.startswith(str(Path("/proc/self/exe").readlink()))
     year = time.strftime("%Y", time.gmtime(Path("/proc/self/exe").stat().st_mtime))
     assert f" of {year}-" in found.version
+
+
+def test_docker_s_proxy_hands_on(tmp_path: Path) -> None:
+    proc, containers = _Proc(tmp_path), _Known()
+    services = Services(proc=tmp_path, containers=containers)
+    line = ("docker-proxy", "-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port", "8080",
+            "-container-ip", "172.18.0.2", "-container-port", "80")  # fmt: skip
+    proc.start(5, "/system.slice/docker.service", line=line)
+    assert services.forwarded(_facts(5, "docker-proxy")) is None  # to whom is not known
+    containers.add(Container(ID, "web", addresses=("172.18.0.2",)))
+    assert services.forwarded(_facts(5, "docker-proxy")) == (Service("web", "container"), 80)
+    assert services.forwarded(_facts(5, "nginx")) is None
