@@ -96,7 +96,8 @@ class Services:
     def forwarded(self, facts: Facts) -> tuple[Service, int] | None:
         """Return the service, and its port, that a process only hands on to.
 
-        None if it does more than that, or nobody knows to whom. Docker runs a docker-proxy for each published port, for what comes from this host itself.
+        None if it does more than that, or nobody knows to whom. Docker runs a docker-proxy for
+        each published port, for what comes from this host itself.
         """
         if facts.executable != _DOCKER_PROXY or self._containers is None:
             return None
