@@ -63,18 +63,15 @@ static __always_inline u32 group_of(void *sk, struct connection *c, struct owner
  * of a client counts as a byte (tcp_snd_una_update(), net/ipv4/tcp_input.c). */
 static __always_inline void read_beginnings(struct half *half, void *sk, u8 role)
 {
-	u64 acked = 0, received = 0, flags = 0;
+	u64 acked = 0, received = 0;
 	u32 mine = 0, theirs = 0;
 
 	READ(mine, sk, OFF_snd_una);
 	READ(acked, sk, OFF_bytes_acked);
 	READ(theirs, sk, OFF_rcv_nxt);
 	READ(received, sk, OFF_bytes_received);
-	READ(flags, sk, OFF_skc_flags);
 	mine -= (u32)acked;
 	theirs -= (u32)received;
-	if (flags & SOCK_DONE)
-		theirs--;
 	half->transport = TRANSPORT_TCP;
 	*(u32 *)half->client = role == ROLE_CLIENT ? mine + 1 : theirs;
 	*(u32 *)half->server = role == ROLE_CLIENT ? theirs : mine;

@@ -45,7 +45,7 @@ class DockerContainers:
         self._known: dict[str, Container] = {}
         self._owners: dict[str, str] = {}  # address: id
         self._missed: set[str] = set()
-        self._stop = threading.Event()
+        self._stop, self._asked = threading.Event(), threading.Event()
         self._stream: Any = None
         self._thread = threading.Thread(target=self._follow, name="docker", daemon=True)
         self._thread.start()
@@ -64,6 +64,11 @@ class DockerContainers:
             owner = self._owners.get(address)
             return None if owner is None else self._known.get(owner)
 
+    def first_problem(self, within_s: float) -> str:
+        """Wait until it has been asked once; return why it is not being followed, "" if it is."""
+        self._asked.wait(within_s)
+        return self.problem
+
     def close(self) -> None:
         """Stop listening."""
         self._stop.set()
@@ -71,7 +76,7 @@ class DockerContainers:
         if stream is not None:
             with contextlib.suppress(Exception):  # it may be in any state
                 stream.close()
-        self._thread.join(_TIMEOUT_S + 1)
+        self._thread.join(1.0)  # it may be waiting for the engine; nobody waits for it
 
     def _follow(self) -> None:
         failures = 0
@@ -91,9 +96,11 @@ class DockerContainers:
                     failures = 0
             except ImportError:
                 self.problem = "the package docker is not installed: pip install tailrace[docker]"
+                self._asked.set()
                 return
             except Exception as error:  # whatever it sent, names are no reason to stop
                 self.problem = f"{type(error).__name__}: {error}"[:200]
+                self._asked.set()
             self._stop.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
             failures += 1
 
@@ -104,6 +111,7 @@ class DockerContainers:
             listed = client.containers(all=True)
             self._take(_listed(each) for each in listed)
             self.problem = ""
+            self._asked.set()
             for event in self._stream:
                 if self._stop.is_set():
                     return
