@@ -73,15 +73,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--from-results", action="store_true", help="measure nothing: show, or write, the last run"
     )
+    parser.add_argument(
+        "--again", action="store_true", help="only these parts; the others are the last run's"
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.parts) - set(PARTS))
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    if given.write and given.parts:
-        parser.error("--write is for all parts in one run: name none")
+    if given.again and not given.parts:
+        parser.error("--again: name the parts to measure")
+    if given.write and given.parts and not given.again:
+        parser.error("--write is for all parts: name none, or measure some --again")
     if given.results is None:
         # a few parts must not take the place of a whole run
-        partial = given.parts and not given.from_results
+        partial = given.parts and not (given.from_results or given.again)
         given.results = RESULTS.with_name("kernel-parts.json") if partial else RESULTS
     if given.pairs is not None and given.pairs < 1:
         parser.error("--pairs: at least 1")
@@ -114,6 +119,8 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         "failed": {},
         "parts": {},
     }
+    before: dict[str, Any] = _saved(given.results) if given.again else {"warnings": []}
+    results["parts"] |= before.get("parts", {})
     try:  # before an hour of measuring, not after it
         given.results.parent.mkdir(parents=True, exist_ok=True)
         given.results.touch()
@@ -127,6 +134,9 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
             seconds=given.seconds or (1.0 if given.quick else 3.0),
         )
         results["warnings"] = plan.warnings
+        plan.warnings.extend(before["warnings"])
+        if given.again:
+            plan.warn(f"{', '.join(given.parts)}: measured in a run of its own.")
         _look_for_others(plan)
         for name in [part for part in PARTS if part in given.parts or not given.parts]:
             try:

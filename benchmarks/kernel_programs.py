@@ -11,11 +11,21 @@ from benchmarks.kernel_load import loads
 from benchmarks.kernel_peers import Empty
 from benchmarks.kernel_plan import Plan, spread
 from benchmarks.kernel_watch import Watcher
+from probes.hooks import EVENTS
 
 _FEWEST = 100
 """Runs below which a mean says nothing."""
 
 Times = dict[str, tuple[int, int]]
+
+_TRACEPOINTS = {
+    target.program: target.where
+    for event in EVENTS
+    for way in event.ways
+    for target in way.targets
+    if target.kind == "raw_tracepoint"
+}
+"""Program: its tracepoint. Only beside those an empty program is attached."""
 
 
 def _since(before: Times, after: Times) -> Times:
@@ -44,8 +54,9 @@ class _Tally:
             if runs < _FEWEST:
                 continue
             self.ns[name].append(spent / runs)
-            if name in empty and empty[name][1] >= _FEWEST:
-                nothing = empty[name][0] / empty[name][1]
+            time, times = empty.get(_TRACEPOINTS.get(name, ""), (0, 0))
+            if times >= _FEWEST:
+                nothing = time / times
                 self.empty_ns[name].append(nothing)
                 self.ratio[name].append(spent / runs / nothing)
 
@@ -76,7 +87,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     """
     tallies: dict[str, _Tally] = defaultdict(_Tally)
     with Watcher() as watcher:
-        hooks = list(watcher.programs())
+        hooks = sorted({_TRACEPOINTS[p] for p in watcher.programs() if p in _TRACEPOINTS})
     with bpf_statistics(), loads(plan.directory) as all_loads:
         for number in range(plan.rounds):
             plan.say(f"programs: round {number + 1} of {plan.rounds}")
