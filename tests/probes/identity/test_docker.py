@@ -72,7 +72,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
                   "--protected-mode", "no",
                   options=("--network", "back", "--network-alias", "redis", *labels))  # fmt: skip
         found.run("api", _PYTHON, "/srv/api.py", options=("--network", "back"))
-        found("network", "connect", "front", "api")
+        found("network", "connect", "--alias", "api", "front", "api")
         found.run("web", "nginx", "-c", "/srv/proxy.conf",
                   options=("--network", "front", "-p", "8080:80"))  # fmt: skip
         yield found

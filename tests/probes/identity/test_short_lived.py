@@ -42,7 +42,7 @@ def test_each_is_named_by_its_script(tmp_path: Path) -> None:
     for job in jobs:
         job.write_text(_JOB)
     with (
-        running(sys.executable, tmp_path / "server.py", str(port), stdout=subprocess.PIPE) as server,
+        running(sys.executable, tmp_path / "server.py", str(port), stdout=-1) as server,
         watching(1.0) as watch,
     ):
         assert hear(server) == "ready"
