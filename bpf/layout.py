@@ -69,6 +69,8 @@ GROUP: Final = np.dtype(
         ("key", GROUP_KEY),
         ("owner", OWNER),
         ("path", "S64"),
+        ("interval", "u4"),
+        ("pad", "u4"),
         ("counts", "u8", (len(COUNTERS),)),
     ]
 )

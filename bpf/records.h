@@ -146,6 +146,8 @@ struct group {
 	struct group_key key;
 	struct owner owner;
 	char path[64]; /* of UNIX sockets */
+	u32 interval;  /* user space's word: time at most one request in so many; a power of 2, or 0 */
+	u32 pad;
 	u64 counts[COUNTERS];
 };
 

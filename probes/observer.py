@@ -159,6 +159,7 @@ class Observer:
             nominal=self.window_s,
             refusals=self._backlogs.update(snapshot.backlogs),
         )
+        self._programs.pace(*self._tracker.paced)
         full = len(snapshot.slots) > 0.8 * self._programs.capacity.groups
         retire, release = self._tracker.idle(now_s, full=full)
         self._programs.retire(retire)

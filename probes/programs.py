@@ -254,6 +254,10 @@ class Programs:
         backlogs = np.frombuffer(told, layout.BACKLOG)
         return Snapshot(slots, groups, keys, latencies, lost, self._details, backlogs)
 
+    def pace(self, slots: NDArray[np.int64], interval: NDArray[np.uint32]) -> None:
+        """Have groups time at most one request in so many, a power of 2."""
+        self._table["interval"][slots] = interval
+
     def drain(self) -> None:
         """Empty the map that only fills up; the next sweep has what was in it."""
         keys, latencies = self._latencies.read()

@@ -31,12 +31,18 @@ _IDLE_S: Final = 60.0
 _PROBATION_S: Final = 2.0
 """A group is counted for so long after it can no longer be found: a program may be using it."""
 _NEVER: Final = np.inf
+_TIMED_PER_S: Final = 2000.0
+_MOST_INTERVAL: Final = 32
 
 
 class Tracker:
     """Turns successive snapshots into windows.
 
     Counters of a group only grow, so a window is the difference of two snapshots.
+
+    Attributes:
+        paced: groups (int64[n], places) that should time one request in so many (uint32[n]) from
+            now on.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Tracker:
         self._link = np.zeros(capacity, np.uint64)
         self._counts = np.zeros((capacity, _COUNTS), np.uint64)
         self._pair = np.full(capacity, IGNORED, np.int32)
+        self._interval = np.ones(capacity, np.uint32)
         self._moved_s = np.full(capacity, -_NEVER)  # when a group last changed
         self._retired_s = np.full(capacity, _NEVER)
         self._slot_of: dict[int, int] = {}  # id: place
@@ -67,6 +74,7 @@ class Tracker:
         self._open = 0
         self._events = 0
         self._generation = names.generation
+        self.paced = np.empty(0, np.int64), np.empty(0, np.uint32)
 
     @property
     def connections(self) -> int:
@@ -139,6 +147,7 @@ class Tracker:
         counts = self._ready(slots, groups)
         grown = (counts - self._counts[slots]).view(np.int64)
         self._counts[slots] = counts
+        self._pace(slots, grown[:, _REQUESTS] / width)
         if counts[0].any() and slots[0] == layout.OVERFLOW:
             self._pair[layout.OVERFLOW] = self._names.overflow_pair()
         self._moved_s[slots[grown.any(axis=1) | self._fresh[slots]]] = now_s
@@ -166,6 +175,14 @@ class Tracker:
         )
         add_doors(counted, doors)
         return self._window(counted, time, width, nominal, snapshot.lost)
+
+    def _pace(self, slots: NDArray[np.int64], rate: NDArray[np.float64]) -> None:
+        """Have busy groups time fewer of their requests: enough is 2,000 a second."""
+        fold = np.log2(np.maximum(rate / _TIMED_PER_S, 1.0)).astype(np.uint32)
+        interval = np.minimum(np.uint32(1) << fold, _MOST_INTERVAL).astype(np.uint32)
+        changed = interval != self._interval[slots]
+        self.paced = slots[changed], interval[changed]
+        self._interval[slots] = interval
 
     def _ready(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> NDArray[np.uint64]:
         """Return the groups' counts, without those that wait for the other end to come up.
@@ -215,6 +232,7 @@ class Tracker:
             self._slot_of[int(groups["id"][at])] = slot
         self._counts[slots[fresh]] = 0
         self._retired_s[slots[fresh]] = _NEVER
+        self._interval[slots[fresh]] = 1
         self._id[slots] = groups["id"]
         changed = fresh | (self._link[slots] != groups["link"])
         if self._generation != self._names.generation:

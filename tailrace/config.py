@@ -158,9 +158,7 @@ class Service(_Section):
     def _says_who(self) -> Self:
         of_process = [self.executable, self.command, self.cgroup, self.labels]
         if self.address is not None and any(of_process):
-            raise ValueError(
-                "an address is of a peer elsewhere, of which only address and port are known"
-            )
+            raise ValueError("an address is of a peer elsewhere: only a port can go with it")
         if self.address is None and self.port is None and not any(of_process):
             raise ValueError("say who it is: executable, command, cgroup, labels, port or address")
         return self
@@ -169,10 +167,10 @@ class Service(_Section):
 class Config(_Section):
     """The whole configuration, checked."""
 
-    services: tuple[Service, ...] = ()
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    services: tuple[Service, ...] = ()
 
     def naming_settings(self) -> NamingSettings:
         """Return what naming needs to know."""

@@ -349,3 +349,19 @@ def test_messages_that_nobody_asked_for_are_waits(tmp_path: Path) -> None:
     seen = run.sweep(pushed, [(2, "wait", int(bucket_of(11 * 10**9)), 1, 1)])
     assert seen[PAIR, "waits"][0] == 1
     assert (PAIR, "request_latency") not in seen
+
+
+def test_busy_groups_time_fewer_requests(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+
+    def paced(requests: int) -> dict[int, int]:
+        run.sweep([_client(2, requests=requests), _client(3, requests=0)])
+        slots, interval = run.tracker.paced
+        return dict(zip(slots.tolist(), interval.tolist(), strict=True))
+
+    assert paced(0) == {}
+    assert paced(3_000) == {}
+    assert paced(23_000) == {2: 8}
+    assert paced(43_000) == {}
+    assert paced(1_043_000) == {2: 32}
+    assert paced(1_043_100) == {2: 1}
