@@ -54,7 +54,7 @@ class DockerContainers:
         """Return a container by its id; None if the engine has not told of it (yet)."""
         with self._lock:
             known = self._known.get(container)
-            if known is None:
+            if known is None and len(self._missed) < _MOST:  # it may be another engine's
                 self._missed.add(container)
         return known
 

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from probes.identity import processes
 from probes.identity.cgroups import Membership, membership
@@ -19,6 +19,13 @@ from probes.identity.service import Facts, Service, program_name
 
 _MOST: Final = 20_000
 _DOCKER_PROXY: Final = "docker-proxy"
+
+
+class _Found(NamedTuple):
+    """A name, and the id of the container that it follows from, if it does."""
+
+    service: Service
+    container: str = ""
 
 
 class Services:
@@ -50,7 +57,7 @@ class Services:
         self._rules = tuple(rules)
         self._by_port = any(rule.port is not None for rule in rules)
         self._containers = containers
-        self._known: dict[tuple[object, ...], Service] = {}
+        self._known: dict[tuple[object, ...], _Found] = {}
         self._cgroups: dict[int, Membership] = {}
         self._generation = 0
         self.unresolved: set[str] = set()
@@ -69,8 +76,7 @@ class Services:
         """
         if self.generation != self._generation:
             self._generation = self.generation
-            self._known.clear()
-            self.unresolved.clear()
+            self._rename()
         # a process may execute another program, and be the same
         key = (
             facts.tgid,
@@ -86,7 +92,14 @@ class Services:
                 for old in list(self._known)[: _MOST // 2]:
                     del self._known[old]
             known = self._known[key] = self._find(facts, port)
-        return known
+        return known.service
+
+    def _rename(self) -> None:
+        """Look at the containers again, and at them only: their processes may be gone by now."""
+        self.unresolved.clear()
+        for key, found in self._known.items():
+            if found.container:
+                self._known[key] = self._of_container(found.container)
 
     def by_tgid(self, tgid: int) -> Service | None:
         """Return the service of a living process of which only the id is known."""
@@ -121,22 +134,25 @@ class Services:
         rule = first_for_address(self._rules, parsed.ipv4_mapped or parsed, port)
         return rule.name if rule else ""
 
-    def _find(self, facts: Facts, port: int) -> Service:
+    def _find(self, facts: Facts, port: int) -> _Found:
         process = processes.read(self._proc, facts) if self._readable and facts.tgid else None
         member = self._membership(facts, process)
         container = None
         if member.container and self._containers is not None:
             container = self._containers.get(member.container)
         if self._rules and (rule := self._rule(facts, process, container, port)):
-            return Service(
-                rule.name, "rule", version=container.image if container else _version(process)
-            )
-        if container:
-            return service_of(container)
+            version = container.image if container else _version(process)
+            return _Found(Service(rule.name, "rule", version=version))
         if member.container:
-            self.unresolved.add(member.container)
-            return Service(member.container[:12], "container id")
-        return _of_host(facts, process, member)
+            return self._of_container(member.container)
+        return _Found(_of_host(facts, process, member))
+
+    def _of_container(self, name: str) -> _Found:
+        container = self._containers.get(name) if self._containers is not None else None
+        if container is not None:
+            return _Found(service_of(container), name)
+        self.unresolved.add(name)
+        return _Found(Service(name[:12], "container id"), name)
 
     def _rule(
         self, facts: Facts, process: Process | None, container: Container | None, port: int

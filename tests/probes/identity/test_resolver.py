@@ -102,6 +102,21 @@ def test_the_surest_name_counts(tmp_path: Path) -> None:
     assert services.service(_facts(4)) == Service("renamed", "container", "", "pg:16")
 
 
+def test_a_container_is_renamed_though_its_process_is_gone(tmp_path: Path) -> None:
+    proc, containers = _Proc(tmp_path), _Known()
+    services = Services(proc=tmp_path, containers=containers)
+    containers.add(Container(ID, "web"))
+    proc.start(4, f"/docker/{ID}")
+    proc.start(5, "/system.slice/job.service")
+    assert services.service(_facts(4)).name == "web"
+    assert services.service(_facts(5)).name == "job"
+    proc.end(4)
+    proc.end(5)
+    containers.add(Container(ID, "api"))
+    assert services.service(_facts(4)).name == "api"
+    assert services.service(_facts(5)).name == "job"
+
+
 @pytest.mark.parametrize(
     ("pod", "name"),
     [
