@@ -57,17 +57,33 @@ static __always_inline u32 group_of(void *sk, struct connection *c, struct owner
 	return find_group(&key, from, task);
 }
 
+/* The numbers with which the two streams of a connection began (RFC 9293, 3.4.1): its two ends have
+ * them in common whatever translates their addresses in between, and with 64 random bits no other
+ * connection has. Told at any time of its life, by what has been counted since; the acknowledged SYN
+ * of a client counts as a byte (tcp_snd_una_update(), net/ipv4/tcp_input.c). */
+static __always_inline void read_beginnings(struct half *half, void *sk, u8 role)
+{
+	u64 acked = 0, received = 0;
+	u32 mine = 0, theirs = 0;
+
+	READ(mine, sk, OFF_snd_una);
+	READ(acked, sk, OFF_bytes_acked);
+	READ(theirs, sk, OFF_rcv_nxt);
+	READ(received, sk, OFF_bytes_received);
+	mine -= (u32)acked;
+	theirs -= (u32)received;
+	half->transport = TRANSPORT_TCP;
+	*(u32 *)half->client = role == ROLE_CLIENT ? mine + 1 : theirs;
+	*(u32 *)half->server = role == ROLE_CLIENT ? theirs : mine;
+}
+
 /* A client leaves word of its end; the server's end, which comes up after it, finds it there. */
 static __always_inline void leave_half(void *sk, struct connection *c)
 {
 	struct half half = {};
 	struct half_group mine = {};
 
-	read_local(half.client, sk);
-	read_remote(half.server, sk);
-	half.client_port = local_port(sk);
-	half.server_port = remote_port(sk);
-	half.transport = TRANSPORT_TCP;
+	read_beginnings(&half, sk, ROLE_CLIENT);
 	mine.group = c->group;
 	mine.tgid = c->tgid;
 	mine.id = id_of(c->group);
@@ -80,11 +96,7 @@ static __always_inline void find_half(void *sk, struct connection *c)
 	struct half half = {};
 	struct half_group *theirs;
 
-	read_local(half.server, sk);
-	read_remote(half.client, sk);
-	half.server_port = local_port(sk);
-	half.client_port = remote_port(sk);
-	half.transport = TRANSPORT_TCP;
+	read_beginnings(&half, sk, ROLE_SERVER);
 	theirs = halves.lookup(&half);
 	if (!theirs)
 		return;

@@ -19,6 +19,7 @@ static __always_inline u32 find_group(struct group_key *key, struct owner *from,
 {
 	u32 *known = group_slots.lookup(key);
 	u32 slot = OVERFLOW;
+	struct details *more;
 	struct group *g;
 
 	if (known)
@@ -32,10 +33,17 @@ static __always_inline u32 find_group(struct group_key *key, struct owner *from,
 		return OVERFLOW;
 	__builtin_memset(g, 0, sizeof(*g));
 	g->key = *key;
-	if (from)
+	if (from) {
 		g->owner = *from;
-	else
+	} else {
 		read_owner(&g->owner, task);
+	}
+	more = details.lookup(&slot);
+	if (more) {
+		__builtin_memset(more, 0, sizeof(*more));
+		if (!from)
+			read_details(more, task);
+	}
 	/* a reader that sees the id sees the rest */
 	asm volatile("" ::: "memory");
 	g->id = new_id(slot, bpf_ktime_get_ns());

@@ -32,6 +32,11 @@ OWNER: Final = np.dtype(
 )
 """struct owner: a process; `started` in units of 2**20 ns since boot."""
 
+DETAILS: Final = np.dtype(
+    [("cgroup", "S96"), ("arguments", "V128"), ("arguments_length", "u4"), ("pad", "u4")]
+)
+"""struct details: what else tells who a group's process is."""
+
 COUNTERS: Final = (
     "joined", "left", "attempts", "established", "ended", "bytes_out", "bytes_in", "requests",
     "waits", "segments", "retransmits", "timeouts", "stalls", "active", "refused", "timed_out",
@@ -64,6 +69,8 @@ GROUP: Final = np.dtype(
         ("key", GROUP_KEY),
         ("owner", OWNER),
         ("path", "S64"),
+        ("interval", "u4"),
+        ("pad", "u4"),
         ("counts", "u8", (len(COUNTERS),)),
     ]
 )

@@ -11,6 +11,7 @@ BPF_F_TABLE("hash", u64, struct connection, connections, MAX_CONNECTIONS, CONNEC
 BPF_F_TABLE("lru_hash", u64, struct connection, flows, MAX_FLOWS, 0);
 /* User space reads it through mmap: a window costs no system call per group. */
 BPF_F_TABLE("array", u32, struct group, groups, MAX_GROUPS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct details, details, MAX_GROUPS, BPF_F_MMAPABLE); /* of the groups */
 BPF_F_TABLE("hash", struct group_key, u32, group_slots, MAX_GROUPS, 0);
 BPF_QUEUESTACK("stack", free_slots, u32, MAX_GROUPS, 0); /* filled by user space */
 BPF_F_TABLE("hash", struct latency_key, struct latency, latencies, MAX_LATENCIES, 0);

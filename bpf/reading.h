@@ -140,30 +140,59 @@ static __always_inline int is_kernel_thread(void *task)
 	return !mm;
 }
 
+/* Where kernfs has the directory of a task's cgroup, in the unified hierarchy. */
+static __always_inline void *cgroup_node(void *task)
+{
+	void *at = NULL;
+	READ(at, task, OFF_cgroups);
+	READ(at, at, OFF_dfl_cgrp);
+	READ(at, at, OFF_cgroup_kn);
+	return at;
+}
+
 /* The name of the thread group leader, since threads rename themselves, and of the file it runs,
  * since the former is cut at 15 characters. Read here and now: the process may be gone before
  * anybody can ask for it. */
 static __always_inline void read_owner(struct owner *owner, void *task)
 {
-	void *leader = leader_of(task);
-	void *cgroups = NULL, *cgroup = NULL, *node = NULL;
-	void *mm = NULL, *file = NULL, *dentry = NULL, *name = NULL;
+	void *leader = leader_of(task), *at = NULL;
 
 	READ(owner->tgid, task, OFF_tgid);
 	owner->started = started(leader);
 	bpf_probe_read_kernel_str(owner->command, sizeof(owner->command), (char *)leader + OFF_comm);
 	/* the helper for the current cgroup knows the current task only */
-	READ(cgroups, leader, OFF_cgroups);
-	READ(cgroup, cgroups, OFF_dfl_cgrp);
-	READ(node, cgroup, OFF_cgroup_kn);
-	READ(owner->cgroup, node, OFF_kernfs_id);
-	READ(mm, leader, OFF_mm);
-	if (!mm) /* a kernel thread */
+	at = cgroup_node(leader);
+	READ(owner->cgroup, at, OFF_kernfs_id);
+	READ(at, leader, OFF_mm);
+	if (!at) /* a kernel thread */
 		return;
-	READ(file, mm, OFF_exe_file);
-	READ(dentry, file, OFF_f_dentry);
-	READ(name, dentry, OFF_d_name);
-	bpf_probe_read_kernel_str(owner->executable, sizeof(owner->executable), name);
+	READ(at, at, OFF_exe_file);
+	READ(at, at, OFF_f_dentry);
+	READ(at, at, OFF_d_name);
+	bpf_probe_read_kernel_str(owner->executable, sizeof(owner->executable), at);
+}
+
+/* `task`: the current one, or one that is alive and can be asked later. */
+static __always_inline void read_details(struct details *details, void *task)
+{
+	void *at = cgroup_node(task);
+	u64 begin = 0, end = 0;
+	u64 length;
+
+	READ(at, at, OFF_kernfs_name);
+	bpf_probe_read_kernel_str(details->cgroup, sizeof(details->cgroup), at);
+	READ(at, task, OFF_mm);
+	if (!at || task != (void *)bpf_get_current_task())
+		return;
+	READ(begin, at, OFF_arg_start);
+	READ(end, at, OFF_arg_end);
+	length = end - begin;
+	details->arguments_length = length;
+	/* no more than that: behind it stands the environment, with its secrets */
+	if (length > sizeof(details->arguments) - 1)
+		length = sizeof(details->arguments) - 1;
+	asm volatile("%0 &= 127" : "+r"(length)); /* which the verifier understands */
+	bpf_probe_read_user(details->arguments, length, (void *)begin);
 }
 
 static __always_inline u32 current_tgid(void)

@@ -116,6 +116,15 @@ struct owner {
 	char executable[32];
 };
 
+/* Mirrored by bpf.layout.DETAILS: what else tells who a group's process is, and cannot be asked for
+ * once it is gone. Empty where it could not be read. Not in the group: that is read every time. */
+struct details {
+	char cgroup[96];      /* the last part of its path, in the unified hierarchy */
+	char arguments[128];  /* of the command line, each with a NUL */
+	u32 arguments_length; /* of the whole line, which may be longer */
+	u32 pad;
+};
+
 /* Mirrored by bpf.layout.GROUP_KEY: who talks to whom, seen from one end. */
 struct group_key {
 	u64 peer; /* server's end: id of the client's group when that is on this host, else 0 */
@@ -137,6 +146,8 @@ struct group {
 	struct group_key key;
 	struct owner owner;
 	char path[64]; /* of UNIX sockets */
+	u32 interval;  /* user space's word: time at most one request in so many; a power of 2, or 0 */
+	u32 pad;
 	u64 counts[COUNTERS];
 };
 
@@ -203,7 +214,8 @@ struct latency {
 	u64 weight; /* requests that they stand for */
 };
 
-/* The client's end of a connection, waiting for the server's to look for it. */
+/* The client's end of a connection, waiting for the server's to look for it. Of TCP, `client` and
+ * `server` hold the numbers with which their streams began, and there are no ports. */
 struct half {
 	u8 client[16];
 	u8 server[16];

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from probes.endpoints import Answerer, Where, address_text, mapped
 from probes.naming import PairNames
 from probes.tracker import Tracker
 from probes.window import Pair
@@ -23,7 +24,9 @@ def save(names: PairNames, tracker: Tracker) -> bytes:
     memory = {
         "schema": _SCHEMA,
         "boot": _BOOT.read_text().strip(),
-        "endpoints": names.endpoints(),
+        "endpoints": [
+            [at.netns, address_text(at.address), at.port, *who] for at, who in names.endpoints
+        ],
         "pairs": [[*pair, *past] for pair, past in tracker.remembered()],
     }
     return json.dumps(memory).encode()
@@ -41,8 +44,10 @@ def restore(saved: bytes, names: PairNames, tracker: Tracker) -> None:
             raise ValueError(f"schema {memory['schema']!r}, not {_SCHEMA!r}")
         if memory["boot"] != _BOOT.read_text().strip():
             return
-        for netns, address, port, service in memory["endpoints"]:
-            names.learn_endpoint(int(netns), str(address), int(port), str(service))
+        for netns, address, port, service, *own in memory["endpoints"]:
+            # an earlier version knew no port of the service's own
+            who = Answerer(str(service), int(own[0] if own else port))
+            names.endpoints.learn(Where(int(netns), mapped(str(address)), int(port)), who)
         for client, server, port, transport, active, *past in memory["pairs"]:
             pair = Pair(str(client), str(server), int(port), str(transport))
             met, waits = past or (0.0, False)  # an earlier version said nothing of waits

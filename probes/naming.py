@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes.services import ServiceNames, program_name
+from probes.endpoints import Answerer, Endpoints, Where, address_text
+from probes.identity.resolver import Services
+from probes.identity.service import Facts, Service, facts
 from probes.window import Pair
 
 IGNORED: Final = -1
@@ -19,20 +19,26 @@ IGNORED: Final = -1
 UNKNOWN: Final = "unknown"
 OTHER: Final = "other"
 
-_MOST_ENDPOINTS: Final = 20_000
 
+class Met(NamedTuple):
+    """A group, and what else is known of its process.
 
-def mapped(address: str) -> bytes:
-    """Return an address as the probes store it: 16 bytes, IPv4 as ::ffff:a.b.c.d."""
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    return bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
+    Attributes:
+        group: layout.GROUP.
+        details: layout.DETAILS.
+    """
 
+    group: Any
+    details: Any
 
-def address_text(address: bytes) -> str:
-    """Return an address of the probes (16 bytes) in its usual notation."""
-    parsed = ipaddress.IPv6Address(address)
-    return str(parsed.ipv4_mapped or parsed)
+    @property
+    def tgid(self) -> int:
+        """The process's id."""
+        return int(self.group["key"]["tgid"])
+
+    def facts(self) -> Facts:
+        """Return what is known of the process."""
+        return facts(self.group["owner"], self.details)
 
 
 class PairNames:
@@ -40,10 +46,12 @@ class PairNames:
 
     Attributes:
         pairs: by index; places of forgotten pairs are used again.
+        services: by name, what is known of it.
+        endpoints: who answered where.
         folded: groups whose pair was folded into "other" because there are too many.
     """
 
-    def __init__(self, services: ServiceNames, *, own_tgid: int, most_pairs: int = 10_000) -> None:
+    def __init__(self, services: Services, *, own_tgid: int, most_pairs: int = 10_000) -> None:
         """Start without pairs.
 
         Args:
@@ -56,13 +64,19 @@ class PairNames:
         self._own = own_tgid
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
-        self._endpoints: dict[tuple[int, bytes, int], str] = {}
         self._listeners: dict[tuple[int, bytes, int], Any] = {}
         self._told = (b"", b"")
         self._free: list[int] = []
         self._met: list[int] = []
         self.pairs: list[Pair] = []
+        self.services: dict[str, Service] = {}
+        self.endpoints = Endpoints()
         self.folded = 0
+
+    @property
+    def generation(self) -> int:
+        """A number that grows when groups may be named otherwise than before."""
+        return self._services.generation
 
     @property
     def crowded(self) -> bool:
@@ -88,21 +102,6 @@ class PairNames:
             for a, w in zip(at, who, strict=True)
         }
 
-    def endpoints(self) -> list[tuple[int, str, int, str]]:
-        """Return which service answered where: (network namespace, address, port, service)."""
-        return [
-            (netns, address_text(address), port, service)
-            for (netns, address, port), service in self._endpoints.items()
-        ]
-
-    def learn_endpoint(self, netns: int, address: str, port: int, service: str) -> None:
-        """Take note of a service that answers at an address, as seen from a namespace.
-
-        Raises:
-            OSError: it is not an address.
-        """
-        self._endpoints[netns, mapped(address), port] = service
-
     def number(self, pair: Pair) -> int:
         """Return the index of a pair, meeting it if it is new."""
         index = self._index.get(pair)
@@ -120,45 +119,45 @@ class PairNames:
         met, self._met = self._met, []
         return met
 
-    def client_pair(self, group: Any, other: Any | None) -> int:
+    def client_pair(self, met: Met, other: Met | None) -> int:
         """Return the pair of a client's group, IGNORED for our own.
 
         Args:
-            group: GROUP, the client's.
-            other: GROUP, the server's end, where it is known.
+            met: the client's group.
+            other: the server's end, where it is known.
         """
-        key, owner = group["key"], group["owner"]
-        if self._own in (int(key["tgid"]), -1 if other is None else int(other["key"]["tgid"])):
+        key = met.group["key"]
+        if self._own in (met.tgid, -1 if other is None else other.tgid):
             return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        own = self._service(owner)
-        if other is not None:
-            server = self._service(other["owner"])
-        elif transport == "unix":
-            server = self._unix_server(group)
-        else:
-            server = ""
+        own = self._name_of(met.facts())
         port = int(key["port"])
         if transport == "unix":
+            server = self._unix_server(met.group) if other is None else self._name_of(other.facts())
             return self.number(Pair(own, server, 0, transport))
-        where = (int(key["netns"]), bytes(key["remote"]), port)
-        if server:
-            self._endpoints.pop(where, None)  # last used, last forgotten
-            self._endpoints[where] = server
-            if len(self._endpoints) > _MOST_ENDPOINTS:
-                del self._endpoints[next(iter(self._endpoints))]
+        where = Where(int(key["netns"]), bytes(key["remote"]), port)
+        if self._services.forwarded(met.facts()):
+            return IGNORED  # the same requests once more
+        if other is None:
+            who = self._answerer(where, local=bool(key["self"]))
         else:
-            server = self._server_at(where, local=bool(key["self"]))
-        return self.number(Pair(own, server, port, transport))
+            port = int(other.group["key"]["port"])
+            if behind := self._services.forwarded(other.facts()):
+                who = Answerer(self._known(behind[0]), behind[1])
+            else:
+                who = Answerer(self._name_of(other.facts(), port), port)
+            self.endpoints.learn(where, who)
+        return self.number(Pair(own, who.service, who.port, transport))
 
-    def server_pair(self, group: Any) -> int:
+    def server_pair(self, met: Met) -> int:
         """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
-        key = group["key"]
-        if int(key["tgid"]) == self._own:
+        if met.tgid == self._own:
             return IGNORED
+        key = met.group["key"]
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        client = address_text(bytes(key["remote"]))
-        return self.number(Pair(client, self._service(group["owner"]), int(key["port"]), transport))
+        client = self._name_of_address(bytes(key["remote"]), 0)
+        port = int(key["port"])
+        return self.number(Pair(client, self._name_of(met.facts(), port), port, transport))
 
     def listener(self, at: Any) -> Any | None:
         """Return the OWNER of who listens at an ENDPOINT; None if nobody does any more."""
@@ -168,15 +167,15 @@ class PairNames:
         """Return the pair of all clients of a listener, for what happens before one is known."""
         if int(owner["tgid"]) == self._own:
             return IGNORED
-        return self.number(Pair("any", self._service(owner), port, "tcp"))
+        return self.number(Pair("any", self._name_of(facts(owner), port), port, "tcp"))
 
     def overflow_pair(self) -> int:
         """Return the pair of all that found no room in the kernel's maps."""
         return self.number(Pair(OTHER, OTHER, 0, "tcp"))
 
-    def _server_at(self, where: tuple[int, bytes, int], *, local: bool) -> str:
+    def _answerer(self, where: Where, *, local: bool) -> Answerer:
         """Name a server whose own end is not seen: refused, filtered, or not on this host."""
-        known = self._endpoints.get(where)
+        known = self.endpoints.find(where)
         if known:
             return known
         netns, address, port = where
@@ -185,20 +184,36 @@ class PairNames:
             if listener is None:
                 listener = self._listeners.get((netns, bytes(16), port))
             if listener is not None:
-                return self._service(listener)
-        return address_text(address)
+                return Answerer(self._name_of(facts(listener), port), port)
+        return Answerer(self._name_of_address(address, port), port)
 
     def _unix_server(self, group: Any) -> str:
         """Name who listens on a UNIX socket by his process, which the client's socket knows."""
         tgid = int.from_bytes(bytes(group["key"]["remote"])[:8], "little")
-        name = self._services.name_by_tgid(tgid) if tgid else ""
-        return name or bytes(group["path"]).decode(errors="replace") or UNKNOWN
+        service = self._services.by_tgid(tgid) if tgid else None
+        if service is None:
+            path = bytes(group["path"]).decode(errors="replace")
+            service = Service(path, "path") if path else Service(UNKNOWN, "unknown")
+        return self._known(service)
 
-    def _service(self, owner: Any) -> str:
-        if not owner["tgid"]:
-            return UNKNOWN  # a child of a listener that nobody saw
-        program = program_name(_text(owner["command"]), _text(owner["executable"]))
-        return self._services.name(int(owner["tgid"]), program, int(owner["cgroup"]))
+    def _name_of(self, who: Facts, port: int = 0) -> str:
+        if not who.tgid:  # a child of a listener that nobody saw
+            return self._known(Service(UNKNOWN, "unknown"))
+        return self._known(self._services.service(who, port))
+
+    def _name_of_address(self, address: bytes, port: int) -> str:
+        """Name a peer that is not on this host."""
+        rule = self._services.rule_for(address, port)
+        return self._known(
+            Service(rule, "rule") if rule else Service(address_text(address), "address")
+        )
+
+    def _known(self, service: Service) -> str:
+        self.services[service.name] = service
+        if len(self.services) > 4 * self._most:
+            used = {name for pair in self._index for name in (pair.client, pair.server)}
+            self.services = {name: one for name, one in self.services.items() if name in used}
+        return service.name
 
     def _place(self, pair: Pair) -> int:
         if self._free:
@@ -207,7 +222,3 @@ class PairNames:
             return index
         self.pairs.append(pair)
         return len(self.pairs) - 1
-
-
-def _text(name: Any) -> str:
-    return bytes(name).decode(errors="replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from probes import memory
@@ -14,10 +14,12 @@ from probes.checks import HookLine
 from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
 from probes.hookreport import in_use
+from probes.identity.resolver import Services
+from probes.identity.service import Service
+from probes.identity.sources import HostContainers, NamingSettings
 from probes.naming import PairNames
 from probes.programs import Capacity, Programs
 from probes.selfcheck import check
-from probes.services import ServiceNames
 from probes.tracker import Tracker
 from probes.window import Window
 
@@ -39,6 +41,7 @@ class Observer:
         overhead_budget: float | None = None,
         capacity: Capacity | None = None,
         programs: Programs | None = None,
+        naming: NamingSettings | None = None,
     ) -> None:
         """Load and attach the probes, check them, and find what is already open.
 
@@ -49,6 +52,7 @@ class Observer:
                 measured, see `probes.cost.Cost`; None for no limit.
             capacity: sizes of the kernel's maps.
             programs: loaded already, in place of `hooks` and `capacity`; the observer closes them.
+            naming: how services are named.
 
         Raises:
             ProbeError: this host cannot be watched; the message says why and what to do.
@@ -70,7 +74,11 @@ class Observer:
         except BaseException:
             self._programs.close()
             raise
-        services = ServiceNames(readable=not found.own_pid_namespace)
+        naming = naming or NamingSettings()
+        self._containers = HostContainers(naming.container_sockets)
+        services = Services(
+            readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
+        )
         self._names = PairNames(services, own_tgid=found.tgid)
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
@@ -151,6 +159,7 @@ class Observer:
             nominal=self.window_s,
             refusals=self._backlogs.update(snapshot.backlogs),
         )
+        self._programs.pace(*self._tracker.paced)
         full = len(snapshot.slots) > 0.8 * self._programs.capacity.groups
         retire, release = self._tracker.idle(now_s, full=full)
         self._programs.retire(retire)
@@ -200,6 +209,16 @@ class Observer:
         return self._programs.run_time_ns()
 
     @property
+    def services(self) -> Mapping[str, Service]:
+        """What is known of the services in the pairs, by name."""
+        return self._names.services
+
+    @property
+    def naming_problems(self) -> list[str]:
+        """What keeps services from being named better, in words."""
+        return self._containers.problems
+
+    @property
     def connections(self) -> int:
         """How many connections are followed."""
         return self._tracker.connections
@@ -211,6 +230,7 @@ class Observer:
     def close(self) -> None:
         """Detach from the kernel."""
         self._stop.set()
+        self._containers.close()
         self._costs.close()
         self._programs.close()
 

@@ -75,6 +75,7 @@ class Snapshot:
     Attributes:
         slots: int64[n], places of the groups in use.
         groups: GROUP[n]; counters only grow.
+        details: DETAILS[places], of all places: the kernel's own memory.
         latency_keys: LATENCY_KEY[k], samples since the last sweep.
         latencies: LATENCY[k].
         lost: updates refused and events missed since the last sweep.
@@ -86,6 +87,7 @@ class Snapshot:
     latency_keys: NDArray[Any]
     latencies: NDArray[Any]
     lost: int
+    details: NDArray[Any]
     backlogs: NDArray[Any] = field(default_factory=lambda: np.empty(0, layout.BACKLOG))
 
 
@@ -166,7 +168,8 @@ class Programs:
         self.lost_kinds: dict[str, int] = {}
         self._drained: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._busy = False
-        self._table = self._map_groups()
+        self._table = self._mapped("groups", layout.GROUP)
+        self._details = self._mapped("details", layout.DETAILS)
         self._latencies = self._reader("latencies", layout.LATENCY_KEY, layout.LATENCY, drain=True)
         self._listeners = self._reader("listeners", layout.ENDPOINT, layout.LISTENER)
         self.tune(layout.TUNING_RTT, 1)
@@ -174,11 +177,11 @@ class Programs:
         self._give(0)
         self._table["id"][layout.OVERFLOW] = 1
 
-    def _map_groups(self) -> NDArray[Any]:
-        size = self.capacity.groups * layout.GROUP.itemsize
+    def _mapped(self, name: str, record: np.dtype[Any]) -> NDArray[Any]:
+        size = self.capacity.groups * record.itemsize
         # kept alive by the array; the kernel's own pages, so a window costs no system call
-        pages = mmap.mmap(self.loaded.maps["groups"].descriptor, size)
-        return np.frombuffer(pages, layout.GROUP)
+        pages = mmap.mmap(self.loaded.maps[name].descriptor, size)
+        return np.frombuffer(pages, record)
 
     def _reader(
         self, name: str, key: np.dtype[Any], value: np.dtype[Any], *, drain: bool = False
@@ -249,7 +252,11 @@ class Programs:
         lost, self._lost_before = lost_now - self._lost_before, lost_now
         told = self.loaded.iterate(_LISTENING) if self.loaded.chosen[_LISTENING] else b""
         backlogs = np.frombuffer(told, layout.BACKLOG)
-        return Snapshot(slots, groups, keys, latencies, lost, backlogs)
+        return Snapshot(slots, groups, keys, latencies, lost, self._details, backlogs)
+
+    def pace(self, slots: NDArray[np.int64], interval: NDArray[np.uint32]) -> None:
+        """Have groups time at most one request in so many, a power of 2."""
+        self._table["interval"][slots] = interval
 
     def drain(self) -> None:
         """Empty the map that only fills up; the next sweep has what was in it."""
@@ -305,5 +312,5 @@ class Programs:
     def close(self) -> None:
         """Detach and release the programs and maps."""
         # its pages keep the map alive, and a descriptor of it open
-        self._table = np.empty(0, layout.GROUP)
+        self._table, self._details = np.empty(0, layout.GROUP), np.empty(0, layout.DETAILS)
         self.loaded.close()

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
+from probes.endpoints import mapped
 from probes.errors import ProbeError
 from probes.histogram import bucket_of
-from probes.naming import mapped
 from probes.programs import Programs, Snapshot
 
 _ROUNDS = 3

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.backlogs import Refusals
-from probes.naming import IGNORED, PairNames
+from probes.naming import IGNORED, Met, PairNames
 from probes.programs import Snapshot
 from probes.tally import Door, Ends, Tally, add_doors, tally
 from probes.waits import Waits
@@ -31,12 +31,18 @@ _IDLE_S: Final = 60.0
 _PROBATION_S: Final = 2.0
 """A group is counted for so long after it can no longer be found: a program may be using it."""
 _NEVER: Final = np.inf
+_TIMED_PER_S: Final = 2000.0
+_MOST_INTERVAL: Final = 32
 
 
 class Tracker:
     """Turns successive snapshots into windows.
 
     Counters of a group only grow, so a window is the difference of two snapshots.
+
+    Attributes:
+        paced: groups (int64[n], places) that should time one request in so many (uint32[n]) from
+            now on.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Tracker:
         self._link = np.zeros(capacity, np.uint64)
         self._counts = np.zeros((capacity, _COUNTS), np.uint64)
         self._pair = np.full(capacity, IGNORED, np.int32)
+        self._interval = np.ones(capacity, np.uint32)
         self._moved_s = np.full(capacity, -_NEVER)  # when a group last changed
         self._retired_s = np.full(capacity, _NEVER)
         self._slot_of: dict[int, int] = {}  # id: place
@@ -66,6 +73,8 @@ class Tracker:
         self._refusing: set[int] = set()  # ports of listeners that have turned connections away
         self._open = 0
         self._events = 0
+        self._generation = names.generation
+        self.paced = np.empty(0, np.int64), np.empty(0, np.uint32)
 
     @property
     def connections(self) -> int:
@@ -134,10 +143,11 @@ class Tracker:
             refusals: what listeners turned away.
         """
         slots, groups = snapshot.slots, snapshot.groups
-        self._name(slots, groups)
+        self._name(slots, groups, snapshot.details)
         counts = self._ready(slots, groups)
         grown = (counts - self._counts[slots]).view(np.int64)
         self._counts[slots] = counts
+        self._pace(slots, grown[:, _REQUESTS] / width)
         if counts[0].any() and slots[0] == layout.OVERFLOW:
             self._pair[layout.OVERFLOW] = self._names.overflow_pair()
         self._moved_s[slots[grown.any(axis=1) | self._fresh[slots]]] = now_s
@@ -165,6 +175,14 @@ class Tracker:
         )
         add_doors(counted, doors)
         return self._window(counted, time, width, nominal, snapshot.lost)
+
+    def _pace(self, slots: NDArray[np.int64], rate: NDArray[np.float64]) -> None:
+        """Have busy groups time fewer of their requests: enough is 2,000 a second."""
+        fold = np.log2(np.maximum(rate / _TIMED_PER_S, 1.0)).astype(np.uint32)
+        interval = np.minimum(np.uint32(1) << fold, _MOST_INTERVAL).astype(np.uint32)
+        changed = interval != self._interval[slots]
+        self.paced = slots[changed], interval[changed]
+        self._interval[slots] = interval
 
     def _ready(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> NDArray[np.uint64]:
         """Return the groups' counts, without those that wait for the other end to come up.
@@ -205,8 +223,8 @@ class Tracker:
         ]
         return [door for door in doors if door.pair != IGNORED]
 
-    def _name(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> None:
-        """Assign pairs to groups that are new, or whose other end has become known."""
+    def _name(self, slots: NDArray[np.int64], groups: NDArray[Any], details: NDArray[Any]) -> None:
+        """Assign pairs to groups that are new, or whose other end or name has become known."""
         fresh = self._fresh[slots] = self._id[slots] != groups["id"]
         for at in np.flatnonzero(fresh):
             slot = int(slots[at])
@@ -214,30 +232,39 @@ class Tracker:
             self._slot_of[int(groups["id"][at])] = slot
         self._counts[slots[fresh]] = 0
         self._retired_s[slots[fresh]] = _NEVER
+        self._interval[slots[fresh]] = 1
         self._id[slots] = groups["id"]
         changed = fresh | (self._link[slots] != groups["link"])
+        if self._generation != self._names.generation:
+            self._generation = self._names.generation
+            changed[:] = True
         self._link[slots] = groups["link"]
         if not changed.any():
             return
         client = groups["key"]["role"] == layout.CLIENT
         # servers after their clients, whose pair they share
         for at in (*np.flatnonzero(changed & client), *np.flatnonzero(changed & ~client)):
-            self._pair[slots[at]] = self._pair_of(slots, groups, int(at))
+            self._pair[slots[at]] = self._pair_of(slots, groups, details, int(at))
 
-    def _pair_of(self, slots: NDArray[np.int64], groups: NDArray[Any], at: int) -> int:
+    def _pair_of(
+        self, slots: NDArray[np.int64], groups: NDArray[Any], details: NDArray[Any], at: int
+    ) -> int:
         group = groups[at]
+        met = Met(group, details[slots[at]])
         if slots[at] == layout.OVERFLOW:
             return IGNORED
         key = group["key"]
         if key["role"] == layout.CLIENT:
             slot = self._slot_of.get(int(group["link"]))
-            other = None if slot is None else groups[np.searchsorted(slots, slot)]
-            return self._names.client_pair(group, other)
+            other = (
+                None if slot is None else Met(groups[np.searchsorted(slots, slot)], details[slot])
+            )
+            return self._names.client_pair(met, other)
         if key["peer"]:
             client = self._slot_of.get(int(key["peer"]))
             return IGNORED if client is None else int(self._pair[client])
         # its client is on this host and counts there, though nobody could tell which it is
-        return IGNORED if key["self"] else self._names.server_pair(group)
+        return IGNORED if key["self"] else self._names.server_pair(met)
 
     def idle(self, now_s: float, *, full: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the places of groups to retire now, and of those to release.

@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    model_validator,
+)
 
 from alerts.settings import ReceiverSettings
 from detector.settings import DetectorSettings
 from probes.hooks import Hooks
+from probes.identity.docker import SOCKETS
+from probes.identity.rules import Rule
+from probes.identity.sources import NamingSettings
 from tailrace.config_errors import explain
 from tailrace.durations import (
     duration_s,
@@ -62,11 +73,13 @@ class Probes(_Section):
         hooks: "auto", or the one family of hooks that may be used.
         overhead_budget: share of one core that the daemon and its programs may use before they
             measure less; None for no limit.
+        container_sockets: of engines that speak Docker's API, to name containers.
     """
 
     window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
     hooks: Hooks = "auto"
     overhead_budget: Share = Field(default="0.5%", validate_default=True)
+    container_sockets: tuple[Path, ...] = SOCKETS
 
 
 class Detector(_Section):
@@ -120,12 +133,51 @@ class Alerts(_Section):
         return self
 
 
+class Service(_Section):
+    """A name of the user's own, and who gets it: whoever meets all that is given.
+
+    Attributes:
+        name: of the service.
+        executable: pattern (as of a shell) of the path or name of the file that runs.
+        command: pattern of the command line.
+        cgroup: pattern of the path of one of its cgroups.
+        labels: patterns of labels of its container.
+        port: where it listens.
+        address: address or network of a peer that is not on this host.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    executable: str = ""
+    command: str = ""
+    cgroup: str = ""
+    labels: dict[str, str] = {}
+    port: int | None = Field(default=None, ge=1, le=65535)
+    address: IPvAnyNetwork | None = None
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        of_process = [self.executable, self.command, self.cgroup, self.labels]
+        if self.address is not None and any(of_process):
+            raise ValueError("an address is of a peer elsewhere: only a port can go with it")
+        if self.address is None and self.port is None and not any(of_process):
+            raise ValueError("say who it is: executable, command, cgroup, labels, port or address")
+        return self
+
+
 class Config(_Section):
     """The whole configuration, checked."""
 
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    services: tuple[Service, ...] = ()
+
+    def naming_settings(self) -> NamingSettings:
+        """Return what naming needs to know."""
+        return NamingSettings(
+            rules=tuple(Rule(**service.model_dump()) for service in self.services),
+            container_sockets=self.probes.container_sockets,
+        )
 
     def detector_settings(self) -> DetectorSettings:
         """Return what the detector needs to know."""
@@ -148,11 +200,20 @@ class Config(_Section):
             }
             for receiver in self.alerts.receivers
         ]
+        services = [
+            {
+                key: str(value) if key == "address" else value
+                for key, value in service.model_dump(exclude_defaults=True).items()
+            }
+            for service in self.services
+        ]
         return {
+            "services": services,
             "probes": {
                 "window": exact_text(self.probes.window),
                 "hooks": self.probes.hooks,
                 "overhead_budget": share_text(self.probes.overhead_budget),
+                "container_sockets": [str(path) for path in self.probes.container_sockets],
             },
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),

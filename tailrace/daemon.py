@@ -14,6 +14,7 @@ from typing import Protocol
 
 from alerts.errors import StoreError
 from detector.finding import Finding
+from probes.identity.service import Service
 from probes.window import Window
 from tailrace import pairs
 from tailrace.condition import Condition
@@ -105,6 +106,7 @@ class Daemon:
         recorder: Recorder | None = None,
         memory: Callable[[], bytes] | None = None,
         condition: Callable[[], Condition] | None = None,
+        services: Callable[[], Mapping[str, Service]] = dict,
         pairs_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -113,7 +115,7 @@ class Daemon:
         self._clock = clock
         self._memory, self._memory_kept = memory, b""
         self._ask_condition, self._condition = condition, Condition()
-        self._pairs = pairs.PairTable()
+        self._pairs = pairs.PairTable(services=services)
         self._owed: list[Finding] = []
         self._store_failed = ""
         self._pairs_failed = ""

@@ -22,6 +22,7 @@ State = Literal["ok", "warn", "fail"]
 BTF = Path("/sys/kernel/btf/vmlinux")
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _LITTLE_BYTES = 200 * 2**20
+_ENGINE_S = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _config(config_path)
     yield _state_dir(state_dir)
     yield _disk(state_dir)
+    yield _containers(config_path)
     yield _daemon(state_dir, now)
     yield _pyarrow()
 
@@ -165,6 +167,32 @@ def _config(path: Path | None) -> Check:
         detail=detail,
         remedy="try them with `tailrace alert test NAME`",
     )
+
+
+def _containers(path: Path | None) -> Check:
+    """Whether containers can be named."""
+    from probes.identity.docker import DockerContainers  # noqa: PLC0415 - slow to import
+
+    sockets = config.Config().probes.container_sockets
+    with contextlib.suppress(ConfigError):
+        sockets = config.load(path).probes.container_sockets
+    there = [socket for socket in sockets if socket.exists()]
+    problems = []
+    for socket in there:
+        engine = DockerContainers(socket)
+        if problem := engine.first_problem(_ENGINE_S):
+            problems.append(f"{socket}: {problem}")
+        engine.close()
+    if problems:
+        return Check(
+            name="container names",
+            state="warn",
+            detail="; ".join(problems),
+            remedy="containers are named by their ids; for names, let Tailrace reach the engine "
+            "and install tailrace[docker]",
+        )
+    names = ", ".join(map(str, there)) or "no engine listens here"
+    return Check(name="container names", state="ok", detail=names)
 
 
 def _state_dir(path: Path) -> Check:

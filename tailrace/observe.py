@@ -7,13 +7,15 @@ import functools
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tailrace import condition
 
 if TYPE_CHECKING:
+    from probes.identity.service import Service
+    from probes.identity.sources import NamingSettings
     from probes.programs import Programs
     from probes.window import Window
 
@@ -22,6 +24,14 @@ class Observer(condition.Observer, Protocol):
     """What watches the host: `probes.observer.Observer`."""
 
     notes: list[str]
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """What is known of the services in the pairs, by name."""
+
+    @property
+    def naming_problems(self) -> list[str]:
+        """What keeps services from being named better, in words."""
 
     @property
     def hooks_in_use(self) -> str:
@@ -81,12 +91,19 @@ class Loading:
                 return
         programs.close()
 
-    def observer(self, window_s: float, *, overhead_budget: float | None) -> Observer:
+    def observer(
+        self,
+        window_s: float,
+        *,
+        overhead_budget: float | None,
+        naming: NamingSettings | None = None,
+    ) -> Observer:
         """Return what watches this host, as soon as it is loaded.
 
         Args:
             window_s: length of a window, seconds.
             overhead_budget: share of one core it may use before it measures less; None: no limit.
+            naming: how services are named.
 
         Raises:
             ProbeError: this host cannot be watched.
@@ -97,7 +114,7 @@ class Loading:
         if self._error is not None:
             raise self._error
         programs, self._programs = self._programs, None
-        return Host(window_s, overhead_budget=overhead_budget, programs=programs)
+        return Host(window_s, overhead_budget=overhead_budget, programs=programs, naming=naming)
 
     def __enter__(self) -> Self:
         return self
@@ -110,19 +127,26 @@ class Loading:
             programs.close()
 
 
-def observer(window_s: float, *, hooks: str, overhead_budget: float | None) -> Observer:
+def observer(
+    window_s: float,
+    *,
+    hooks: str,
+    overhead_budget: float | None,
+    naming: NamingSettings | None = None,
+) -> Observer:
     """Return what watches this host.
 
     Args:
         window_s: length of a window, seconds.
         hooks: "auto", or the family of hooks that may be used.
         overhead_budget: share of one core it may use before it measures less; None for no limit.
+        naming: how services are named.
 
     Raises:
         ProbeError: this host cannot be watched.
     """
     with Loading(hooks) as loading:
-        return loading.observer(window_s, overhead_budget=overhead_budget)
+        return loading.observer(window_s, overhead_budget=overhead_budget, naming=naming)
 
 
 def windows_within(duration_s: float | None, window_s: float) -> int | None:

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detector.finding import rfc3339
 from probes.histogram import quantile_s
+from probes.identity.service import Service
 from probes.window import Kind, Pair, Window, kind_of
 from tailrace.condition import Condition
 from tailrace.errors import TailraceError
@@ -34,8 +35,17 @@ Row = dict[str, Any]
 class PairTable:
     """The last windows, and one row for every pair in them."""
 
-    def __init__(self, windows: int = WINDOWS) -> None:
+    def __init__(
+        self, windows: int = WINDOWS, *, services: Callable[[], Mapping[str, Service]] = dict
+    ) -> None:
+        """Start without windows.
+
+        Args:
+            windows: how many to keep.
+            services: what is known of the services, by name.
+        """
         self._windows: deque[Window] = deque(maxlen=windows)
+        self._services = services
 
     def add(self, window: Window) -> None:
         """Take one more window; the oldest is forgotten."""
@@ -48,9 +58,11 @@ class PairTable:
         """Return one row per pair, by name.
 
         Rates are means per second, ratios are pooled with their denominators, and latencies are
-        the quantiles of all samples together.
+        the quantiles of all samples together. What is known of the two services stands under
+        `client_resolution`, `client_namespace`, `client_version` and the server's.
         """
         sums = _sum(self._windows)
+        services = self._services()
         rows: dict[Pair, Row] = {}
         for pair, signal, value in _values(sums):
             row = rows.get(pair)
@@ -60,9 +72,22 @@ class PairTable:
                     "server": pair.server,
                     "port": pair.port,
                     "transport": pair.transport,
+                    **_known("client", services.get(pair.client)),
+                    **_known("server", services.get(pair.server)),
                 }
             row[signal] = value
         return [rows[pair] for pair in sorted(rows)]
+
+
+def _known(end: str, service: Service | None) -> dict[str, str]:
+    if service is None:
+        return {}
+    said = {
+        "resolution": service.resolution,
+        "namespace": service.namespace,
+        "version": service.version,
+    }
+    return {f"{end}_{name}": value for name, value in said.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

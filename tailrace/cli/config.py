@@ -25,6 +25,18 @@ SAMPLE = """\
 # How much of one core watching may cost. Above it, Tailrace times fewer round trips, then fewer
 # requests; what is counted (requests, bytes, errors) stays exact. "off" for no limit.
 # overhead_budget = "0.5%"
+# Where engines that speak Docker's API listen; they name containers, if tailrace[docker] is there.
+# container_sockets = ["/run/docker.sock", "/run/podman/podman.sock"]
+
+# Names of your own, before any other; the first whose conditions are all met counts.
+
+# [[services]]
+# name = "billing"
+# command = "*-m billing.*"            # patterns: executable, command, cgroup, labels
+# port = 8080                          # where it listens
+# [[services]]
+# name = "payment provider"
+# address = "203.0.113.0/24"           # a peer that is not on this host
 
 [detector]
 # How many findings without a real cause are acceptable, for the whole host:

@@ -37,6 +37,7 @@ _HEADINGS = {
 @click.option("--live", is_flag=True, help="Watch this host now, whether a daemon runs or not.")
 @click.option("--duration", "duration_s", type=options.DURATION, default="5s", show_default=True,
               metavar="TIME", help="How long it watches itself.")  # fmt: skip
+@click.option("--dot", is_flag=True, help="Write the service graph for Graphviz.")
 @options.window_option
 @options.output_option
 @options.state_dir_option
@@ -44,6 +45,7 @@ _HEADINGS = {
 def pairs(
     *,
     live: bool,
+    dot: bool,
     duration_s: float,
     window_s: float | None,
     output: str,
@@ -65,7 +67,11 @@ def pairs(
         if not live:
             say(f"no daemon is running: watching this host for {duration_text(duration_s)}")
         rows = _observed(duration_s, window_s, config_path)
-    if not emit(rows, output, to_json=lambda row: row, table=_table, columns=_KEY):
+    if dot:
+        from tailrace.graph import dot_of  # noqa: PLC0415
+
+        click.echo(dot_of(rows))
+    elif not emit(rows, output, to_json=lambda row: row, table=_table, columns=_KEY):
         say("no service pair at the moment")
 
 
@@ -73,13 +79,18 @@ def _observed(duration_s: float, window_s: float | None, config_path: Path | Non
     from tailrace import config, observe  # noqa: PLC0415
     from tailrace.pairs import PairTable  # noqa: PLC0415
 
-    settings = config.load(config_path).probes
-    window_s = window_s or settings.window
+    settings = config.load(config_path)
+    window_s = window_s or settings.probes.window
     limit = observe.windows_within(duration_s, window_s) or 1
-    table = PairTable(windows=limit)
-    with observe.observer(window_s, hooks=settings.hooks, overhead_budget=None) as observer:
+    with observe.observer(
+        window_s,
+        hooks=settings.probes.hooks,
+        overhead_budget=None,
+        naming=settings.naming_settings(),
+    ) as observer:
         for note in observer.notes:
             say(note)
+        table = PairTable(windows=limit, services=lambda: observer.services)
         with observe.stopped_by_signals(observer.stop) as interrupt:
             for number, window in enumerate(observer.windows(), start=1):
                 table.add(window)

@@ -71,7 +71,11 @@ def run(
             recorder = stack.enter_context(recording.create(record_path))
         deliverer = _deliverer(store, settings, stack)
         observer = stack.enter_context(
-            loading.observer(window_s, overhead_budget=settings.probes.overhead_budget)
+            loading.observer(
+                window_s,
+                overhead_budget=settings.probes.overhead_budget,
+                naming=settings.naming_settings(),
+            )
         )
         voice.note(observer.hooks_in_use)
         for note in observer.notes:
@@ -89,6 +93,7 @@ def run(
             recorder=recorder,
             memory=observer.memory,
             condition=lambda: Condition.of(observer),
+            services=lambda: observer.services,
             pairs_file=directory / state.PAIRS,
         )
 

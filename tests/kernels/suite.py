@@ -41,7 +41,7 @@ FAMILIES = ("auto", "tracepoint", "fentry", "kprobe")
 WINDOW_S = 1.0
 _ONE = "--one"
 _WITHIN_S = 420.0
-_PEER = Path(sys.executable).name
+_PEER = Path(peers.__file__).name
 _PIPES = {"stdin": -1, "stdout": -1}
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from bpf import layout
 from probes.backlogs import Backlogs
+from probes.identity.resolver import Services
 from probes.naming import PairNames
-from probes.services import ServiceNames
 from probes.window import Pair
 from tests.support.netns import Hosts, two_hosts
 from tests.support.traffic import hear, running
@@ -164,7 +164,7 @@ class _Host:
         (process / "net").mkdir()
         self._netstat = process / "net" / "netstat"
         self._netns = (process / "ns" / "net").stat().st_ino
-        names = PairNames(ServiceNames(proc=proc), own_tgid=1)
+        names = PairNames(Services(proc=proc), own_tgid=1)
         at = np.zeros(2, layout.ENDPOINT)
         at["netns"], at["port"] = self._netns, (80, 81)
         who = np.zeros(2, layout.LISTENER)

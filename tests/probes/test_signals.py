@@ -10,7 +10,7 @@ import pytest
 from probes.window import Pair
 from tests.support import programs
 from tests.support.netns import two_hosts
-from tests.support.traffic import free_port, hear, python, running, say
+from tests.support.traffic import free_port, hear, nginx, python, running, say, wrk
 from tests.support.watching import watching
 
 pytestmark = pytest.mark.kernel
@@ -212,3 +212,17 @@ def test_busy_sockets_that_are_open_already_have_their_direction() -> None:
             watch.settle(4)
             assert watch.pair(port=port) == Pair(PYTHON, PYTHON, port)
             assert not [p for p in watch.pairs() if "127.0.0.1" in (p.client, p.server)]
+
+
+@pytest.mark.slow
+def test_many_calm_connections_of_a_busy_pair_are_sampled(tmp_path: Path) -> None:
+    with nginx(tmp_path) as server, watching(1.0) as watch:
+        wrk(tmp_path, f"http://127.0.0.1:{server.port}/", connections=100, seconds=2)
+        watch.settle(1)
+        watch.windows.clear()  # until then, it was not known how busy they are
+        done = wrk(tmp_path, f"http://127.0.0.1:{server.port}/", connections=400, seconds=5)
+        watch.settle(2)
+        pair = next(p for p in watch.pairs() if p.port == server.port and p.client == "wrk")
+        assert watch.total(pair, "requests") == pytest.approx(done.requests, rel=0.001)
+        timed = watch.samples(pair, "request_latency")
+        assert 5 * 2000 <= timed <= done.requests / 3

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bpf import layout
+from probes.endpoints import address_text, mapped
 from probes.histogram import bucket_of
-from probes.naming import address_text, mapped
 from probes.programs import Snapshot
 from probes.window import Pair
 from tests.support.groups import BOTH, PAIR, table
@@ -51,7 +51,12 @@ def test_a_place_that_is_used_again_begins_at_zero(tmp_path: Path) -> None:
     other["id"] = 12
     groups = np.array([other], layout.GROUP)
     snapshot = Snapshot(
-        np.array([2]), groups, np.empty(0, layout.LATENCY_KEY), np.empty(0, layout.LATENCY), 0
+        np.array([2]),
+        groups,
+        np.empty(0, layout.LATENCY_KEY),
+        np.empty(0, layout.LATENCY),
+        0,
+        np.zeros(32, layout.DETAILS),
     )
     window = run.tracker.update(snapshot, now_s=9, time=9, width=1, nominal=1)
     seen = table(window)
@@ -344,3 +349,19 @@ def test_messages_that_nobody_asked_for_are_waits(tmp_path: Path) -> None:
     seen = run.sweep(pushed, [(2, "wait", int(bucket_of(11 * 10**9)), 1, 1)])
     assert seen[PAIR, "waits"][0] == 1
     assert (PAIR, "request_latency") not in seen
+
+
+def test_busy_groups_time_fewer_requests(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+
+    def paced(requests: int) -> dict[int, int]:
+        run.sweep([_client(2, requests=requests), _client(3, requests=0)])
+        slots, interval = run.tracker.paced
+        return dict(zip(slots.tolist(), interval.tolist(), strict=True))
+
+    assert paced(0) == {}
+    assert paced(3_000) == {}
+    assert paced(23_000) == {2: 8}
+    assert paced(43_000) == {}
+    assert paced(1_043_000) == {2: 32}
+    assert paced(1_043_100) == {2: 1}

@@ -28,6 +28,14 @@ name = "team"
 type = "slack"
 token_file = "/etc/tailrace/slack.token"
 channel = "#alerts"
+[[services]]
+name = "billing"
+command = "*-m billing.*"
+labels = { app = "b*" }
+port = 8080
+[[services]]
+name = "provider"
+address = "203.0.113.0/24"
 """
 
 HOOK = '[[alerts.receivers]]\nname = "a"\ntype = "webhook"\n'
@@ -43,6 +51,9 @@ def test_all_of_it(file: Path) -> None:
     read = config.read(file)
     assert read.probes.window == 0.5
     assert read.probes.hooks == "tracepoint"
+    billing, provider = read.naming_settings().rules
+    assert (billing.name, billing.command, billing.port) == ("billing", "*-m billing.*", 8080)
+    assert str(provider.address) == "203.0.113.0/24"
     assert read.probes.overhead_budget == 0.0125
     assert read.detector_settings().false_alerts_per_week == 14
     assert read.detector_settings().warmup_s == 90
@@ -86,12 +97,12 @@ MISTAKES = {
     "key": (
         '[probes]\n\nwindw = "1s"\n',
         "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
-        "  remedy: known keys in [probes]: window, hooks, overhead_budget",
+        "  remedy: known keys in [probes]: window, hooks, overhead_budget, container_sockets",
     ),
     "section": (
         "[detecter]\n",
         "{file}:1: unknown section `detecter`, did you mean `detector`?\n"
-        "  remedy: known sections: probes, detector, alerts",
+        "  remedy: known sections: probes, detector, alerts, services",
     ),
     "key far from all": (
         "[detector]\nzzz = 1\n",
@@ -113,6 +124,18 @@ MISTAKES = {
     "hooks": (
         '[probes]\nhooks = "ebpf"\n',
         "{file}:2: key `hooks` in [probes]: must be 'auto', 'tracepoint', 'fentry' or 'kprobe'",
+    ),
+    "nobody's name": (
+        '[[services]]\nname = "a"\n',
+        "say who it is: executable, command, cgroup, labels, port or address",
+    ),
+    "an address and a program": (
+        '[[services]]\nname = "a"\naddress = "10.0.0.1"\nexecutable = "b"\n',
+        "an address is of a peer elsewhere: only a port can go with it",
+    ),
+    "no address": (
+        '[[services]]\nname = "a"\naddress = "10.0.0.0/33"\n',
+        "{file}:3: key `address` in [[services]]",
     ),
     "budget": (
         '[probes]\nwindow = "1s"\noverhead_budget = 0.5\n',
@@ -198,7 +221,12 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "window": "500ms",
         "hooks": "tracepoint",
         "overhead_budget": "1.25%",
+        "container_sockets": ["/run/docker.sock", "/run/podman/podman.sock"],
     }
+    assert shown["services"] == [
+        {"name": "billing", "command": "*-m billing.*", "labels": {"app": "b*"}, "port": 8080},
+        {"name": "provider", "address": "203.0.113.0/24"},
+    ]
     file.write_text('[probes]\noverhead_budget = "off"\n')
     assert config.read(file).probes.overhead_budget is None
     assert config.read(file).to_dict()["probes"]["overhead_budget"] == "off"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -138,6 +141,34 @@ def test_doctor_finds_a_wrong_configuration_and_state(
     checks = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
     assert "c.toml:2: key `window` in [probes]" in checks["configuration"]["detail"]
     assert checks["state directory"]["state"] == "fail"
+
+
+def test_doctor_says_why_containers_have_no_names(tmp_path: Path) -> None:
+    file, path = tmp_path / "c.toml", tmp_path / "engine.sock"
+    file.write_text(f'[probes]\ncontainer_sockets = ["{path}"]\n')
+
+    def check() -> dict[str, str]:
+        found = doctor._containers(file)
+        return {"state": found.state, "detail": found.detail, "remedy": found.remedy}
+
+    assert check() == {"state": "ok", "detail": "no engine listens here", "remedy": ""}
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(path))
+        engine.listen()
+        threading.Thread(target=_talk_nonsense, args=(engine,), daemon=True).start()
+        said = check()
+    assert said["state"] == "warn"
+    assert str(path) in said["detail"]
+    assert "tailrace[docker]" in said["remedy"]
+
+
+def _talk_nonsense(engine: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            end = engine.accept()[0]
+            end.recv(1000)
+            end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope")
+            end.close()
 
 
 def test_capabilities(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from alerts.store import Store
 from probes.budget import Level
 from probes.cost import Cost
+from probes.identity.service import Service
+from probes.identity.sources import NamingSettings
 from probes.window import Window
 from tailrace import pairs, state
 from tailrace.cli import main
@@ -34,6 +36,8 @@ class Scripted:
         self.lost: dict[str, int] = {}
         self.stopped = False
         self.known = b"an observer's memory"
+        self.services: dict[str, Service] = {}
+        self.naming_problems: list[str] = []
 
     def windows(self) -> Iterator[Window]:
         yield from self._windows
@@ -70,7 +74,10 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[Window]], None]:
             def __exit__(self, *_: object) -> None:
                 return
 
-            def observer(self, _window_s: float, *, overhead_budget: float | None) -> Scripted:
+            def observer(
+                self, _window_s: float, *, overhead_budget: float | None, naming: NamingSettings
+            ) -> Scripted:
+                assert naming == NamingSettings()
                 return Scripted(windows, hooks=self.hooks, budget=overhead_budget)
 
         monkeypatch.setattr("tailrace.observe.Loading", Loaded)

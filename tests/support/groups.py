@@ -10,9 +10,10 @@ import numpy as np
 
 from bpf import layout
 from probes import memory
-from probes.naming import PairNames, mapped
+from probes.endpoints import mapped
+from probes.identity.resolver import Services
+from probes.naming import PairNames
 from probes.programs import Snapshot
-from probes.services import ServiceNames
 from probes.tracker import Tracker
 from probes.window import Pair, Window
 
@@ -53,7 +54,7 @@ class Run:
     """A tracker that is given one sweep a second."""
 
     def __init__(self, tmp_path: Path, *, most_pairs: int = 10_000) -> None:
-        services = ServiceNames(proc=tmp_path)  # nobody is alive: programs are the names
+        services = Services(proc=tmp_path)  # nobody is alive: programs are the names
         self.names = PairNames(services, own_tgid=999, most_pairs=most_pairs)
         self.tracker = Tracker(self.names, capacity=_PLACES)
         self.second = 0
@@ -83,6 +84,7 @@ class Run:
             np.array(keys, layout.LATENCY_KEY),
             np.array([(n, w) for *_, n, w in latencies], layout.LATENCY),
             lost,
+            np.zeros(_PLACES, layout.DETAILS),
         )
         self.window = self.tracker.update(
             snapshot, now_s=self.second, time=self.second, width=1.0, nominal=1.0

@@ -1,0 +1,1 @@
+"""Which service a process belongs to, and how that is known."""

@@ -1,0 +1,205 @@
+"""From a process to its service, remembered after the process is gone."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from probes.identity import processes
+from probes.identity.cgroups import Membership, membership
+from probes.identity.containers import Container, Containers, service_of
+from probes.identity.processes import Process
+from probes.identity.programs import script_of
+from probes.identity.rules import Rule, Subject, first, first_for_address
+from probes.identity.service import Facts, Service, program_name
+
+_MOST: Final = 20_000
+_DOCKER_PROXY: Final = "docker-proxy"
+
+
+class _Found(NamedTuple):
+    """A name, and the id of the container that it follows from, if it does."""
+
+    service: Service
+    container: str = ""
+
+
+class Services:
+    """Names processes. It never waits: what is not known yet is named by the next best.
+
+    Attributes:
+        unresolved: containers that were named by their id, since nobody knew more.
+    """
+
+    def __init__(
+        self,
+        *,
+        proc: Path = Path("/proc"),
+        readable: bool = True,
+        rules: Sequence[Rule] = (),
+        containers: Containers | None = None,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            proc: where procfs is.
+            readable: whether its process ids are the kernel's; if not, only what the kernel side
+                said names a process.
+            rules: of the configuration.
+            containers: who knows containers; None if nobody does.
+        """
+        self._proc = proc
+        self._readable = readable
+        self._rules = tuple(rules)
+        self._by_port = any(rule.port is not None for rule in rules)
+        self._containers = containers
+        self._known: dict[tuple[object, ...], _Found] = {}
+        self._cgroups: dict[int, Membership] = {}
+        self._generation = 0
+        self.unresolved: set[str] = set()
+
+    @property
+    def generation(self) -> int:
+        """A number that grows when a process may have another name than before."""
+        return 0 if self._containers is None else self._containers.generation
+
+    def service(self, facts: Facts, port: int = 0) -> Service:
+        """Return the service of a process.
+
+        Args:
+            facts: what the kernel said of it.
+            port: where it listens, if it is a server.
+        """
+        if self.generation != self._generation:
+            self._generation = self.generation
+            self._rename()
+        # a process may execute another program, and be the same
+        key = (
+            facts.tgid,
+            facts.started,
+            facts.command,
+            facts.executable,
+            bool(facts.arguments),
+            port if self._by_port else 0,
+        )
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _MOST:
+                for old in list(self._known)[: _MOST // 2]:
+                    del self._known[old]
+            known = self._known[key] = self._find(facts, port)
+        return known.service
+
+    def _rename(self) -> None:
+        """Look at the containers again, and at them only: their processes may be gone by now."""
+        self.unresolved.clear()
+        for key, found in self._known.items():
+            if found.container:
+                self._known[key] = self._of_container(found.container)
+
+    def by_tgid(self, tgid: int) -> Service | None:
+        """Return the service of a living process of which only the id is known."""
+        found = processes.facts_of(self._proc, tgid) if self._readable else None
+        return None if found is None else self.service(found)
+
+    def forwarded(self, facts: Facts) -> tuple[Service, int] | None:
+        """Return the service, and its port, that a process only hands on to.
+
+        None if it does more than that, or nobody knows to whom. Docker runs a docker-proxy for
+        each published port, for what comes from this host itself.
+        """
+        if facts.executable != _DOCKER_PROXY or self._containers is None:
+            return None
+        process = processes.read(self._proc, facts) if self._readable else None
+        arguments = process.arguments if process else facts.arguments
+        given = dict(itertools.pairwise(arguments))
+        container = self._containers.at(given.get("-container-ip", ""))
+        port = given.get("-container-port", "")
+        return (service_of(container), int(port)) if container and port.isdigit() else None
+
+    def rule_for(self, address: bytes, port: int) -> str:
+        """Return the name that a rule has for a peer elsewhere; "" if none has.
+
+        Args:
+            address: 16 bytes, IPv4 mapped.
+            port: where it was called; 0 for one that called us.
+        """
+        if not self._rules:
+            return ""
+        parsed = ipaddress.IPv6Address(address)
+        rule = first_for_address(self._rules, parsed.ipv4_mapped or parsed, port)
+        return rule.name if rule else ""
+
+    def _find(self, facts: Facts, port: int) -> _Found:
+        process = processes.read(self._proc, facts) if self._readable and facts.tgid else None
+        member = self._membership(facts, process)
+        container = None
+        if member.container and self._containers is not None:
+            container = self._containers.get(member.container)
+        if self._rules and (rule := self._rule(facts, process, container, port)):
+            version = container.image if container else _version(process)
+            return _Found(Service(rule.name, "rule", version=version))
+        if member.container:
+            return self._of_container(member.container)
+        return _Found(_of_host(facts, process, member))
+
+    def _of_container(self, name: str) -> _Found:
+        container = self._containers.get(name) if self._containers is not None else None
+        if container is not None:
+            return _Found(service_of(container), name)
+        self.unresolved.add(name)
+        return _Found(Service(name[:12], "container id"), name)
+
+    def _rule(
+        self, facts: Facts, process: Process | None, container: Container | None, port: int
+    ) -> Rule | None:
+        subject = Subject(
+            executable=process.executable if process else facts.executable,
+            command=" ".join(process.arguments if process else facts.arguments),
+            cgroups=tuple(path for _, path in process.cgroups) if process else (),
+            labels=container.labels if container else {},
+            port=port,
+        )
+        return first(self._rules, subject)
+
+    def _membership(self, facts: Facts, process: Process | None) -> Membership:
+        """What its cgroups say; of one that is gone, what they said of another in the same."""
+        if process is None:
+            known = self._cgroups.get(facts.cgroup)
+            return known or membership(f"/{facts.cgroup_name}")
+        said = [(controllers, membership(path)) for controllers, path in process.cgroups]
+        # with v1, some hierarchies may know less than others
+        best = max((one for _, one in said), key=_tells, default=Membership())
+        if facts.cgroup and best:
+            self._cgroups.pop(facts.cgroup, None)  # last used, last forgotten
+            self._cgroups[facts.cgroup] = best
+            if len(self._cgroups) > _MOST:
+                del self._cgroups[next(iter(self._cgroups))]
+        return best
+
+
+def _of_host(facts: Facts, process: Process | None, member: Membership) -> Service:
+    version = _version(process)
+    if member.unit:
+        return Service(member.unit, "user unit" if member.user else "unit", member.machine, version)
+    if member.machine:
+        return Service(member.machine, "machine", version=version)
+    script = script_of(facts.executable, process.arguments if process else facts.arguments)
+    if script:
+        return Service(script, "script", version=version)
+    return Service(program_name(facts), "program", version=version)
+
+
+def _tells(member: Membership) -> tuple[bool, bool, bool]:
+    return bool(member.container), bool(member.machine), bool(member.unit)
+
+
+def _version(process: Process | None) -> str:
+    if process is None or not process.executable:
+        return ""
+    changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(process.changed))
+    return f"{process.executable} of {changed}"
