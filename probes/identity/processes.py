@@ -75,6 +75,8 @@ def read(proc: Path, facts: Facts) -> Process | None:
         changed = (place / "exe").stat().st_mtime
     except OSError:  # of another user's process, without the privilege
         executable, changed = "", 0.0
+    if not line and not executable:  # it has ended, and nobody has waited for it yet
+        return None
     if start_ticks(proc, facts.tgid) != ticks:  # it ended while we read
         return None
     arguments = [each.decode(errors="replace") for each in line.rstrip(b"\0").split(b"\0")]

@@ -154,6 +154,12 @@ def test_a_process_that_is_gone_is_named_by_what_the_kernel_said(tmp_path: Path)
     assert services.service(in_container) == Service(ID[:12], "container id")
 
 
+def test_a_process_that_has_ended_and_still_stands_there_is_gone(tmp_path: Path) -> None:
+    _Proc(tmp_path).start(9, "/", line=())
+    job = _facts(9, name="batch.service", arguments=("python3", "/srv/job.py"))
+    assert Services(proc=tmp_path).service(job) == Service("batch", "unit")
+
+
 def test_a_process_that_is_gone_is_named_by_its_cgroup_mates(tmp_path: Path) -> None:
     proc, services = _Proc(tmp_path), Services(proc=tmp_path)
     proc.start(7, "/system.slice/web.service/worker")
