@@ -30,10 +30,6 @@ class Observer(condition.Observer, Protocol):
         """What is known of the services in the pairs, by name."""
 
     @property
-    def naming_problems(self) -> list[str]:
-        """What keeps services from being named better, in words."""
-
-    @property
     def hooks_in_use(self) -> str:
         """The families of hooks in use, in a line."""
 

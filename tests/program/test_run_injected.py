@@ -37,7 +37,6 @@ class Scripted:
         self.stopped = False
         self.known = b"an observer's memory"
         self.services: dict[str, Service] = {}
-        self.naming_problems: list[str] = []
 
     def windows(self) -> Iterator[Window]:
         yield from self._windows
