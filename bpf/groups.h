@@ -116,15 +116,19 @@ static __always_inline void add_latency(u32 group, u16 kind, u64 took_ns, u64 we
 	key.kind = kind;
 	key.bucket = bucket_of(took_ns);
 	known = latencies.lookup(&key);
-	if (known) {
-		__sync_fetch_and_add(&known->samples, 1);
-		__sync_fetch_and_add(&known->weight, weight);
+	if (!known) {
+		fresh.samples = 1;
+		fresh.weight = weight;
+		if (latencies.insert(&key, &fresh) == 0)
+			return;
+		known = latencies.lookup(&key); /* another CPU was faster, or there is no room */
+	}
+	if (!known) {
+		count_lost(LOST_LATENCIES);
 		return;
 	}
-	fresh.samples = 1;
-	fresh.weight = weight;
-	if (latencies.update(&key, &fresh))
-		count_lost(LOST_LATENCIES);
+	__sync_fetch_and_add(&known->samples, 1);
+	__sync_fetch_and_add(&known->weight, weight);
 }
 
 #endif

@@ -240,10 +240,11 @@ class Programs:
         for event in (_UNANSWERED, _CONNECTING):
             if self.loaded.chosen[event]:
                 self.loaded.iterate(event)
+        # before the groups: of one that is born in between, the latencies would be nobody's
+        self.drain()
         slots = np.flatnonzero(self._table["id"][: self._given])
         groups = self._table[slots]
         self._give(len(slots))
-        self.drain()
         keys = np.concatenate([part[0] for part in self._drained])
         latencies = np.concatenate([part[1] for part in self._drained])
         self._drained.clear()
