@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes.endpoints import Answerer, Endpoints, Where, address_text
+from probes.endpoints import Answerer, Endpoints, Where
+from probes.identity.peers import Peers
 from probes.identity.resolver import Services
 from probes.identity.service import Facts, Service, facts
 from probes.window import Pair
@@ -51,7 +52,14 @@ class PairNames:
         folded: groups whose pair was folded into "other" because there are too many.
     """
 
-    def __init__(self, services: Services, *, own_tgid: int, most_pairs: int = 10_000) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        own_tgid: int,
+        most_pairs: int = 10_000,
+        peers: Peers | None = None,
+    ) -> None:
         """Start without pairs.
 
         Args:
@@ -59,8 +67,10 @@ class PairNames:
             own_tgid: our own process; its connections are ignored.
             most_pairs: while so many are known, further clients of a server are folded into one,
                 "other".
+            peers: names who is elsewhere; None: by address.
         """
         self._services = services
+        self._peers = peers or Peers()
         self._own = own_tgid
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
@@ -76,7 +86,7 @@ class PairNames:
     @property
     def generation(self) -> int:
         """A number that grows when groups may be named otherwise than before."""
-        return self._services.generation
+        return self._services.generation + self._peers.generation
 
     @property
     def crowded(self) -> bool:
@@ -155,7 +165,7 @@ class PairNames:
             return IGNORED
         key = met.group["key"]
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        client = self._name_of_address(bytes(key["remote"]), 0)
+        client = self._name_at(Where(int(key["netns"]), bytes(key["remote"]), 0))
         port = int(key["port"])
         return self.number(Pair(client, self._name_of(met.facts(), port), port, transport))
 
@@ -178,14 +188,14 @@ class PairNames:
         known = self.endpoints.find(where)
         if known:
             return known
-        netns, address, port = where
+        netns, _, port = where
         if local:
             listener = self._listeners.get(where)
             if listener is None:
                 listener = self._listeners.get((netns, bytes(16), port))
             if listener is not None:
                 return Answerer(self._name_of(facts(listener), port), port)
-        return Answerer(self._name_of_address(address, port), port)
+        return Answerer(self._name_at(where), port)
 
     def _unix_server(self, group: Any) -> str:
         """Name who listens on a UNIX socket by his process, which the client's socket knows."""
@@ -201,12 +211,9 @@ class PairNames:
             return self._known(Service(UNKNOWN, "unknown"))
         return self._known(self._services.service(who, port))
 
-    def _name_of_address(self, address: bytes, port: int) -> str:
+    def _name_at(self, where: Where) -> str:
         """Name a peer that is not on this host."""
-        rule = self._services.rule_for(address, port)
-        return self._known(
-            Service(rule, "rule") if rule else Service(address_text(address), "address")
-        )
+        return self._known(self._peers.service(where))
 
     def _known(self, service: Service) -> str:
         self.services[service.name] = service

@@ -14,7 +14,9 @@ from probes.checks import HookLine
 from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
 from probes.hookreport import in_use
+from probes.identity.peers import Peers
 from probes.identity.resolver import Services
+from probes.identity.rules import AddressRules
 from probes.identity.service import Service
 from probes.identity.sources import HostContainers, NamingSettings
 from probes.naming import PairNames
@@ -79,7 +81,8 @@ class Observer:
         services = Services(
             readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
         )
-        self._names = PairNames(services, own_tgid=found.tgid)
+        peers = Peers([AddressRules(naming.rules)])
+        self._names = PairNames(services, own_tgid=found.tgid, peers=peers)
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
             self._names,

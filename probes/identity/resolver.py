@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from probes.identity.cgroups import Membership, membership
 from probes.identity.containers import Container, Containers, service_of
 from probes.identity.processes import Process
 from probes.identity.programs import script_of
-from probes.identity.rules import Rule, Subject, first, first_for_address
+from probes.identity.rules import Rule, Subject, first
 from probes.identity.service import Facts, Service, program_name
 
 _MOST: Final = 20_000
@@ -120,19 +119,6 @@ class Services:
         container = self._containers.at(given.get("-container-ip", ""))
         port = given.get("-container-port", "")
         return (service_of(container), int(port)) if container and port.isdigit() else None
-
-    def rule_for(self, address: bytes, port: int) -> str:
-        """Return the name that a rule has for a peer elsewhere; "" if none has.
-
-        Args:
-            address: 16 bytes, IPv4 mapped.
-            port: where it was called; 0 for one that called us.
-        """
-        if not self._rules:
-            return ""
-        parsed = ipaddress.IPv6Address(address)
-        rule = first_for_address(self._rules, parsed.ipv4_mapped or parsed, port)
-        return rule.name if rule else ""
 
     def _find(self, facts: Facts, port: int) -> _Found:
         process = processes.read(self._proc, facts) if self._readable and facts.tgid else None

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from probes.endpoints import Where
+from probes.identity.service import Service
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -54,22 +57,25 @@ def first(rules: Sequence[Rule], subject: Subject) -> Rule | None:
     return next((rule for rule in rules if rule.of_process and _meets(subject, rule)), None)
 
 
-def first_for_address(
-    rules: Sequence[Rule], address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
-) -> Rule | None:
-    """Return the first rule that a peer elsewhere meets, or None.
+class AddressRules:
+    """Names peers elsewhere by the rules that are about addresses."""
 
-    Args:
-        rules: in order.
-        address: the peer's, IPv4 as such.
-        port: where it was called; 0 for one that called us.
-    """
-    for rule in rules:
-        if rule.address is None or address not in rule.address:
-            continue
-        if rule.port in (None, port):
-            return rule
-    return None
+    generation = 0
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Take the rules, in order."""
+        self._rules = [rule for rule in rules if not rule.of_process]
+
+    def service(self, where: Where) -> Service | None:
+        """Return the name that the first fitting rule gives; None if none fits."""
+        if not self._rules:
+            return None
+        parsed = ipaddress.IPv6Address(where.address)
+        address = parsed.ipv4_mapped or parsed
+        for rule in self._rules:
+            if rule.address and address in rule.address and rule.port in (None, where.port):
+                return Service(rule.name, "rule")
+        return None
 
 
 def _meets(subject: Subject, rule: Rule) -> bool:
