@@ -40,6 +40,7 @@ int on_sweep(u64 *ctx)
 	if (!g)
 		return 0;
 	moved = fold(c, g, sk, key) & MOVED;
+	raise_mark(g, c->mark);
 	if (c->rest < 255 && c->turn == TURN_ANSWERED)
 		c->rest++;
 	if (moved) {

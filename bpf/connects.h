@@ -36,6 +36,8 @@ static __always_inline void connect_begins(u64 sk, const u8 *address, u16 port)
 
 	if (is_loopback(address)) /* there is always a route */
 		return;
+	if (!is_watched(netns_of((void *)sk)))
+		return;
 	if (before) /* it is tried again, so it failed */
 		never_left(before->group, before->group_id);
 	key.netns = netns_of((void *)sk);

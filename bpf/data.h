@@ -109,8 +109,8 @@ static __always_inline int data(void *sk, int length, int out)
 	if (!c->touched)
 		c->touched = 1;
 	if (out == (c->role == ROLE_CLIENT))
-		asked(c);
-	else if (answered(c) && c->group_id) /* a flow is never folded: it counts at once */
+		asked(c, sk);
+	else if (answered(c, sk) && c->group_id) /* a flow is never folded: it counts at once */
 		count(c->group, REQUESTS);
 	if (c->flags & FLAG_DNS)
 		dns_moved(sk, c, length, out);
@@ -128,9 +128,9 @@ static __always_inline int was_plain(void *sk, int length, int out)
 	if (!c || c->tgid != current_tgid() || !c->touched || c->flags & FLAG_DNS)
 		return 0;
 	if (out == (c->role == ROLE_CLIENT))
-		asked(c);
+		asked(c, sk);
 	else
-		answered(c);
+		answered(c, sk);
 	return 1;
 }
 

@@ -15,12 +15,6 @@ struct named_peer {
 };
 BPF_F_TABLE("lru_hash", u64, struct named_peer, named_peers, MAX_FLOWS, 0);
 
-static __always_inline u64 mix(u64 h, u64 v)
-{
-	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
-	return h ^ h >> 29;
-}
-
 static __always_inline u64 flow_key(void *sk, const u8 *address, u16 port)
 {
 	u64 h = mix((u64)sk, port);
@@ -156,6 +150,8 @@ static __always_inline struct connection *udp_flow(void *sk, int length, int out
 		  (c->role == ROLE_SERVER && !c->peer && c->datagrams < 4 && udp_half(sk, port))))
 		c = NULL;
 	if (!c) {
+		if (!is_watched(netns_of(sk)))
+			return NULL;
 		open_flow(sk, flow, (u8 *)address, port, out);
 		c = flows.lookup(&flow);
 		if (!c)

@@ -77,6 +77,19 @@ static __always_inline void read_beginnings(struct half *half, void *sk, u8 role
 	*(u32 *)half->server = role == ROLE_CLIENT ? theirs : mine;
 }
 
+/* What tells a connection from all others, and is the same at both its ends. */
+static __always_inline u64 mark_of(struct half *half)
+{
+	return mix(mix(0, *(u32 *)half->client), *(u32 *)half->server);
+}
+
+/* Two groups, on two hosts, that have the same connections have the same highest mark. */
+static __always_inline void raise_mark(struct group *g, u64 mark)
+{
+	if (g && mark > g->mark)
+		g->mark = mark;
+}
+
 /* A client leaves word of its end; the server's end, which comes up after it, finds it there. */
 static __always_inline void leave_half(void *sk, struct connection *c)
 {
@@ -84,6 +97,8 @@ static __always_inline void leave_half(void *sk, struct connection *c)
 	struct half_group mine = {};
 
 	read_beginnings(&half, sk, ROLE_CLIENT);
+	c->mark = mark_of(&half);
+	raise_mark(groups.lookup(&c->group), c->mark);
 	mine.group = c->group;
 	mine.tgid = c->tgid;
 	mine.id = id_of(c->group);
@@ -97,6 +112,7 @@ static __always_inline void find_half(void *sk, struct connection *c)
 	struct half_group *theirs;
 
 	read_beginnings(&half, sk, ROLE_SERVER);
+	c->mark = mark_of(&half);
 	theirs = halves.lookup(&half);
 	if (!theirs)
 		return;
@@ -112,6 +128,8 @@ static __always_inline void listening(void *sk, void *task)
 	struct listener *known;
 	u64 key = (u64)sk;
 
+	if (!is_watched(netns_of(sk)))
+		return;
 	if (listening_at.lookup(&key)) /* one socket, shared by a parent and its workers */
 		return;
 	read_local(at.address, sk);

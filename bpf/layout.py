@@ -71,6 +71,7 @@ GROUP: Final = np.dtype(
         ("path", "S64"),
         ("interval", "u4"),
         ("pad", "u4"),
+        ("mark", "u8"),
         ("counts", "u8", (len(COUNTERS),)),
     ]
 )
@@ -102,7 +103,7 @@ LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")
 LATENCY: Final = np.dtype([("samples", "u8"), ("weight", "u8")])
 """struct latency: how many were timed, and how many requests they stand for."""
 
-LATENCIES: Final = ("request", "connect", "accept", "rtt", "rtt_min", "dns", "wait")
+LATENCIES: Final = ("request", "connect", "accept", "rtt", "rtt_min", "dns", "wait", "read")
 """Kinds of latency by number."""
 
 LOST_KINDS: Final = ("connections", "groups", "latencies", "listeners", "links", "queries")
@@ -122,3 +123,5 @@ TRANSPORTS: Final = {TCP: "tcp", UDP: "udp", UNIX: "unix"}
 TUNING_INTERVAL: Final = 0
 TUNING_RTT: Final = 1
 TUNING_PASS: Final = 2
+TUNING_JIFFY: Final = 3
+TUNING_NETNS: Final = 4

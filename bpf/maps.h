@@ -25,7 +25,9 @@ BPF_ARRAY(lost, u64, LOST_KINDS);
 #define TUNING_INTERVAL 0 /* time at most one request in so many */
 #define TUNING_RTT 1	  /* 0: no round-trip times */
 #define TUNING_PASS 2	  /* which sockets the walk over all files looks at: PASS_* */
-#define TUNINGS 3
+#define TUNING_JIFFY 3	  /* ns in one: the kernel's tick */
+#define TUNING_NETNS 4	  /* 1: only sockets of the namespaces in `watched_netns` */
+#define TUNINGS 5
 BPF_ARRAY(tuning, u32, TUNINGS);
 #define PASS_LISTENERS 0
 #define PASS_CLIENTS 1
@@ -35,6 +37,14 @@ static __always_inline u32 tuned(int what)
 {
 	u32 *value = tuning.lookup(&what);
 	return value ? *value : 0;
+}
+
+/* By the namespace's inode number. */
+BPF_F_TABLE("hash", u32, u32, watched_netns, MAX_NETNS, 0);
+
+static __always_inline int is_watched(u32 netns)
+{
+	return !tuned(TUNING_NETNS) || watched_netns.lookup(&netns);
 }
 
 static __always_inline void count_lost(int kind)

@@ -195,6 +195,12 @@ static __always_inline void read_details(struct details *details, void *task)
 	bpf_probe_read_user(details->arguments, length, (void *)begin);
 }
 
+static __always_inline u64 mix(u64 h, u64 v)
+{
+	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
+	return h ^ h >> 29;
+}
+
 static __always_inline u32 current_tgid(void)
 {
 	return bpf_get_current_pid_tgid() >> 32;

@@ -95,6 +95,7 @@ enum counter {
 #define LATENCY_RTT_MIN 4
 #define LATENCY_DNS 5
 #define LATENCY_WAIT 6 /* a request that took so long that it may be a long poll */
+#define LATENCY_READ 7 /* how long what has come lay in the socket before it was read */
 
 /* Mirrored by bpf.layout.LOST_KINDS: what a full map, or one that is busy, refused. */
 #define LOST_CONNECTIONS 0
@@ -148,6 +149,7 @@ struct group {
 	char path[64]; /* of UNIX sockets */
 	u32 interval;  /* user space's word: time at most one request in so many; a power of 2, or 0 */
 	u32 pad;
+	u64 mark;      /* the highest of its connections' since user space last set it to 0 */
 	u64 counts[COUNTERS];
 };
 
@@ -173,6 +175,7 @@ struct connection {
 	u64 opened_ns;
 	u64 group_id; /* a flow's, which may outlive its group */
 	u64 peer;     /* a server's end: id of the client's group, 0 if that is elsewhere */
+	u64 mark;     /* of TCP: both ends have the same, on whatever hosts; else 0 */
 	u32 peer_group;
 	u32 datagrams;
 	u64 requests_folded; /* up to where it has been counted in the group */

@@ -23,6 +23,8 @@ static __always_inline void open_new(void *sk, u8 role)
 	if (already && already->role == role && already->flags & FLAG_ATTEMPT &&
 	    c.opened_ns - already->opened_ns < TWICE_NS)
 		return;
+	if (!is_watched(netns_of(sk)))
+		return;
 	c.role = role;
 	READ(c.port, sk, OFF_skc_dport);
 	c.flags = FLAG_ATTEMPT;
@@ -47,6 +49,7 @@ static __always_inline void open_new(void *sk, u8 role)
 	c.group = group_of(sk, &c, role == ROLE_CLIENT ? NULL : &owner,
 			   (void *)bpf_get_current_task());
 	count(c.group, role == ROLE_CLIENT ? ATTEMPTS : ESTABLISHED);
+	raise_mark(groups.lookup(&c.group), c.mark);
 	if (c.peer)
 		link_groups(c.peer_group, c.peer, c.group);
 	store(sk, &c);
@@ -59,6 +62,8 @@ static __always_inline void open_met(void *sk, void *task, u8 role)
 	u64 key = (u64)sk;
 	u32 value = 0;
 
+	if (!is_watched(netns_of(sk)))
+		return;
 	c.opened_ns = bpf_ktime_get_ns();
 	c.role = role;
 	READ(c.port, sk, OFF_skc_dport);
@@ -76,11 +81,13 @@ static __always_inline void open_met(void *sk, void *task, u8 role)
 	c.group = group_of(sk, &c, NULL, task);
 	if (c.peer)
 		link_groups(c.peer_group, c.peer, c.group);
+	if (role == ROLE_CLIENT)
+		leave_half(sk, &c);
+	else
+		raise_mark(groups.lookup(&c.group), c.mark);
 	/* who loses a race here may fail in peace */
 	if (connections.insert(&key, &c) == 0) {
 		count(c.group, JOINED);
-		if (role == ROLE_CLIENT)
-			leave_half(sk, &c);
 	} else if (!connections.lookup(&key)) {
 		count_lost(LOST_CONNECTIONS);
 	}

@@ -40,7 +40,20 @@ static __always_inline void pace(struct connection *c, u64 now)
 	c->skip = interval > 1 ? (now ^ now >> 7) & (2 * interval - 1) : 0;
 }
 
-static __always_inline void asked(struct connection *c)
+/* How long what was read just now had lain in a TCP socket: since the last segment with data came.
+ * The kernel notes that in ticks (tcp_event_data_recv(), net/ipv4/tcp_input.c). */
+static __always_inline void add_read_latency(struct connection *c, void *sk)
+{
+	u32 arrived = 0;
+
+	if (c->group_id) /* a flow of datagrams, or of a UNIX socket */
+		return;
+	READ(arrived, sk, OFF_lrcvtime);
+	arrived = (u32)bpf_jiffies64() - arrived;
+	add_latency(c->group, LATENCY_READ, (u64)arrived * tuned(TUNING_JIFFY), 1);
+}
+
+static __always_inline void asked(struct connection *c, void *sk)
 {
 	u64 now;
 
@@ -59,10 +72,12 @@ static __always_inline void asked(struct connection *c)
 	now = bpf_ktime_get_ns();
 	pace(c, now);
 	c->asked_ns = now;
+	if (c->role == ROLE_SERVER)
+		add_read_latency(c, sk);
 }
 
 /* Return whether this answered a request. */
-static __always_inline int answered(struct connection *c)
+static __always_inline int answered(struct connection *c, void *sk)
 {
 	u64 took, now, since = c->asked_ns;
 	u16 kind = LATENCY_REQUEST;
@@ -96,6 +111,8 @@ static __always_inline int answered(struct connection *c)
 	if (took >= WAIT_AGAIN_NS && c->touched == TOUCHED_WAITED)
 		kind = LATENCY_WAIT;
 	add_latency(c->group, kind, took, c->requests - c->timed_requests);
+	if (c->role == ROLE_CLIENT && kind == LATENCY_REQUEST)
+		add_read_latency(c, sk);
 	c->timed_requests = c->requests;
 	return 1;
 }

@@ -320,7 +320,7 @@ static __always_inline struct connection *unix_flow(void *sk, int length, int ou
 	struct group *g;
 	u16 type = 0;
 
-	if (!scratch)
+	if (!scratch || (!c && !is_watched(netns_of(sk))))
 		return NULL;
 	READ(peer, sk, OFF_unix_peer);
 	if (peer) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ class PairNames:
         own_tgid: int,
         most_pairs: int = 10_000,
         peers: Peers | None = None,
+        netns: Collection[int] = (),
     ) -> None:
         """Start without pairs.
 
@@ -68,9 +70,11 @@ class PairNames:
             most_pairs: while so many are known, further clients of a server are folded into one,
                 "other".
             peers: names who is elsewhere; None: by address.
+            netns: the network namespaces that are looked at; all if there is none.
         """
         self._services = services
         self._peers = peers or Peers()
+        self._netns = netns
         self._own = own_tgid
         self._most = most_pairs
         self._index: dict[Pair, int] = {}
@@ -137,7 +141,7 @@ class PairNames:
             other: the server's end, where it is known.
         """
         key = met.group["key"]
-        if self._own in (met.tgid, -1 if other is None else other.tgid):
+        if self._own in (met.tgid, -1 if other is None else other.tgid) or self._is_outside(key):
             return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
         own = self._name_of(met.facts())
@@ -161,13 +165,16 @@ class PairNames:
 
     def server_pair(self, met: Met) -> int:
         """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
-        if met.tgid == self._own:
-            return IGNORED
         key = met.group["key"]
+        if met.tgid == self._own or self._is_outside(key):
+            return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
         client = self._name_at(Where(int(key["netns"]), bytes(key["remote"]), 0))
         port = int(key["port"])
         return self.number(Pair(client, self._name_of(met.facts(), port), port, transport))
+
+    def _is_outside(self, key: Any) -> bool:
+        return bool(self._netns) and int(key["netns"]) not in self._netns
 
     def listener(self, at: Any) -> Any | None:
         """Return the OWNER of who listens at an ENDPOINT; None if nobody does any more."""

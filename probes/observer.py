@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from probes import memory
+from probes import memory, namespaces
 from probes.backlogs import Backlogs
 from probes.checks import HookLine
 from probes.cost import Cost, CostKeeper
@@ -44,6 +44,7 @@ class Observer:
         capacity: Capacity | None = None,
         programs: Programs | None = None,
         naming: NamingSettings | None = None,
+        netns: Sequence[str] = (),
     ) -> None:
         """Load and attach the probes, check them, and find what is already open.
 
@@ -55,6 +56,7 @@ class Observer:
             capacity: sizes of the kernel's maps.
             programs: loaded already, in place of `hooks` and `capacity`; the observer closes them.
             naming: how services are named.
+            netns: network namespaces to look at, by name or path; all if there is none.
 
         Raises:
             ProbeError: this host cannot be watched; the message says why and what to do.
@@ -67,10 +69,15 @@ class Observer:
         self._stop = threading.Event()
         self._programs = programs or Programs(capacity, hooks=hooks)
         try:
+            watched = frozenset(namespaces.inode_of(name) for name in netns)
             self._costs = CostKeeper(self._programs, overhead_budget)
+            if watched:  # and our own, where the probes are checked
+                self._programs.limit(watched | {namespaces.own()})
             self._note_unseeded(listeners_only=True)
             self._programs.attach()
             found = check(self._programs)
+            if watched:
+                self._programs.limit(watched)
             self._note_unseeded(listeners_only=False)
             self.notes += found.notes
         except BaseException:
@@ -82,7 +89,7 @@ class Observer:
             readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
         )
         peers = Peers([AddressRules(naming.rules)])
-        self._names = PairNames(services, own_tgid=found.tgid, peers=peers)
+        self._names = PairNames(services, own_tgid=found.tgid, peers=peers, netns=watched)
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
             self._names,
@@ -112,6 +119,7 @@ class Observer:
             return
         began, began_ns = time.time(), time.monotonic_ns()
         self._sweep(began_ns, began, self.window_s)
+        self._tracker.tell_again()
         boundary = self._first_boundary(began) - self.window_s
         while True:
             following, now_ns = self._wait(boundary)

@@ -43,6 +43,7 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "rcv_nxt": ("tcp_sock", "rcv_nxt"),
     "copied_seq": ("tcp_sock", "copied_seq"),
     "snd_wnd": ("tcp_sock", "snd_wnd"),
+    "lrcvtime": ("inet_connection_sock", "icsk_ack.lrcvtime"),
     "icsk_retransmits": ("inet_connection_sock", "icsk_retransmits"),
     "group_leader": ("task_struct", "group_leader"),
     "start_time": ("task_struct", "start_time"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import platform
 import struct
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +36,7 @@ _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
 _ALLOCATED: Final = 1 << 0  # BPF_F_NO_PREALLOC
 _PLACES: Final = 8192
+_COARSE: Final = 6  # CLOCK_MONOTONIC_COARSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Capacity:
         queries: of DNS, without an answer yet; 88 bytes each, taken at start.
         streams: connections to DNS servers.
         connecting: TCP sockets that are in the first moment of a connect(2).
+        netns: network namespaces that the watching may be limited to.
     """
 
     connections: int = 1 << 18
@@ -66,6 +70,7 @@ class Capacity:
     queries: int = 1 << 14
     streams: int = 1 << 12
     connecting: int = 1 << 12
+    netns: int = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,8 @@ class Programs:
         self._latencies = self._reader("latencies", layout.LATENCY_KEY, layout.LATENCY, drain=True)
         self._listeners = self._reader("listeners", layout.ENDPOINT, layout.LISTENER)
         self.tune(layout.TUNING_RTT, 1)
+        self.tune(layout.TUNING_JIFFY, _tick_ns())
+        self._limited: frozenset[int] = frozenset()
         self._given = layout.OVERFLOW + 1  # places below it have been given to the kernel
         self._give(0)
         self._table["id"][layout.OVERFLOW] = 1
@@ -212,6 +219,26 @@ class Programs:
         """Set one of layout.TUNING_*."""
         self.loaded.maps["tuning"].update(struct.pack("I", what), struct.pack("I", value))
 
+    def limit(self, netns: Iterable[int]) -> None:
+        """Meet sockets of these network namespaces only, by their inodes' numbers.
+
+        Raises:
+            ProbeError: too many.
+        """
+        watched, wanted = self.loaded.maps["watched_netns"], frozenset(netns)
+        for inode in self._limited - wanted:
+            watched.delete(struct.pack("I", inode))
+        for inode in wanted - self._limited:
+            try:
+                watched.update(struct.pack("I", inode), struct.pack("I", 1))
+            except OSError as error:
+                raise ProbeError(
+                    f"cannot limit the watching to {len(wanted)} network namespaces: "
+                    f"{error.strerror}. Name at most {self.capacity.netns}."
+                ) from error
+        self._limited = wanted
+        self.tune(layout.TUNING_NETNS, 1)
+
     def seed(self, *, listeners_only: bool = False) -> None:
         """Find the listeners and connections that are open.
 
@@ -244,6 +271,7 @@ class Programs:
         self.drain()
         slots = np.flatnonzero(self._table["id"][: self._given])
         groups = self._table[slots]
+        self._table["mark"][slots] = 0
         self._give(len(slots))
         keys = np.concatenate([part[0] for part in self._drained])
         latencies = np.concatenate([part[1] for part in self._drained])
@@ -315,3 +343,8 @@ class Programs:
         # its pages keep the map alive, and a descriptor of it open
         self._table, self._details = np.empty(0, layout.GROUP), np.empty(0, layout.DETAILS)
         self.loaded.close()
+
+
+def _tick_ns() -> int:
+    """Return how long a tick is: coarse clocks move with it (kernel/time/timekeeping.c)."""
+    return round(time.clock_getres(_COARSE) * 1e9)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
-from probes.histogram import BUCKETS, quantile_by_group_s
+from probes.counted import Grouped, Tally
+from probes.histogram import BUCKETS
 from probes.waits import Waits
-from probes.window import SIGNALS, Histograms, Kind, Pair, Window
-
-NAMES: Final = tuple(name for name, kind in SIGNALS.items() if kind is not Kind.PRESENCE)
-"""The signals of a window, in the order in which their rows stand within a pair."""
+from probes.window import Mark
 
 _AT: Final = {name: place for place, name in enumerate(layout.COUNTERS)}
 _CONNECT_CAUSES: Final = {
@@ -34,123 +31,18 @@ domain of resolv.conf(5) that is tried in vain gives one. It is told among the c
 _MOVES: Final = tuple(
     _AT[name] for name in ("established", "bytes_out", "bytes_in", "datagrams", *_FAILURES)
 )
-_LATENCIES: Final[dict[str, tuple[str, bool | None]]] = {
-    "connect_latency": ("connect", True),
-    "request_latency": ("request", True),
-    "server_latency": ("request", False),
-    "accept_latency": ("accept", None),
-    "rtt": ("rtt", True),
-    "rtt_min": ("rtt_min", True),
-    "dns_latency": ("dns", True),
+_LATENCIES: Final = {
+    "connect_latency": ("connect", "main"),
+    "request_latency": ("request", "main"),
+    "server_latency": ("request", "other"),
+    "accept_latency": ("accept", "any"),
+    "client_read_latency": ("read", "client"),
+    "server_read_latency": ("read", "server"),
+    "rtt": ("rtt", "main"),
+    "rtt_min": ("rtt_min", "main"),
+    "dns_latency": ("dns", "main"),
 }
-"""Signal: (kind of latency, whether at the end that counts; False: at the other; None: at any)."""
-
-Grouped = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What was counted.
-
-    Attributes:
-        rates: {signal: float64[pairs]}, amounts in this window.
-        ratios: {signal: (part int64[pairs], whole int64[pairs])}.
-        histograms: {signal: (pair int64[k] ascending, bucket int64[k], number int64[k])}.
-        causes: {signal: {cause: int64[pairs]}}.
-        active: int64[a], pairs that did anything.
-        waiting: bool[pairs], those that have ever waited on purpose.
-    """
-
-    rates: dict[str, NDArray[np.float64]]
-    ratios: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    histograms: dict[str, Grouped]
-    causes: dict[str, dict[str, NDArray[np.int64]]]
-    active: NDArray[np.int64]
-    waiting: NDArray[np.bool_]
-
-    def window(
-        self,
-        watched: NDArray[np.int64],
-        *,
-        pairs: tuple[Pair, ...],
-        time: float,
-        width: float,
-        nominal: float,
-        lost: int,
-    ) -> Window:
-        """Return the tally as a window.
-
-        Args:
-            watched: pairs that get rate rows even when nothing happened.
-            pairs: all pairs, by index.
-            time: start, epoch seconds.
-            width: seconds.
-            nominal: seconds.
-            lost: samples.
-        """
-        pair, signal, value, count = [], [], [], []
-        entries = []
-        for name, amount in self.rates.items():
-            whose = watched[self.waiting[watched]] if name == "waits" else watched
-            pair.append(whose)
-            signal.append(np.full(len(whose), NAMES.index(name)))
-            value.append(amount[whose] / width)
-            count.append(np.full(len(whose), np.nan))
-        for name, (part, whole) in self.ratios.items():
-            known = np.flatnonzero(whole)
-            pair.append(known)
-            signal.append(np.full(len(known), NAMES.index(name)))
-            value.append(part[known] / whole[known])
-            count.append(whole[known].astype(np.float64))
-        for name, (group, bucket, number) in self.histograms.items():
-            known, median, samples = quantile_by_group_s(group, bucket, number, 0.5)
-            pair.append(known)
-            signal.append(np.full(len(known), NAMES.index(name)))
-            value.append(median)
-            count.append(samples.astype(np.float64))
-            entries.append((group * len(NAMES) + NAMES.index(name), bucket, number))
-        row_key = np.concatenate(pair) * len(NAMES) + np.concatenate(signal)
-        order = np.argsort(row_key, kind="stable")
-        row_key = row_key[order]
-        return Window(
-            time=time,
-            width=width,
-            nominal=nominal,
-            lost=lost,
-            pairs=pairs,
-            signals=NAMES,
-            pair=np.concatenate(pair)[order].astype(np.int32),
-            signal=np.concatenate(signal)[order].astype(np.int16),
-            value=np.concatenate(value)[order],
-            count=np.concatenate(count)[order],
-            histograms=_histograms(entries, row_key),
-            causes=self._row_causes(row_key),
-        )
-
-    def _row_causes(self, row_key: NDArray[np.int64]) -> dict[int, dict[str, int]]:
-        found: dict[int, dict[str, int]] = {}
-        for name, causes in self.causes.items():
-            for cause, number in causes.items():
-                for pair in np.flatnonzero(number):
-                    key = pair * len(NAMES) + NAMES.index(name)
-                    row = int(np.searchsorted(row_key, key))
-                    if row < len(row_key) and row_key[row] == key:
-                        found.setdefault(row, {})[cause] = int(number[pair])
-        return found
-
-
-def _histograms(
-    entries: list[Grouped],
-    row_key: NDArray[np.int64],
-) -> Histograms:
-    key = np.concatenate([e[0] for e in entries])
-    bucket = np.concatenate([e[1] for e in entries])
-    number = np.concatenate([e[2] for e in entries])
-    row = np.searchsorted(row_key, key)
-    order = np.lexsort((bucket, row))
-    return Histograms(
-        row[order].astype(np.int32), bucket[order].astype(np.int16), number[order].astype(np.int64)
-    )
+"""Signal: (kind of latency, at which end: the one that counts, the other, whose it is, or any)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +56,7 @@ class Ends:
         client: bool[n].
         linked: bool[n], a server's end whose client is on this host and counts.
         transport: uint8[n], layout.TCP, UDP or UNIX.
+        mark: uint64[n], the highest of its connections, 0 for none that should be told.
     """
 
     slots: NDArray[np.int64]
@@ -172,6 +65,7 @@ class Ends:
     client: NDArray[np.bool_]
     linked: NDArray[np.bool_]
     transport: NDArray[np.uint8]
+    mark: NDArray[np.uint64]
 
 
 def tally(
@@ -203,6 +97,7 @@ def tally(
     """
     ours = ends.pair >= 0
     main = ours & ~ends.linked
+    others = ours & ends.linked
     client = ends.client
     tcp = ends.transport == layout.TCP
 
@@ -219,7 +114,7 @@ def tally(
     datagrams = number(main & ~tcp, "datagrams")
     sent = number(main & client, "bytes_out") + number(main & ~client, "bytes_in")
     received = number(main & client, "bytes_in") + number(main & ~client, "bytes_out")
-    requests, answered = number(main, "requests"), number(ours & ~main, "requests")
+    requests, answered = number(main, "requests"), number(others, "requests")
     # nothing tells of a client that reads by splice(2), as proxies do: its server knows
     by_server = (requests == 0) & (answered > 0) & (received > 0)
     rates = {
@@ -227,6 +122,9 @@ def tally(
         "requests": np.where(by_server, answered, requests),
         "bytes_sent": sent,
         "bytes_received": received,
+        "server_requests": answered,
+        "server_bytes_sent": number(others, "bytes_out"),
+        "server_bytes_received": number(others, "bytes_in"),
     }
     resets = {
         "by_client": number(main & client, "reset_out") + number(main & ~client, "reset_in"),
@@ -276,8 +174,18 @@ def tally(
     waited = (keys["kind"] == layout.LATENCIES.index("wait")) & main[at]
     weights = latencies["weight"][waited].astype(np.float64)
     rates["waits"] = streamed + np.bincount(ends.pair[at[waited]], weights, pairs)
-    histograms = _histograms_of(ends.pair[at], main[at], by_server, keys, latencies, rtt=rtt)
+    seen_at = {
+        "main": main[at],
+        "other": ~main[at],
+        "client": client[at],
+        "server": ~client[at],
+        "any": ours[at],
+    }
+    histograms = _histograms_of(ends.pair[at], seen_at, by_server, keys, latencies, rtt=rtt)
     moved = ours & (ends.grown[:, _MOVES] > 0).any(axis=1)
+    both = np.zeros(pairs, np.bool_)
+    both[ends.pair[others]] = True
+    marked = np.flatnonzero(main & (ends.mark > 0))
     return Tally(
         {name: amount.astype(np.float64) for name, amount in rates.items()},
         ratios,
@@ -285,29 +193,17 @@ def tally(
         causes,
         np.unique(ends.pair[moved & main]),
         waits.given.copy(),
+        both,
+        [
+            (pair, Mark(seen, mark))
+            for pair, seen, mark in zip(
+                ends.pair[marked].tolist(),
+                client[marked].tolist(),
+                ends.mark[marked].tolist(),
+                strict=True,
+            )
+        ],
     )
-
-
-class Door(NamedTuple):
-    """A listener in one window, by its pair: connections let in, and turned away by cause."""
-
-    pair: int
-    accepted: int
-    accept_queue: int = 0
-    syn: int = 0
-
-
-def add_doors(counted: Tally, doors: Iterable[Door]) -> None:
-    """Count the connections that listeners turned away as drops, among all that came."""
-    part, whole = counted.ratios["drops"]
-    causes = counted.causes["drops"]
-    accepted, full, syn = (np.zeros_like(part) for _ in range(3))
-    for door in doors:
-        accepted[door.pair] += door.accepted
-        full[door.pair] += door.accept_queue
-        syn[door.pair] += door.syn
-    counted.ratios["drops"] = (part + full + syn, whole + accepted + full + syn)
-    causes["accept_queue"], causes["syn"] = full, syn
 
 
 def _places(ends: Ends, keys: NDArray[Any]) -> NDArray[np.int64]:
@@ -320,7 +216,7 @@ def _places(ends: Ends, keys: NDArray[Any]) -> NDArray[np.int64]:
 
 def _histograms_of(
     pair: NDArray[np.int64],
-    mains: NDArray[np.bool_],
+    seen_at: dict[str, NDArray[np.bool_]],
     by_server: NDArray[np.bool_],
     keys: NDArray[Any],
     latencies: NDArray[Any],
@@ -333,9 +229,9 @@ def _histograms_of(
             continue
         mine = keys["kind"] == layout.LATENCIES.index(kind)
         if name == "request_latency":
-            mine &= mains | by_server[pair]
-        elif which is not None:
-            mine &= mains if which else ~mains
+            mine &= seen_at["main"] | by_server[pair]
+        else:
+            mine &= seen_at[which]
         found[name] = _grouped(
             pair[mine],
             keys["bucket"][mine].astype(np.int64),

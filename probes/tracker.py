@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes.backlogs import Refusals
+from probes.counted import Door, Tally, add_doors
 from probes.naming import IGNORED, Met, PairNames
 from probes.programs import Snapshot
-from probes.tally import Door, Ends, Tally, add_doors, tally
+from probes.tally import Ends, tally
 from probes.waits import Waits
 from probes.window import Pair, Window
 
@@ -31,6 +32,7 @@ _IDLE_S: Final = 60.0
 _PROBATION_S: Final = 2.0
 """A group is counted for so long after it can no longer be found: a program may be using it."""
 _NEVER: Final = np.inf
+_TELL_AGAIN_S: Final = 60.0
 _TIMED_PER_S: Final = 2000.0
 _MOST_INTERVAL: Final = 32
 
@@ -65,6 +67,8 @@ class Tracker:
         self._counts = np.zeros((capacity, _COUNTS), np.uint64)
         self._pair = np.full(capacity, IGNORED, np.int32)
         self._interval = np.ones(capacity, np.uint32)
+        self._mark = np.zeros(capacity, np.uint64)
+        self._told_s = np.full(capacity, -_NEVER)
         self._moved_s = np.full(capacity, -_NEVER)  # when a group last changed
         self._retired_s = np.full(capacity, _NEVER)
         self._slot_of: dict[int, int] = {}  # id: place
@@ -162,6 +166,7 @@ class Tracker:
             client=groups["key"]["role"] == layout.CLIENT,
             linked=groups["key"]["peer"] != 0,
             transport=groups["key"]["transport"],
+            mark=self._marks(slots, groups, now_s),
         )
         counted = tally(
             ends,
@@ -175,6 +180,25 @@ class Tracker:
         )
         add_doors(counted, doors)
         return self._window(counted, time, width, nominal, snapshot.lost)
+
+    def _marks(
+        self, slots: NDArray[np.int64], groups: NDArray[Any], now_s: float
+    ) -> NDArray[np.uint64]:
+        """Return the marks to tell, uint64[n]: new ones, and now and then the old once more.
+
+        Of groups whose other end is not on this host; another may have seen that.
+        """
+        key, mark = groups["key"], groups["mark"]
+        alone = (groups["link"] == 0) & (key["peer"] == 0) & (key["self"] == 0) & (mark > 0)
+        again = self._told_s[slots] < now_s - _TELL_AGAIN_S
+        told = alone & (again | (self._mark[slots] != mark))
+        self._mark[slots[told]] = mark[told]
+        self._told_s[slots[told]] = now_s
+        return np.where(told, mark, 0).astype(np.uint64)
+
+    def tell_again(self) -> None:
+        """Have the next window tell all marks: nobody has seen the last."""
+        self._told_s[:] = -_NEVER
 
     def _pace(self, slots: NDArray[np.int64], rate: NDArray[np.float64]) -> None:
         """Have busy groups time fewer of their requests: enough is 2,000 a second."""

@@ -62,14 +62,25 @@ SIGNALS: Mapping[str, Kind] = {
     "rtt": Kind.LATENCY,
     "server_latency": Kind.LATENCY,
     "accept_latency": Kind.LATENCY,
+    "client_read_latency": Kind.LATENCY,
+    "server_read_latency": Kind.LATENCY,
     "rtt_min": Kind.LATENCY,
+    "server_requests": Kind.COUNT,
+    "server_bytes_sent": Kind.SUM,
+    "server_bytes_received": Kind.SUM,
     "new_pair": Kind.PRESENCE,
     "silent_pair": Kind.PRESENCE,
 }
 """Every signal by its public name. A name that is not here is a GAUGE."""
 
-VIEWS: frozenset[str] = frozenset({"server_latency", "accept_latency", "rtt_min"})
-"""Signals that say where the time of another goes; shown, and not judged for themselves."""
+VIEWS: frozenset[str] = frozenset(
+    {
+        "server_latency", "accept_latency", "client_read_latency", "server_read_latency",
+        "rtt_min", "server_requests", "server_bytes_sent", "server_bytes_received",
+    }
+)  # fmt: skip
+"""Signals that say where the time of another goes, or what the other end saw of it; shown, and
+not judged for themselves."""
 
 UNITS: Mapping[str, str] = {
     "connections": "1/s",
@@ -89,6 +100,11 @@ UNITS: Mapping[str, str] = {
     "rtt": "s",
     "server_latency": "s",
     "accept_latency": "s",
+    "client_read_latency": "s",
+    "server_read_latency": "s",
+    "server_requests": "1/s",
+    "server_bytes_sent": "B/s",
+    "server_bytes_received": "B/s",
     "rtt_min": "s",
 }
 """The unit of each signal's value; a name that is not here has none ("")."""
@@ -97,6 +113,18 @@ UNITS: Mapping[str, str] = {
 def kind_of(signal: str) -> Kind:
     """Return how `signal` is measured."""
     return SIGNALS.get(signal, Kind.GAUGE)
+
+
+class Mark(NamedTuple):
+    """What tells one connection from all others, the same wherever it is seen.
+
+    Attributes:
+        client: whether it was seen at the client's end.
+        value: 64 bits.
+    """
+
+    client: bool
+    value: int
 
 
 class Histograms(NamedTuple):
@@ -146,6 +174,8 @@ class Window:
             "timed_out", "unreachable", "reset", "aborted", "no_port"; resets and stalls:
             "by_client", "by_server", ...; drops: "buffer", "accept_queue", "syn"; dns_errors:
             "servfail", "refused", "other", "timed_out", and "nxdomain", which is no failure).
+        marks: for rows of "connections" whose other end was not seen here, by row: marks of some
+            of their connections, as `Mark` says.
     """
 
     time: float
@@ -160,6 +190,7 @@ class Window:
     count: NDArray[np.float64]
     histograms: Histograms = field(default_factory=no_histograms)
     causes: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    marks: Mapping[int, tuple[Mark, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.value)

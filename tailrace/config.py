@@ -74,12 +74,14 @@ class Probes(_Section):
         overhead_budget: share of one core that the daemon and its programs may use before they
             measure less; None for no limit.
         container_sockets: of engines that speak Docker's API, to name containers.
+        netns: network namespaces to look at, by name or path; all if there is none.
     """
 
     window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
     hooks: Hooks = "auto"
     overhead_budget: Share = Field(default="0.5%", validate_default=True)
     container_sockets: tuple[Path, ...] = SOCKETS
+    netns: tuple[str, ...] = ()
 
 
 class Detector(_Section):
@@ -214,6 +216,7 @@ class Config(_Section):
                 "hooks": self.probes.hooks,
                 "overhead_budget": share_text(self.probes.overhead_budget),
                 "container_sockets": [str(path) for path in self.probes.container_sockets],
+                "netns": list(self.probes.netns),
             },
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),

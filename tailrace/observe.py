@@ -7,7 +7,7 @@ import functools
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -93,6 +93,7 @@ class Loading:
         *,
         overhead_budget: float | None,
         naming: NamingSettings | None = None,
+        netns: Sequence[str] = (),
     ) -> Observer:
         """Return what watches this host, as soon as it is loaded.
 
@@ -100,6 +101,7 @@ class Loading:
             window_s: length of a window, seconds.
             overhead_budget: share of one core it may use before it measures less; None: no limit.
             naming: how services are named.
+            netns: network namespaces to look at; all if there is none.
 
         Raises:
             ProbeError: this host cannot be watched.
@@ -110,7 +112,13 @@ class Loading:
         if self._error is not None:
             raise self._error
         programs, self._programs = self._programs, None
-        return Host(window_s, overhead_budget=overhead_budget, programs=programs, naming=naming)
+        return Host(
+            window_s,
+            overhead_budget=overhead_budget,
+            programs=programs,
+            naming=naming,
+            netns=netns,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -129,6 +137,7 @@ def observer(
     hooks: str,
     overhead_budget: float | None,
     naming: NamingSettings | None = None,
+    netns: Sequence[str] = (),
 ) -> Observer:
     """Return what watches this host.
 
@@ -137,12 +146,15 @@ def observer(
         hooks: "auto", or the family of hooks that may be used.
         overhead_budget: share of one core it may use before it measures less; None for no limit.
         naming: how services are named.
+        netns: network namespaces to look at; all if there is none.
 
     Raises:
         ProbeError: this host cannot be watched.
     """
     with Loading(hooks) as loading:
-        return loading.observer(window_s, overhead_budget=overhead_budget, naming=naming)
+        return loading.observer(
+            window_s, overhead_budget=overhead_budget, naming=naming, netns=netns
+        )
 
 
 def windows_within(duration_s: float | None, window_s: float) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.join import Joiner
 from probes.window import Histograms, Pair, Window
 from tailrace.errors import RecordingError, at_line
 from tailrace.recording_format import Part, cannot, csv_writer
@@ -66,6 +67,11 @@ class Recording:
             for start, part in zip(self._start, parts, strict=False)
             for row, causes in part.causes.items()
         }
+        self._marks = {
+            int(row + start): marks
+            for start, part in zip(self._start, parts, strict=False)
+            for row, marks in part.marks.items()
+        }
         # Stable: rows of one time keep their input order
         self._order = np.argsort(self._epoch, kind="stable")
         self._check_unique()
@@ -74,23 +80,38 @@ class Recording:
         return len(self._value)
 
     def __iter__(self) -> Iterator[Window]:
-        return (window for window, _ in self.windows())
+        return (window for window, _, _ in self.windows())
 
-    def windows(self) -> Iterator[tuple[Window, NDArray[np.int64]]]:
-        """Yield each window and the input rows (counted over all files) its rows came from.
+    def windows(self) -> Iterator[tuple[Window, NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield each window, the input rows (counted over all files) in it, and where it has them.
 
-        An empty value is "not measured": its row is in no window.
+        An empty value is "not measured": its row is in no window. Files that have rows of one time
+        are several hosts' (`probes.join`); a row that is in no window has the place -1.
         """
         epoch = self._epoch[self._order]
         cuts = np.flatnonzero(np.diff(epoch)) + 1
-        compact = _Compact(self.pairs, self.signals)
+        files = [_Compact(self.pairs, self.signals) for _ in self.parts]
+        joiner = Joiner() if len(self.parts) > 1 else None
         start = 0
         for end in (*cuts.tolist(), len(epoch)):
             rows = self._order[start:end]
             start = end
-            measured = rows[~np.isnan(self._value[rows])]
-            if len(measured):
-                yield self._window(rows, measured, compact), measured
+            file = np.searchsorted(self._start, rows, side="right") - 1
+            views, taken = [], []
+            for number in np.unique(file).tolist():
+                mine = rows[file == number]
+                measured = mine[~np.isnan(self._value[mine])]
+                if len(measured):
+                    views.append((str(number), self._window(mine, measured, files[number])))
+                    taken.append(measured)
+            if joiner is None or not views:
+                yield from (
+                    (window, measured, np.arange(len(measured)))
+                    for (_, window), measured in zip(views, taken, strict=True)
+                )
+            else:
+                joined = joiner.join(views)
+                yield joined.window, np.concatenate(taken), np.concatenate(joined.rows)
 
     def write_scores(self, path: Path, scores: NDArray[np.float64]) -> None:
         """Write one line per input row: what it is about and its score, in input order."""
@@ -119,6 +140,9 @@ class Recording:
             causes = {
                 i: c for i, row in enumerate(measured.tolist()) if (c := self._causes.get(row))
             }
+        marks = {}
+        if self._marks:
+            marks = {i: m for i, row in enumerate(measured.tolist()) if (m := self._marks.get(row))}
         return Window(
             time=float(self._epoch[rows[0]]),
             width=_first_known(self._width[rows]),
@@ -132,6 +156,7 @@ class Recording:
             count=self._count[measured],
             histograms=self._histograms_of(measured),
             causes=causes,
+            marks=marks,
         )
 
     def _histograms_of(self, rows: NDArray[np.int64]) -> Histograms:
@@ -163,7 +188,9 @@ class Recording:
     def _check_unique(self) -> None:
         if not len(self):
             return
-        stream = self._pair * max(len(self.signals), 1) + self._signal
+        # several files are several hosts', which may have pairs of the same name
+        file = np.repeat(np.arange(len(self.parts)), np.diff(self._start))
+        stream = (file * len(self.pairs) + self._pair) * max(len(self.signals), 1) + self._signal
         order = np.lexsort((stream, self._epoch))
         same = (np.diff(self._epoch[order]) == 0) & (np.diff(stream[order]) == 0)
         if same.any():

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.histogram import BUCKETS
-from probes.window import Histograms, Pair, Window
+from probes.window import Histograms, Mark, Pair, Window
 from tailrace.durations import epoch_s
+
+_MARKS = re.compile("[cs]:[0-9a-f]{16}( [cs]:[0-9a-f]{16})*")
 
 
 class BadRow(Exception):  # noqa: N818 - it never leaves the readers
@@ -129,6 +131,32 @@ def causes_texts(window: Window) -> list[str]:
     for row, causes in window.causes.items():
         texts[row] = " ".join(f"{name}:{number}" for name, number in causes.items())
     return texts
+
+
+def marks_texts(window: Window) -> list[str]:
+    """Return each row's marks as text, "" for none."""
+    texts = [""] * len(window)
+    for row, marks in window.marks.items():
+        texts[row] = " ".join(f"{'c' if mark.client else 's'}:{mark.value:016x}" for mark in marks)
+    return texts
+
+
+def marks(texts: Sequence[str]) -> dict[int, tuple[Mark, ...]]:
+    """Return the marks of a block of rows, by row.
+
+    Raises:
+        BadRow: a cell is not `c:hex s:hex …`, of 16 digits each.
+    """
+    result = {}
+    for index, text in enumerate(texts):
+        if not text:
+            continue
+        if not _MARKS.fullmatch(text):
+            raise BadRow(
+                index, f"marks {_short(text)} cannot be read", "write c:hex s:hex …, 16 digits each"
+            )
+        result[index] = tuple(Mark(each[0] == "c", int(each[2:], 16)) for each in text.split())
+    return result
 
 
 def histograms(texts: Sequence[str]) -> Histograms:

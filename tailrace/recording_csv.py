@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, NoReturn, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.window import Histograms, Pair, Window
+from probes.window import Histograms, Mark, Pair, Window
 from tailrace import recording_cells as cells
 from tailrace.errors import RecordingError, at_line
 from tailrace.recording_cells import BadRow, Codes
@@ -87,13 +87,15 @@ def _rows(window: Window) -> Iterator[tuple[object, ...]]:
             _cell(count),
             *texts,
             *known,
+            marks,
             pair.transport,
         )
-        for pair, signal, value, count, *texts in zip(
+        for pair, signal, value, count, marks, *texts in zip(
             (window.pairs[i] for i in window.pair.tolist()),
             window.signal.tolist(),
             window.value.tolist(),
             window.count.tolist(),
+            cells.marks_texts(window),
             cells.histogram_texts(window),
             cells.causes_texts(window),
             strict=True,
@@ -140,6 +142,7 @@ class _Reader:
         self._blocks: list[tuple[NDArray[Any], ...]] = []
         self._histograms: list[Histograms] = []
         self._causes: dict[int, Mapping[str, int]] = {}
+        self._marks: dict[int, tuple[Mark, ...]] = {}
         self._rows = 0
 
     def read(self) -> Part:
@@ -232,6 +235,7 @@ class _Reader:
         lost = cells.lost_samples(number["lost"])
         histograms = cells.histograms(optional["histogram"])
         causes = cells.causes(optional["causes"])
+        marks = cells.marks(optional["marks"])
         if not all(columns["signal"]):
             raise BadRow(columns["signal"].index(""), "signal is empty", "name what was measured")
         time = self._times.of(columns["time"])
@@ -258,6 +262,7 @@ class _Reader:
             histograms._replace(row=(histograms.row + self._rows).astype(np.int32))
         )
         self._causes |= {row + self._rows: named for row, named in causes.items()}
+        self._marks |= {row + self._rows: seen for row, seen in marks.items()}
         self._rows += len(rows)
 
     @staticmethod
@@ -302,6 +307,7 @@ class _Reader:
             lost=lost,
             histograms=Histograms(*buckets),
             causes=self._causes,
+            marks=self._marks,
         )
 
     def _fail(self, line: int, what: str, remedy: str, cause: Exception | None = None) -> NoReturn:

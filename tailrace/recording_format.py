@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.window import Histograms, Pair
+from probes.window import Histograms, Mark, Pair
 from tailrace.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "time", "client", "server", "port", "signal", "value", "count",
-    "histogram", "causes", "width", "nominal", "lost", "transport",
+    "histogram", "causes", "width", "nominal", "lost", "marks", "transport",
 )  # fmt: skip
 """Every column, in the order they are written. The last one is never empty: a line that a crash
 cut short shows."""
@@ -44,7 +44,7 @@ class Part:
             written, `epoch` as seconds.
         value, count, width, nominal: NaN when empty.
         lost: 0 when empty.
-        histograms, causes: of the rows that have one, by row.
+        histograms, causes, marks: of the rows that have one, by row.
     """
 
     path: Path
@@ -64,6 +64,7 @@ class Part:
     lost: NDArray[np.int64]
     histograms: Histograms
     causes: Mapping[int, Mapping[str, int]]
+    marks: Mapping[int, tuple[Mark, ...]]
 
 
 def csv_writer(file: SupportsWrite[str], names: Iterable[str]) -> CsvWriter:

@@ -36,7 +36,8 @@ def _schema(pa: Any) -> Any:
     text = pa.dictionary(pa.int32(), pa.string())
     types = {
         "time": pa.float64(), "client": text, "server": text, "port": pa.int32(), "signal": text,
-        "histogram": pa.string(), "causes": pa.string(), "lost": pa.int64(), "transport": text,
+        "histogram": pa.string(), "causes": pa.string(), "marks": pa.string(), "lost": pa.int64(),
+        "transport": text,
     }  # fmt: skip
     return pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
 
@@ -67,6 +68,7 @@ class ParquetRecorder:
             "count": list(map(_cell, window.count.tolist())),
             "histogram": [text or None for text in cells.histogram_texts(window)],
             "causes": [text or None for text in cells.causes_texts(window)],
+            "marks": [text or None for text in cells.marks_texts(window)],
             "width": [_cell(window.width)] * rows,
             "nominal": [_cell(window.nominal)] * rows,
             "lost": [window.lost] * rows,
@@ -171,6 +173,7 @@ class _Table:
             lost=cells.lost_samples(self._numbers("lost")),
             histograms=self._histograms(),
             causes=cells.causes(self._texts("causes")),
+            marks=cells.marks(self._texts("marks")),
         )
 
     def _has(self, name: str) -> bool:

@@ -27,6 +27,8 @@ SAMPLE = """\
 # overhead_budget = "0.5%"
 # Where engines that speak Docker's API listen; they name containers, if tailrace[docker] is there.
 # container_sockets = ["/run/docker.sock", "/run/podman/podman.sock"]
+# Network namespaces to look at, by name (`ip netns`) or path; all if there is none.
+# netns = []
 
 # Names of your own, before any other; the first whose conditions are all met counts.
 

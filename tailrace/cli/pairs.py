@@ -87,6 +87,7 @@ def _observed(duration_s: float, window_s: float | None, config_path: Path | Non
         hooks=settings.probes.hooks,
         overhead_budget=None,
         naming=settings.naming_settings(),
+        netns=settings.probes.netns,
     ) as observer:
         for note in observer.notes:
             say(note)

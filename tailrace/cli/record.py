@@ -34,14 +34,18 @@ def record(
     from tailrace import config, observe, recording  # noqa: PLC0415 - slow to import
     from tailrace.condition import Condition  # noqa: PLC0415
 
-    settings = config.load(config_path).probes
-    window_s = window_s or settings.window
+    settings = config.load(config_path)
+    window_s = window_s or settings.probes.window
     limit = observe.windows_within(duration_s, window_s)
     windows = rows = 0
     with (
         recording.create(file) as recorder,
         observe.observer(
-            window_s, hooks=settings.hooks, overhead_budget=settings.overhead_budget
+            window_s,
+            hooks=settings.probes.hooks,
+            overhead_budget=settings.probes.overhead_budget,
+            naming=settings.naming_settings(),
+            netns=settings.probes.netns,
         ) as observer,
     ):
         for note in observer.notes:

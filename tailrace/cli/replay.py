@@ -38,6 +38,9 @@ def replay(
 ) -> None:
     """Run the detector over recordings; several are merged by time.
 
+    Files with rows of the same time are taken for several hosts': a connection that two of them
+    saw, each at its end, is one pair with both names and both ends' views.
+
     Findings appear in the order they were found, and again when they end. The same input gives
     the same output, byte for byte, and what `run` found while it made the recording.
     """
@@ -67,7 +70,8 @@ class _Replay:
 
     def findings(self) -> Iterator[Finding]:
         """Yield findings as they begin and end."""
-        for window, rows in self._recorded.windows():
+        for window, rows, places in self._recorded.windows():
             yield from self._detector.update(window)
-            self.scores[rows] = self._detector.scores()
+            there = places >= 0
+            self.scores[rows[there]] = self._detector.scores()[places[there]]
             self.windows += 1

@@ -75,6 +75,7 @@ def run(
                 window_s,
                 overhead_budget=settings.probes.overhead_budget,
                 naming=settings.naming_settings(),
+                netns=settings.probes.netns,
             )
         )
         voice.note(observer.hooks_in_use)

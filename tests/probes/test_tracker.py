@@ -259,7 +259,9 @@ def test_idle_pairs_say_zero_and_lost_samples_travel(tmp_path: Path) -> None:
     run = _Run(tmp_path)
     run.sweep(BOTH)
     seen = run.sweep(BOTH, lost=4)
-    assert {s for _, s in seen} == {"connections", "requests", "bytes_sent", "bytes_received"}
+    ends = {"bytes_sent", "bytes_received", "requests"}
+    ours = {"connections"} | ends | {f"server_{signal}" for signal in ends}
+    assert {s for _, s in seen} == ours
     assert all(value == 0 for value, _ in seen.values())
     assert run.window.lost == 4
 

@@ -97,7 +97,8 @@ MISTAKES = {
     "key": (
         '[probes]\n\nwindw = "1s"\n',
         "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
-        "  remedy: known keys in [probes]: window, hooks, overhead_budget, container_sockets",
+        "  remedy: known keys in [probes]: window, hooks, overhead_budget, container_sockets, "
+        "netns",
     ),
     "section": (
         "[detecter]\n",
@@ -222,6 +223,7 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "hooks": "tracepoint",
         "overhead_budget": "1.25%",
         "container_sockets": ["/run/docker.sock", "/run/podman/podman.sock"],
+        "netns": [],
     }
     assert shown["services"] == [
         {"name": "billing", "command": "*-m billing.*", "labels": {"app": "b*"}, "port": 8080},

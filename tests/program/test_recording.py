@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from probes.window import Pair, Window
+from probes.window import Mark, Pair, Window
 from tailrace import recording
 from tailrace.errors import RecordingError
 from tailrace.recording_csv import CsvRecorder
@@ -31,7 +31,10 @@ pair = st.builds(Pair, name, name, st.integers(0, 65535), st.sampled_from(["tcp"
 def windows(draw: st.DrawFn) -> Window:
     streams = draw(
         st.lists(
-            st.tuples(pair, st.sampled_from(["requests", "request_latency", "resets", "queue"])),
+            st.tuples(
+                pair,
+                st.sampled_from(["requests", "request_latency", "resets", "queue", "connections"]),
+            ),
             min_size=1,
             max_size=6,
             unique=True,
@@ -43,6 +46,8 @@ def windows(draw: st.DrawFn) -> Window:
     cause = st.dictionaries(
         st.sampled_from(["refused", "by_client"]), st.integers(0, 99), min_size=1
     )
+    mark = st.builds(Mark, st.booleans(), st.integers(0, 2**64 - 1))
+    marks = st.lists(mark, min_size=1, max_size=3).map(tuple)
     return window(
         rows,
         width=draw(st.one_of(st.just(math.nan), st.floats(1e-3, 1e3))),
@@ -52,6 +57,7 @@ def windows(draw: st.DrawFn) -> Window:
             i: draw(histogram) for i, row in enumerate(rows) if row[1] == "request_latency"
         },
         causes={i: draw(cause) for i, row in enumerate(rows) if row[1] == "resets"},
+        marks={i: draw(marks) for i, row in enumerate(rows) if row[1] == "connections"},
     )
 
 
@@ -117,9 +123,10 @@ def test_an_empty_value_is_not_measured(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(HEADER + "1,a,b,80,requests,,\n1,a,b,80,resets,0,3\n2,a,b,80,requests,,\n")
     recorded = recording.load([path])
-    ((found, rows),) = recorded.windows()
+    ((found, rows, places),) = recorded.windows()
     assert found.signals == ("resets",)
     assert rows.tolist() == [1]
+    assert places.tolist() == [0]
 
 
 def test_files_merge_by_time_and_scores_keep_the_input_order(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ def test_files_merge_by_time_and_scores_keep_the_input_order(tmp_path: Path) -> 
         recorder.write(window([(Pair("c", "d", 1), "requests", 8.0, math.nan)], time=1735689601.0))
     recorded = recording.load([one, two])
     made = list(recorded.windows())
-    assert [(w.time, w.value.tolist(), rows.tolist()) for w, rows in made] == [
+    assert [(w.time, w.value.tolist(), rows.tolist()) for w, rows, _ in made] == [
         (1735689601.0, [7.0, 8.0], [0, 3]),
         (1735689602.0, [9.0], [2]),
     ]
@@ -184,6 +191,7 @@ def test_a_bad_row_is_named(tmp_path: Path, line: str, message: str) -> None:
         ("histogram", "1:2:3 4", ":3: histogram"),
         ("causes", "refused", ":3: causes 'refused' cannot be read"),
         ("causes", "refused:-1", ":3: causes"),
+        ("marks", "c:12", ":3: marks 'c:12' cannot be read"),
         ("lost", "0.5", ":3: lost is not a whole number"),
         ("width", "x", ":3: width 'x' is not a number"),
     ],

@@ -74,9 +74,14 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[Window]], None]:
                 return
 
             def observer(
-                self, _window_s: float, *, overhead_budget: float | None, naming: NamingSettings
+                self,
+                _window_s: float,
+                *,
+                overhead_budget: float | None,
+                naming: NamingSettings,
+                netns: tuple[str, ...],
             ) -> Scripted:
-                assert naming == NamingSettings()
+                assert (naming, netns) == (NamingSettings(), ())
                 return Scripted(windows, hooks=self.hooks, budget=overhead_budget)
 
         monkeypatch.setattr("tailrace.observe.Loading", Loaded)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from probes.histogram import bucket_of
-from probes.window import Histograms, Kind, Pair, Window, kind_of
+from probes.window import Histograms, Kind, Mark, Pair, Window, kind_of
 
 WEB_API = Pair("web", "api", 8080)
 
@@ -24,6 +24,7 @@ def window(
     lost: int = 0,
     histograms: Mapping[int, Mapping[int, int]] | None = None,
     causes: Mapping[int, Mapping[str, int]] | None = None,
+    marks: Mapping[int, tuple[Mark, ...]] | None = None,
 ) -> Window:
     pairs = tuple(dict.fromkeys(row[0] for row in rows))
     signals = tuple(dict.fromkeys(row[1] for row in rows))
@@ -50,12 +51,13 @@ def window(
             np.array(columns[2], np.int64),
         ),
         causes=causes or {},
+        marks=marks or {},
     )
 
 
 def same(one: Window, other: Window) -> None:
     """Assert that two windows are equal to the last bit."""
-    for name in ("time", "lost", "pairs", "signals", "causes"):
+    for name in ("time", "lost", "pairs", "signals", "causes", "marks"):
         assert getattr(one, name) == getattr(other, name), name
     for name in ("width", "nominal"):
         a, b = getattr(one, name), getattr(other, name)

@@ -43,6 +43,12 @@ class Hosts:
                 )
                 subprocess.run(command("nft", "-f", "-"), input=rule, text=True, check=True)
 
+    def limit(self, rate: str) -> None:
+        """Let no more than that through from the right to the left, as tc(8) writes it."""
+        link = self.right.replace("right-", "r")
+        command = self.on_right("tc", "qdisc", "replace", "dev", link, "root", "tbf")
+        subprocess.run([*command, "rate", rate, "burst", "5kb", "latency", "400ms"], check=True)
+
 
 @contextmanager
 def two_hosts() -> Iterator[Hosts]:
