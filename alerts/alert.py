@@ -174,6 +174,8 @@ def _summary(findings: Sequence[Finding], *, over: bool) -> str:
     ]
     if first.cause:
         sentences.append(f"Cause: {words.cause(first)}")
+    if first.side:
+        sentences.append(f"Where: {words.side(first)}")
     if len(findings) > 1:
         sentences.append(f"{len(findings)} findings in all; the latest: {words.what(findings[-1])}")
     if over:
@@ -213,6 +215,7 @@ def finding_from_json(public: Mapping[str, Any]) -> Finding:
         unit=public["unit"],
         significance=math.inf if significance is None else significance,
         cause=public["cause"],
+        side=public.get("side", ""),
         state=public["state"],
         ended=None if ended is None else _epoch_s(ended),
     )

@@ -12,8 +12,8 @@ from probes.window import Pair
 
 _COLUMNS = (
     "id", "client", "server", "port", "transport", "signal", "direction", "onset", "detected",
-    "before", "after", "ratio", "unit", "significance", "cause", "state", "ended", "evidence",
-    "alert_id", "created", "updated",
+    "before", "after", "ratio", "unit", "significance", "cause", "side", "state", "ended",
+    "evidence", "alert_id", "created", "updated",
 )  # fmt: skip
 _FIXED = frozenset({"id", "created"})
 
@@ -47,6 +47,7 @@ def to_row(finding: Finding, *, alert_id: str | None, now: float) -> tuple[objec
         finding.unit,
         _real(finding.significance),
         finding.cause,
+        finding.side,
         finding.state,
         _real(finding.ended),
         json.dumps(dict(finding.evidence), default=float),
@@ -73,6 +74,7 @@ def from_row(row: sqlite3.Row) -> Finding:
         unit=row["unit"],
         significance=math.nan if significance is None else significance,
         cause=row["cause"],
+        side=row["side"],
         state=row["state"],
         ended=row["ended"],
         evidence=evidence,

@@ -52,6 +52,12 @@ CAUSES = {
     "other": "the server answered with some other error",
 }
 
+SIDES = {
+    "client": "at the client",
+    "network": "on the network between them",
+    "server": "at the server",
+}
+
 _COUNTED = {"requests": "req/s", "connections": "conn/s"}
 _LONGEST_NAME = 120
 
@@ -195,6 +201,11 @@ def cause(finding: Finding) -> str:
     if finding.signal == "stalls" and finding.cause in ("by_client", "by_server"):
         return f"the {finding.cause.removeprefix('by_')} does not read what it is sent"
     return CAUSES.get(finding.cause, clean(finding.cause))
+
+
+def side(finding: Finding) -> str:
+    """Return where the fault lies; "" when the data say nothing."""
+    return SIDES.get(finding.side, "")
 
 
 def ending(finding: Finding) -> str:

@@ -19,6 +19,10 @@ class Catalog:
     `streams` columns: `bank` and `local` (where the stream's model is), `pair`, `last` (start of
     its last window), `spacing` (seconds between its windows; NaN until known). `pairs` columns:
     `first`, `last` (epoch seconds).
+
+    Attributes:
+        numbers: int64[pairs], of the pairs of the window that `find` was last asked about; -1 for
+            one never seen.
     """
 
     def __init__(self) -> None:
@@ -38,15 +42,16 @@ class Catalog:
         self._pair_number: dict[Pair, int] = {}
         self._seen: tuple[tuple[Pair, ...], tuple[str, ...]] = ((), ())
         self._lookup: Ints = np.empty((0, 0), np.int64)
+        self.numbers: Ints = np.empty(0, np.int64)
 
     def find(self, window: Window) -> Ints:
         """Return the stream number of each row, -1 for a stream never seen."""
         same = self._seen[0] is window.pairs or self._seen[0] == window.pairs
         if not (same and self._seen[1] == window.signals):
             self._lookup = np.full((len(window.pairs), len(window.signals)), -1, np.int64)
-            for i, pair in enumerate(window.pairs):
-                number = self._pair_number.get(pair)
-                if number is not None:
+            self.numbers = np.array([self._pair_number.get(p, -1) for p in window.pairs], np.int64)
+            for i, number in enumerate(self.numbers.tolist()):
+                if number >= 0:
                     self._lookup[i] = [self._number.get((number, s), -1) for s in window.signals]
         self._seen = (window.pairs, window.signals)
         return self._lookup[window.pair, window.signal]
@@ -78,6 +83,7 @@ class Catalog:
         )
         at = np.array([names[name] for name in ordered], dtype=np.int64)
         self._lookup[window.pair[at], window.signal[at]] = new
+        self.numbers[window.pair[at]] = of_pair
         return new, at
 
     def keep(self, streams: NDArray[np.bool_], pairs: NDArray[np.bool_]) -> None:

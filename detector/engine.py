@@ -14,7 +14,7 @@ from detector.causes import Causes
 from detector.evidence import log_threshold
 from detector.finding import Finding, State
 from detector.health import Health
-from detector.intake import Intake
+from detector.intake import Intake, is_spoilt
 from detector.observe import (
     Rows,
     activity,
@@ -22,7 +22,8 @@ from detector.observe import (
 )
 from detector.presence import Presence
 from detector.settings import DetectorSettings
-from probes.window import Kind, Pair, Window, kind_of
+from detector.sides import Side, Sides
+from probes.window import Kind, Pair, Window
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -33,9 +34,6 @@ STALE_S, STALE_WINDOWS = 180.0, 10.0
 """A firing stream without rows for this long, and this many windows, is over."""
 MENDED_S = 10.0
 """The same for a stream whose last window already spoke for its baseline."""
-LOST_SHARE = 0.01
-"""Samples lost per connection and request counted, above which a window is not read: a host that
-loses one now and then must not go blind."""
 PAUSED = 1.5
 """A window this many times longer than asked for means that the host or the daemon was paused."""
 FORGET_S = 7 * 86_400.0
@@ -68,6 +66,7 @@ class Detector:
         self._health = Health()
         self._open: dict[tuple[str, int], Finding] = {}
         self._causes = Causes()
+        self._sides = Sides()
         self._scores: Floats = np.zeros(0)
         self._time = -np.inf
         self._watched_s, self._windows, self._behind = 0.0, 0, 0
@@ -83,13 +82,14 @@ class Detector:
         if not np.isfinite(window.time) or self._is_behind(window.time):
             return []
         self._time = window.time
-        if paused or _is_spoilt(window):
+        if paused or is_spoilt(window):
             return []
         self._windows += 1
         rows = self._intake.rows(window)
         told = self._watched_s >= self._settings.warmup_s
         span = (window.time, window.time + self._intake.step(window, rows))
         self._meet_pairs(told=told)
+        self._follow_sides(window)
         findings: list[Finding] = []
         for model in range(len(self._banks)):
             findings += self._judge(model, window, rows, span[1])
@@ -183,7 +183,8 @@ class Detector:
                 pair=self._pair(number),
                 signal=self._catalog.signal_of[number],
                 log_c=log_c_of[i],
-                cause=self._causes.main(number),
+                cause=(cause := self._causes.main(number)),
+                side=self._side(number, bank.table["fire"][i] > 0, cause),
             )
             self._open["stream", number] = finding
             findings.append(finding)
@@ -191,8 +192,20 @@ class Detector:
         findings += [self._end(stream_of[i], "adopted", end) for i in outcome.adopted.tolist()]
         if len(outcome.adopted):
             age = dict(zip(at.tolist(), moment.age.tolist(), strict=True))
+            for i in outcome.adopted.tolist():
+                self._sides.adopt(int(t["pair"][stream_of[i]]))
             bank.relearn(outcome.adopted, np.array([age[i] for i in outcome.adopted.tolist()]))
         return findings
+
+    def _follow_sides(self, window: Window) -> None:
+        of_pair = self._catalog.streams["pair"]
+        changed = {int(of_pair[i]) for what, i in self._open if what == "stream"}
+        self._sides.update(window, self._catalog.numbers, self._catalog.pairs.size, changed)
+
+    def _side(self, stream: int, up: bool, cause: str) -> Side:
+        pair = int(self._catalog.streams["pair"][stream])
+        direction = "up" if up else "down"
+        return self._sides.guilty(pair, self._catalog.signal_of[stream], direction, cause)
 
     def _pair(self, stream: int) -> Pair:
         return self._catalog.pair_of[int(self._catalog.streams["pair"][stream])]
@@ -297,6 +310,7 @@ class Detector:
             streams["local"][mine] = (np.cumsum(rows) - 1)[streams["local"][mine]]
             bank.table.keep(rows)
         self._presence.table.keep(kept)
+        self._sides.table.keep(kept)
         numbers = {"stream": of_stream, "pair": of_pair}
         known = {"stream": stays, "pair": kept}
         self._open = {
@@ -315,6 +329,7 @@ class Detector:
             "streams": self._catalog.streams,
             "pairs": self._catalog.pairs,
             "presence": self._presence.table,
+            "sides": self._sides.table,
             **{f"bank{i}": bank.table for i, bank in enumerate(self._banks)},
         }
         arrays = {
@@ -364,6 +379,8 @@ class Detector:
         self._catalog.pairs.load(columns("pairs"))
         self._catalog.restore([Pair(*pair) for pair in meta["pairs"]], meta["signals"])
         self._presence.table.load(columns("presence"))
+        if sides := columns("sides"):  # which states of before did not have
+            self._sides.table.load(sides)
         for i, bank in enumerate(self._banks):
             bank.table.load(columns(f"bank{i}"))
         self._presence.arrivals = {k: (a, b) for k, (a, b) in meta["arrivals"].items()}
@@ -372,15 +389,6 @@ class Detector:
         self._open = {(what, i): report.from_state(f) for what, i, f in meta["open"]}
         self._time, self._watched_s = meta["time"], meta["watched_s"]
         self._windows, self._behind = meta["windows"], meta["behind"]
-
-
-def _is_spoilt(window: Window) -> bool:
-    """Return whether so many samples were lost that a rate may look changed."""
-    if window.lost == 0:
-        return False
-    is_count = np.array([kind_of(signal) is Kind.COUNT for signal in window.signals])
-    counted = np.nansum(window.value[is_count[window.signal]]) * window.width
-    return not window.lost <= LOST_SHARE * counted
 
 
 def _by_name(finding: Finding) -> tuple[object, ...]:

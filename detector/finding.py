@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from detector.sides import Side
 from probes.window import Pair
 
 SCHEMA = "tailrace.finding/1"
@@ -48,6 +49,7 @@ class Finding:
             change (8.0: one in 10^8).
         cause: what the data say about why, e.g. "refused"; "" when they say nothing.
         state: "firing", "resolved" (back to its baseline) or "adopted" (the new normal).
+        side: where the fault lies: "client", "server" or "network"; "" when the data say nothing.
         ended: end of the window in which it was resolved or adopted; None while firing.
         evidence: what `tailrace explain` shows, in order; not part of the JSON finding.
     """
@@ -65,6 +67,7 @@ class Finding:
     significance: float
     cause: str
     state: State
+    side: Side = ""
     ended: float | None = None
     evidence: Mapping[str, float | str] = field(default_factory=dict)
 
@@ -87,6 +90,7 @@ class Finding:
             "unit": self.unit,
             "significance": self.significance,
             "cause": self.cause,
+            "side": self.side,
             "state": self.state,
             "ended": None if self.ended is None else rfc3339(self.ended),
         }

@@ -10,9 +10,13 @@ from detector.latencies import LatencyBank
 from detector.levels import LevelBank
 from detector.observe import RATIO, Rows, make_banks, model_of, order, usable
 from detector.ratios import RatioBank
-from probes.window import VIEWS, Window
+from probes.window import VIEWS, Kind, Window, kind_of
 
 Ints = NDArray[np.int64]
+
+LOST_SHARE = 0.01
+"""Samples lost per connection and request counted, above which a window is not read: a host that
+loses one now and then must not go blind."""
 
 
 class Intake:
@@ -33,7 +37,7 @@ class Intake:
         row = np.zeros(0, np.int64)
         if len(window):
             row = np.flatnonzero(usable(window, models) & judged[window.signal])
-        stream = self.catalog.find(window)[row] if len(row) else row
+        stream = self.catalog.find(window)[row]
         if (stream < 0).any():
             self._add(window, row[stream < 0], histogram)
             stream = self.catalog.find(window)[row]
@@ -79,3 +83,12 @@ class Intake:
             return float(window.width)
         known = rows.width[rows.width > 0]
         return float(known.min()) if len(known) else 0.0
+
+
+def is_spoilt(window: Window) -> bool:
+    """Return whether so many samples were lost that a rate may look changed."""
+    if window.lost == 0:
+        return False
+    is_count = np.array([kind_of(signal) is Kind.COUNT for signal in window.signals])
+    counted = np.nansum(window.value[is_count[window.signal]]) * window.width
+    return not window.lost <= LOST_SHARE * counted

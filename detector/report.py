@@ -11,10 +11,13 @@ import numpy as np
 
 from detector.bank import Bank
 from detector.finding import Direction, Finding, State, finding_id
+from detector.sides import Side
 from probes.window import UNITS, Pair
 
 
-def changed(bank: Bank, i: int, *, pair: Pair, signal: str, log_c: float, cause: str) -> Finding:
+def changed(
+    bank: Bank, i: int, *, pair: Pair, signal: str, log_c: float, cause: str, side: Side
+) -> Finding:
     """Return the finding of stream `i` of `bank`, which has begun to fire."""
     t = bank.table
     direction: Direction = "up" if t["fire"][i] > 0 else "down"
@@ -35,6 +38,7 @@ def changed(bank: Bank, i: int, *, pair: Pair, signal: str, log_c: float, cause:
         unit=UNITS.get(signal, ""),
         significance=max(bound, 0.0),
         cause=cause,
+        side=side,
         state="firing",
         evidence={
             **told.evidence,
@@ -70,6 +74,7 @@ def presence(pair: Pair, direction: Direction, onset: float, end: float, log_p: 
         unit="",
         significance=max(log_p / math.log(10.0), 0.0),
         cause="",
+        side="client" if new else "",
         state="firing",
         evidence={"chance by its own law of arrivals, nats": log_p},
     )

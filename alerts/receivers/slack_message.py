@@ -104,6 +104,8 @@ def _facts(alert: Alert, finding: Finding) -> list[dict[str, Any]]:
     ]
     if finding.cause:
         facts.append(f"*Cause*\n{escape(words.cause(finding), limit=FIELD_LIMIT - 8)}")
+    if finding.side:
+        facts.append(f"*Where*\n{escape(words.side(finding))}")
     return [_markdown(fact) for fact in facts]
 
 

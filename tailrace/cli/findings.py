@@ -12,7 +12,8 @@ from tailrace.cli.output import emit, print_table
 
 COLUMNS = (
     "schema", "id", "client", "server", "port", "transport", "signal", "direction", "onset",
-    "detected", "before", "after", "ratio", "unit", "significance", "cause", "state", "ended",
+    "detected", "before", "after", "ratio", "unit", "significance", "cause", "side", "state",
+    "ended",
 )  # fmt: skip
 _COLOURS = {"firing": "red", "resolved": "green", "adopted": "yellow"}
 
@@ -53,8 +54,8 @@ def change(finding: Finding) -> str:
     before, after = words.value(finding, finding.before), words.value(finding, finding.after)
     if finding.direction == "gone":
         return f"silent (was {before})" if finding.before else "silent"
-    cause = f", {words.cause(finding)}" if finding.cause else ""
-    return f"{words.subject(finding.signal)} {finding.direction}: {before} -> {after}{cause}"
+    why = "".join(f", {text}" for text in (words.cause(finding), words.side(finding)) if text)
+    return f"{words.subject(finding.signal)} {finding.direction}: {before} -> {after}{why}"
 
 
 def print_finding(finding: Finding) -> None:
@@ -71,6 +72,7 @@ def print_finding(finding: Finding) -> None:
         ("after", words.value(finding, finding.after)),
         ("certainty", words.certainty(finding.significance)),
         ("cause", words.cause(finding)),
+        ("where", words.side(finding)),
     ]  # fmt: skip
     click.echo(words.what(finding))
     click.echo()

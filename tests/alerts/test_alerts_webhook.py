@@ -39,7 +39,7 @@ def webhook(server, tmp_path):
 @pytest.mark.parametrize(
     ("name", "findings"),
     [
-        ("webhook-firing", [finding(cause="timed_out")]),
+        ("webhook-firing", [finding(cause="timed_out", side="network")]),
         ("webhook-resolved", [ended(finding()), ended(finding(onset=T0 + 60), state="adopted")]),
     ],
 )
