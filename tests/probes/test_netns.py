@@ -17,24 +17,18 @@ from tests.support.watching import Watch
 
 pytestmark = pytest.mark.kernel
 
-_SERVER = (
-    HEAD
-    + """
+_SERVER = """
 s = socket(); s.bind((sys.argv[2], 0)); s.listen()
 tell(s.getsockname()[1])
 while True:
     c = s.accept()[0]
     threading.Thread(target=serve, args=(c,)).start()
 """
-)
-_CLIENT = (
-    HEAD
-    + """
+_CLIENT = """
 wait()
 c = create_connection((sys.argv[2], int(sys.argv[3])))
 request(c, 3); c.close(); tell("done"); wait()
 """
-)
 
 
 def test_a_name_or_a_path_leads_to_a_namespace() -> None:
