@@ -27,6 +27,11 @@ WINDOWS = 10
 """How many windows a row sums up."""
 STALE_S = 10.0
 """A file that was not replaced for this long, and for five windows, has no daemon behind it."""
+_OTHER_ENDS = {
+    "requests": "server_requests",
+    "bytes_sent": "server_bytes_received",
+    "bytes_received": "server_bytes_sent",
+}
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 Row = dict[str, Any]
@@ -59,7 +64,8 @@ class PairTable:
 
         Rates are means per second, ratios are pooled with their denominators, and latencies are
         the quantiles of all samples together. What is known of the two services stands under
-        `client_resolution`, `client_namespace`, `client_version` and the server's.
+        `client_resolution`, `client_namespace`, `client_version` and the server's. Where both ends
+        are seen, `difference` is what the client's end has more than the server's.
         """
         sums = _sum(self._windows)
         services = self._services()
@@ -76,7 +82,27 @@ class PairTable:
                     **_known("server", services.get(pair.server)),
                 }
             row[signal] = value
+        for row in rows.values():
+            if difference := _difference(row):
+                row["difference"] = difference
         return [rows[pair] for pair in sorted(rows)]
+
+
+def _difference(row: Row) -> dict[str, float]:
+    """Return what the client's end has more than the server's: what is between the two.
+
+    Of latencies the median's, less what lay unread at either end: the network and its queues.
+    """
+    found = {
+        signal: row[signal] - row[other]
+        for signal, other in _OTHER_ENDS.items()
+        if signal in row and other in row
+    }
+    if "request_latency" in row and "server_latency" in row:
+        ends = ("server_latency", "client_read_latency", "server_read_latency")
+        explained = sum(row[name]["p50"] for name in ends if name in row)
+        found["request_latency"] = max(row["request_latency"]["p50"] - explained, 0.0)
+    return found
 
 
 def _known(end: str, service: Service | None) -> dict[str, str]:

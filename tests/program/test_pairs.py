@@ -96,3 +96,21 @@ def test_the_file(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(TailraceError, match="not the daemon's file"):
         published(file, now=0.0)
+
+
+def test_with_both_ends_seen_their_difference_is_told() -> None:
+    table = PairTable()
+    rows = [
+        (WEB_API, "bytes_sent", 100.0, math.nan),
+        (WEB_API, "server_bytes_received", 90.0, math.nan),
+        (WEB_API, "requests", 7.0, math.nan),
+        (WEB_API, "request_latency", 0.010, 4.0),
+        (WEB_API, "server_latency", 0.004, 4.0),
+        (WEB_API, "client_read_latency", 0.001, 4.0),
+    ]
+    table.add(window(rows))
+    (row,) = table.rows()
+    assert row["difference"] == {
+        "bytes_sent": pytest.approx(10.0),
+        "request_latency": pytest.approx(0.005),
+    }
