@@ -247,7 +247,15 @@ def load(paths: Iterable[Path], *, note: Callable[[str], None] = lambda _: None)
         RecordingError: a file cannot be read or is wrong; it says where and what to do.
     """
     parts = []
+    seen: set[Path] = set()
     for path in paths:
+        if (real := path.resolve()) in seen:
+            raise RecordingError(
+                "it is given twice, and would count for two hosts",
+                where=str(path),
+                remedy="name every recording once",
+            )
+        seen.add(real)
         if _kind(path) == "parquet":
             from tailrace import recording_parquet  # noqa: PLC0415 - pyarrow is optional
 

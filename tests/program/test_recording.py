@@ -153,6 +153,22 @@ def test_files_merge_by_time_and_scores_keep_the_input_order(tmp_path: Path) -> 
     ]
 
 
+def test_a_file_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + GOOD)
+    with pytest.raises(RecordingError, match="given twice"):
+        recording.load([path, tmp_path / ".." / tmp_path.name / "a.csv"])
+
+
+def test_files_of_one_time_are_several_hosts(tmp_path: Path) -> None:
+    for name, requests in (("a", 1), ("b", 2)):
+        (tmp_path / f"{name}.csv").write_text(HEADER + f"1,a,b,80,requests,{requests},\n")
+    recorded = recording.load([tmp_path / "a.csv", tmp_path / "b.csv"])
+    ((found, rows, places),) = recorded.windows()
+    assert found.value.tolist() == [3.0]
+    assert (rows.tolist(), places.tolist()) == ([0, 1], [0, 0])
+
+
 GOOD = "1,a,b,80,requests,1,\n"
 BAD = {
     "value": ("1,a,b,80,requests,abc,\n", ":3: value 'abc' is not a number"),
