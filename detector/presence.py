@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.table import Column, Table
-from probes.window import Pair
+from probes.window import OTHER, Pair
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -75,8 +76,24 @@ class Presence:
         )
         self.arrivals: dict[str, tuple[float, float]] = {}
 
-    def add(self, pairs: list[Pair], time: float, *, told: bool, watched_s: float) -> None:
-        """Add pairs seen for the first time; `told` when the host is past its warm-up."""
+    def add(
+        self,
+        pairs: list[Pair],
+        time: float,
+        *,
+        told: bool,
+        watched_s: float,
+        others: Collection[Pair] = (),
+    ) -> None:
+        """Add pairs seen for the first time.
+
+        Args:
+            pairs: these.
+            time: epoch seconds.
+            told: whether the host is past its warm-up.
+            watched_s: for how long it has been watched, seconds.
+            others: pairs that are many put together; one that may have been among them is no news.
+        """
         at = self.table.grow(len(pairs))
         for i, pair in zip(at.tolist(), pairs, strict=True):
             self.table["since"][i] = time
@@ -87,7 +104,8 @@ class Presence:
                 self.arrivals[key] = (known + 1.0, time)
             if told:
                 self.arrivals[""] = (everywhere + 1.0, time)
-            if told and known < SERVER_NEWS and everywhere < HOST_NEWS:
+            hidden = bool(others) and not _others_of(pair).isdisjoint(others)
+            if told and not hidden and known < SERVER_NEWS and everywhere < HOST_NEWS:
                 self.table["state"][i] = WAITING
                 self.table["arrival"][i] = (known + 0.5) / max(watched_s, 1.0)
 
@@ -200,3 +218,12 @@ class Presence:
     def close(self, at: Ints) -> None:
         """End what is reported of pairs `at`."""
         self.table["state"][at] = QUIET
+
+
+def _others_of(pair: Pair) -> set[Pair]:
+    """Return the pairs under which one may have been put: see `probes.places`."""
+    return {
+        Pair(OTHER, *pair[1:]),
+        Pair(pair.client, OTHER, 0, pair.transport),
+        Pair(OTHER, OTHER, 0, pair.transport),
+    }
