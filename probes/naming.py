@@ -75,7 +75,7 @@ class PairNames:
         self.peers = peers or Peers()
         self._netns = netns
         self._own = own_tgid
-        self._most_services = 16 * most_pairs
+        self._most_services = max(16 * most_pairs, 160_000)
         self.places = Places(most_pairs)
         self._listeners: dict[tuple[int, bytes, int], Any] = {}
         self._told = (b"", b"")

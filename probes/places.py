@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from probes.window import OTHER, Pair, is_other
 
-_TIMES: Final = 4
-"""So many times the pairs with rows are told apart, by how much they do."""
+_LEAST_NUMBERS: Final = 40_000
+"""So many pairs are told apart by how much they do, or four times those with rows if that is more:
+more than there are groups in the kernel."""
 
 
 class Places:
@@ -34,6 +35,7 @@ class Places:
         """
         self._most = most
         self._most_others = max(most // 10, 1)
+        self._numbers = max(4 * most, _LEAST_NUMBERS)
         self._index: dict[Pair, int] = {}
         self._free: list[int] = []
         self._met: list[int] = []
@@ -64,7 +66,7 @@ class Places:
     @property
     def crowded(self) -> bool:
         """Whether it is time to forget pairs."""
-        return self._own >= 0.9 * self._most or len(self) >= 0.9 * _TIMES * self._most
+        return self._own >= 0.9 * self._most or len(self) >= 0.9 * self._numbers
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -85,7 +87,7 @@ class Places:
         if is_other(pair):
             self._others += 1
             return self._place(pair)
-        if len(self._index) >= _TIMES * self._most:
+        if len(self._index) >= self._numbers:
             return self.number(self._other(pair))
         index = self._place(pair)
         self._count(pair, 1)
