@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import functools
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -21,14 +21,16 @@ _HEADER: Final = struct.Struct("!2xHHH")  # flags, number of questions, of answe
 _HEADER_BYTES: Final = 12
 _QUESTION: Final = struct.Struct("!HH")  # type, class
 _RECORD: Final = struct.Struct("!HHIH")  # type, class, time to live, length
+_MOST_POINTED: Final = 1 << 14
 _IS_ANSWER: Final = 1 << 15
 _OUTCOME: Final = 15
-_TO_QUESTION: Final = b"\xc0\x0c"
 _IN: Final = 1
 _CNAME: Final = 5
 _ADDRESSES: Final = {1: 4, 28: 16}
 """A and AAAA: how long they are."""
 _MALFORMED: Final = (dns.exception.DNSException, struct.error, ValueError, IndexError)
+
+_Labels = tuple[bytes, ...]
 
 
 class Parsed(NamedTuple):
@@ -54,14 +56,15 @@ def parse(message: bytes, *, cut: bool = False) -> Parsed | None:
         flags, questions, answers = _HEADER.unpack_from(message)
         if not flags & _IS_ANSWER or flags & _OUTCOME or questions != 1:
             return None
-        asked, size = dns.name.from_wire(message, _HEADER_BYTES)
-        kind, klass = _QUESTION.unpack_from(message, _HEADER_BYTES + size)
+        end = message.index(0, _HEADER_BYTES) + 1
+        asked, name = _asked(message[_HEADER_BYTES:end])
+        kind, klass = _QUESTION.unpack_from(message, end)
     except _MALFORMED as error:
         raise ValueError(f"not a DNS message: {error}") from error
     if klass != _IN or kind not in _ADDRESSES:
         return None
     records = _Records(message, kind, asked)
-    at = _HEADER_BYTES + size + _QUESTION.size
+    at = end + _QUESTION.size
     try:
         for _ in range(min(answers, _MOST_RECORDS)):
             at = records.take(at)
@@ -69,28 +72,42 @@ def parse(message: bytes, *, cut: bool = False) -> Parsed | None:
         if not cut:
             raise ValueError(f"not a DNS message: {error}") from error
     addresses = records.addresses()
-    if not addresses or asked == dns.name.root:
-        return None
-    return Parsed(asked.to_text(omit_final_dot=True).lower(), addresses)
+    return Parsed(name, addresses) if name and addresses else None
+
+
+@functools.lru_cache(4096)
+def _asked(wire: bytes) -> tuple[_Labels, str]:
+    """Return the name in a question, "" for the root: the same are asked often."""
+    name, size = dns.name.from_wire(wire, 0)
+    if size != len(wire):
+        raise ValueError("a name with a NUL in it")
+    text = name.to_text(omit_final_dot=True).lower()
+    return _labels(name), "" if name == dns.name.root else text
+
+
+def _labels(name: dns.name.Name) -> _Labels:
+    """Return what a name is compared by: the library's own takes long."""
+    return tuple(label.lower() for label in name.labels)
 
 
 class _Records:
     """The addresses and aliases among a message's records."""
 
-    def __init__(self, message: bytes, kind: int, asked: dns.name.Name) -> None:
+    def __init__(self, message: bytes, kind: int, asked: _Labels) -> None:
         self._message, self._kind, self._asked = message, kind, asked
-        self._pointed = {_TO_QUESTION: asked}
-        self._aliases: dict[dns.name.Name, dns.name.Name] = {}
-        self._found: list[tuple[dns.name.Name, bytes]] = []
+        self._pointed = {_pointer(_HEADER_BYTES): asked}
+        self._aliases: dict[_Labels, _Labels] = {}
+        self._found: list[tuple[_Labels, bytes]] = []
 
     def take(self, at: int) -> int:
         """Take the record (RFC 1035, 4.1.3) at a place; return where the next begins."""
         message = self._message
         pointer = message[at : at + 2]
-        if pointer in self._pointed:  # as nearly always, and reading a name takes most of the time
+        if pointer in self._pointed:  # as nearly always
             owner, size = self._pointed[pointer], 2
         else:
-            owner, size = dns.name.from_wire(message, at)
+            name, size = dns.name.from_wire(message, at)
+            owner = _labels(name)
             if size == 2:
                 self._pointed[pointer] = owner
         kind, klass, _, length = _RECORD.unpack_from(message, at + size)
@@ -99,10 +116,13 @@ class _Records:
         if end > len(message):
             raise ValueError("a record ends after the message")
         if klass == _IN and kind == _CNAME:
-            target, size = dns.name.from_wire(message, begin)
+            name, size = dns.name.from_wire(message, begin)
+            target = _labels(name)
             if begin + size != end:
                 raise ValueError("an alias of another length than its record")
             self._aliases[owner] = target
+            if begin < _MOST_POINTED:
+                self._pointed[_pointer(begin)] = target
         elif klass == _IN and kind == self._kind:
             if length != _ADDRESSES[kind]:
                 raise ValueError(f"an address of {length} bytes")
@@ -117,7 +137,7 @@ class _Records:
         return tuple(dict.fromkeys(address for owner, address in self._found if owner in owners))
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """That an answer gave a name for an address: to which process, when (monotonic, seconds)."""
 
     name: str
@@ -137,7 +157,7 @@ class Answers:
 
     def __init__(self) -> None:
         """Start without names."""
-        self._known: dict[tuple[int, bytes], tuple[_Given, ...]] = {}
+        self._known: dict[tuple[int, bytes], tuple[Given, ...]] = {}
         self._anywhere: dict[bytes, int] = {}  # the namespace that was told last
         self._used: dict[tuple[int, bytes], None] = {}
         self.malformed = 0
@@ -157,13 +177,13 @@ class Answers:
                 continue
             if parsed is None:
                 continue
-            given = _Given(parsed.name, int(record["tgid"]), int(record["at_ns"]) / 1e9)
+            given = Given(parsed.name, int(record["tgid"]), int(record["at_ns"]) / 1e9)
             for address in parsed.addresses:
                 if _is_of_a_peer(address):
                     self.learn(int(record["netns"]), address, given)
                     yield address
 
-    def learn(self, netns: int, address: bytes, given: _Given) -> None:
+    def learn(self, netns: int, address: bytes, given: Given) -> None:
         """Take note of a name."""
         key = netns, address
         before = self._known.pop(key, ())
@@ -205,7 +225,7 @@ class Answers:
         since = given[-1].at_s - _DISAGREE_S
         return list(dict.fromkeys(each.name for each in reversed(given) if each.at_s >= since))
 
-    def used(self) -> Iterator[tuple[int, bytes, list[_Given]]]:
+    def used(self) -> Iterator[tuple[int, bytes, list[Given]]]:
         """Yield what `learn` takes, of the addresses that somebody spoke with."""
         for key in self._used:
             if key in self._known:
@@ -215,7 +235,7 @@ class Answers:
         """Take up what `used` gave."""
         for netns, address, names in kept:
             for name, tgid, at_s in names:
-                self.learn(netns, address, _Given(str(name), int(tgid), float(at_s)))
+                self.learn(netns, address, Given(str(name), int(tgid), float(at_s)))
             self._used[netns, address] = None
 
     def __len__(self) -> int:
@@ -224,6 +244,11 @@ class Answers:
 
 def _is_of_a_peer(address: bytes) -> bool:
     """Return whether somebody can be there: blocklists answer with 0.0.0.0 and 127.0.0.1."""
-    parsed = ipaddress.IPv6Address(address)
-    plain = parsed.ipv4_mapped or parsed
-    return not (plain.is_unspecified or plain.is_loopback)
+    if address.startswith(_V4_MAPPED):
+        return address[12] not in (0, 127)
+    return address[:15] != bytes(15) or address[15] > 1  # :: and ::1
+
+
+def _pointer(at: int) -> bytes:
+    """Return what stands for the name at a place (RFC 1035, 4.1.4)."""
+    return (0xC000 | at).to_bytes(2, "big")
