@@ -15,6 +15,7 @@ from bpf import layout
 from probes.identity.sources import NamingSettings
 from probes.observer import Observer
 from probes.programs import Capacity, Programs
+from probes.window import is_other
 from tests.support.dns import dig, dig_many, dns_server, with_resolver
 from tests.support.netns import Hosts, two_hosts
 from tests.support.watching import Watch, watching
@@ -101,7 +102,13 @@ asked = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".
 query = os.urandom(2) + b"\\1\\0\\0\\1" + bytes(6) + asked + b"\\0\\0\\1\\0\\1"
 s = socket.socket(type=socket.SOCK_DGRAM)
 s.settimeout(5)
-s.sendto(query, (server, 53))
+if how == "read":
+    s.setblocking(True)
+    s.connect((server, 53))
+    os.write(s.fileno(), query)
+    os.read(s.fileno(), 512)
+else:
+    s.sendto(query, (server, 53))
 if how == "recvfrom": s.recvfrom(2048)
 elif how == "recvmsg": s.recvmsg(2048)
 elif how == "pieces": s.recvmsg_into([bytearray(2048), bytearray(2048)])
@@ -110,8 +117,8 @@ for address in addresses: connect(address, 20443)
 )
 
 
-@pytest.mark.parametrize("how", ["recvfrom", "recvmsg", "pieces"])
-def test_a_resolver_that_does_not_connect(hosts: Hosts, how: str) -> None:
+@pytest.mark.parametrize("how", ["recvfrom", "recvmsg", "pieces", "read"])
+def test_every_way_to_receive(hosts: Hosts, how: str) -> None:
     command = [sys.executable, "-c", _UNCONNECTED, hosts.right_address, how]
     with watching() as watch:
         subprocess.run(hosts.on_left(*command, "www.shop.test", "11.0.0.2"), check=True)
@@ -180,6 +187,31 @@ def test_a_restart_forgets_no_name(hosts: Hosts, tmp_path: Path) -> None:
             command = hosts.on_left(sys.executable, "-c", _CONNECT + "connect(*sys.argv[1:])")
             subprocess.run([*command, "11.0.0.1", str(PORT)], check=True)
             _expect(watch, {"api.shop.test": 1})
+        finally:
+            watch.stop()
+
+
+def test_no_more_pairs_than_asked_for(hosts: Hosts) -> None:
+    many = _CONNECT + "for i in range(60): connect(f'10.55.0.{i}', 20443)"
+    with Observer(0.25, naming=NamingSettings(most_pairs=20)) as observer:
+        watch = Watch(observer)
+        watch.start()
+        try:
+            subprocess.run(hosts.on_left(sys.executable, "-c", many), check=True)
+
+            def tried() -> float:
+                mine = [p for p in watch.pairs() if p.port == PORT and p.client == PYTHON]
+                others = [p for p in watch.pairs() if is_other(p)]
+                return sum(watch.total(pair, "connect_errors") for pair in (*mine, *others))
+
+            for _ in range(20):
+                watch.settle(1)
+                if tried() >= 60:
+                    break
+            assert tried() >= 60  # the rest of this machine may have pairs as well
+            assert observer.folded >= 40
+            last = watch.windows[-1]
+            assert len({i for i in last.pair if not is_other(last.pairs[i])}) <= 20
         finally:
             watch.stop()
 
