@@ -53,6 +53,9 @@ class Presence:
     minute is not missed between runs. The evidence is the length of the silence times
     -ln(1 - h), a geometric survival probability; and no silence counts that is not several
     times the longest one known, because real silences are not geometric.
+
+    Attributes:
+        others: pairs that are many put together; one that may have been among them is not new.
     """
 
     def __init__(self) -> None:
@@ -75,25 +78,10 @@ class Presence:
             }
         )
         self.arrivals: dict[str, tuple[float, float]] = {}
+        self.others: Collection[Pair] = ()
 
-    def add(
-        self,
-        pairs: list[Pair],
-        time: float,
-        *,
-        told: bool,
-        watched_s: float,
-        others: Collection[Pair] = (),
-    ) -> None:
-        """Add pairs seen for the first time.
-
-        Args:
-            pairs: these.
-            time: epoch seconds.
-            told: whether the host is past its warm-up.
-            watched_s: for how long it has been watched, seconds.
-            others: pairs that are many put together; one that may have been among them is no news.
-        """
+    def add(self, pairs: list[Pair], time: float, *, told: bool, watched_s: float) -> None:
+        """Add pairs seen for the first time; `told` when the host is past its warm-up."""
         at = self.table.grow(len(pairs))
         for i, pair in zip(at.tolist(), pairs, strict=True):
             self.table["since"][i] = time
@@ -104,7 +92,7 @@ class Presence:
                 self.arrivals[key] = (known + 1.0, time)
             if told:
                 self.arrivals[""] = (everywhere + 1.0, time)
-            hidden = bool(others) and not _others_of(pair).isdisjoint(others)
+            hidden = bool(self.others) and not _others_of(pair).isdisjoint(self.others)
             if told and not hidden and known < SERVER_NEWS and everywhere < HOST_NEWS:
                 self.table["state"][i] = WAITING
                 self.table["arrival"][i] = (known + 0.5) / max(watched_s, 1.0)
