@@ -164,7 +164,7 @@ static __always_inline struct connection *udp_flow(void *sk, int length, int out
 	add(g, DATAGRAMS, 1);
 	add(g, out ? BYTES_OUT : BYTES_IN, length);
 	if (port == DNS_PORT && c->role == ROLE_CLIENT)
-		dns_datagram(sk, c, flow, out);
+		dns_datagram(sk, c, flow, length, out);
 	return c;
 }
 

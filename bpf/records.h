@@ -104,7 +104,8 @@ enum counter {
 #define LOST_LISTENERS 3
 #define LOST_LINKS 4
 #define LOST_QUERIES 5
-#define LOST_KINDS 6
+#define LOST_ANSWERS 6
+#define LOST_KINDS 7
 
 #define OVERFLOW 0 /* the group of all that found no free one */
 

@@ -17,6 +17,9 @@ _LOST = {
     "latencies": "latency samples that found no room",
     "listeners": "listening sockets that found no room",
     "links": "connections whose two ends could not be joined",
+    "queries": "DNS queries that found no room",
+    "answers": "DNS answers not read for their names",
+    "malformed": "DNS answers that make no sense",
     "missed": "events that the kernel did not tell",
 }
 
@@ -56,6 +59,10 @@ class Observer(Protocol):
     def lost(self) -> Mapping[str, int]:
         """What was lost since the start, by kind."""
 
+    @property
+    def folded(self) -> int:
+        """How many pairs are put under `other`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
@@ -68,6 +75,7 @@ class Condition:
         budget: what both may come to; None for no limit.
         reason: why `kernel` stays unknown; "" while it does not.
         lost: what was lost since the start, by kind, see `Programs.lost()`; only what was.
+        folded: how many pairs are put under `other`, as there are too many.
     """
 
     level: int = 0
@@ -76,6 +84,7 @@ class Condition:
     budget: float | None = None
     reason: str = ""
     lost: Mapping[str, int] = field(default_factory=dict)
+    folded: int = 0
 
     @classmethod
     def of(cls, observer: Observer) -> Self:
@@ -88,6 +97,7 @@ class Condition:
             budget=cost.budget,
             reason=cost.reason,
             lost={kind: number for kind, number in observer.lost.items() if number},
+            folded=observer.folded,
         )
 
     @classmethod
@@ -105,6 +115,7 @@ class Condition:
             level=int(data["level"]),
             reason=str(data["reason"]),
             lost={str(kind): int(number) for kind, number in data["lost"].items()},
+            folded=int(data.get("folded", 0)),
             **numbers,
         )
 
@@ -117,6 +128,7 @@ class Condition:
             "budget": self.budget,
             "reason": self.reason,
             "lost": dict(self.lost),
+            "folded": self.folded,
         }
 
     @property
@@ -148,6 +160,10 @@ class Condition:
     def lost_text(self) -> str:
         """Return what was lost, by kind; "" for nothing."""
         return ", ".join(f"{number} {_LOST.get(kind, kind)}" for kind, number in self.lost.items())
+
+    def folded_text(self) -> str:
+        """Return how many pairs are put under `other`; "" for none."""
+        return f"{self.folded} pairs that do least are put under `other`" if self.folded else ""
 
     def change_text(self, before: int) -> str:
         """Return what a change of the level from `before` means, and why it came."""

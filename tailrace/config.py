@@ -75,6 +75,9 @@ class Probes(_Section):
             measure less; None for no limit.
         container_sockets: of engines that speak Docker's API, to name containers.
         netns: network namespaces to look at, by name or path; all if there is none.
+        dns_names: whether peers elsewhere are named by the DNS answers of clients here.
+        reverse_dns: whether DNS is asked for the names of addresses that have none so far.
+        max_pairs: so many pairs have rows of their own; the rest counts under `other`.
     """
 
     window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
@@ -82,6 +85,9 @@ class Probes(_Section):
     overhead_budget: Share = Field(default="0.5%", validate_default=True)
     container_sockets: tuple[Path, ...] = SOCKETS
     netns: tuple[str, ...] = ()
+    dns_names: bool = True
+    reverse_dns: bool = False
+    max_pairs: int = Field(default=10_000, ge=10, le=100_000)
 
 
 class Detector(_Section):
@@ -179,6 +185,9 @@ class Config(_Section):
         return NamingSettings(
             rules=tuple(Rule(**service.model_dump()) for service in self.services),
             container_sockets=self.probes.container_sockets,
+            dns_names=self.probes.dns_names,
+            reverse_dns=self.probes.reverse_dns,
+            most_pairs=self.probes.max_pairs,
         )
 
     def detector_settings(self) -> DetectorSettings:
@@ -217,6 +226,9 @@ class Config(_Section):
                 "overhead_budget": share_text(self.probes.overhead_budget),
                 "container_sockets": [str(path) for path in self.probes.container_sockets],
                 "netns": list(self.probes.netns),
+                "dns_names": self.probes.dns_names,
+                "reverse_dns": self.probes.reverse_dns,
+                "max_pairs": self.probes.max_pairs,
             },
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),

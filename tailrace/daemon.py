@@ -186,6 +186,8 @@ class Daemon:
             text = self._condition.change_text(before.level)
             say = self._voice.note if self._condition.full else self._voice.warning
             say(text)
+        if self._condition.folded and not before.folded:
+            self._voice.warning(f"{self._condition.folded_text()}: raise [probes] max_pairs")
         if self._condition.lost.keys() - before.lost.keys():
             self._voice.warning(f"lost since the start: {self._condition.lost_text()}")
 

@@ -19,10 +19,16 @@ class NamingSettings:
     Attributes:
         rules: the user's own names, which count before any other.
         container_sockets: of engines that speak Docker's API; none is asked if it is empty.
+        dns_names: whether peers elsewhere are named by the DNS answers that clients were given.
+        reverse_dns: whether the names of other addresses are asked for.
+        most_pairs: so many pairs have rows of their own.
     """
 
     rules: Sequence[Rule] = ()
     container_sockets: Sequence[Path] = SOCKETS
+    dns_names: bool = True
+    reverse_dns: bool = False
+    most_pairs: int = 10_000
 
 
 class HostContainers(AllContainers):

@@ -15,6 +15,8 @@ FULL = """\
 window = "500ms"
 hooks = "tracepoint"
 overhead_budget = "1.25 %"
+reverse_dns = true
+max_pairs = 500
 [detector]
 false_alerts = "2/day"
 warmup = 90
@@ -224,6 +226,9 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "overhead_budget": "1.25%",
         "container_sockets": ["/run/docker.sock", "/run/podman/podman.sock"],
         "netns": [],
+        "dns_names": True,
+        "reverse_dns": True,
+        "max_pairs": 500,
     }
     assert shown["services"] == [
         {"name": "billing", "command": "*-m billing.*", "labels": {"app": "b*"}, "port": 8080},

@@ -126,6 +126,28 @@ def test_published_ports_and_networks(docker: Engine, by: str) -> None:
         assert observer.services["web"].version.startswith("host@sha256:")
 
 
+_PROBER = """
+import socket, time
+for _ in range(5):
+    address = socket.getaddrinfo("redis", 20444, socket.AF_INET, socket.SOCK_STREAM)[0][4]
+    with socket.socket() as s: assert s.connect_ex(address)
+time.sleep(600)
+"""
+
+
+def test_a_name_by_dockers_own_dns(docker: Engine) -> None:
+    # it is at 127.0.0.11 of each container, translated there to a port of the engine's
+    with _watched(docker) as observer:
+        watch = Watch(observer)
+        watch.start()
+        wait_for(lambda: not observer.naming_problems, what=str(observer.naming_problems))
+        docker.run("prober", _PYTHON, "-c", _PROBER, options=("--network", "back"))
+        pair = Pair("prober", "redis", 20444)
+        wait_for(lambda: pair in watch.pairs() and watch.total(pair, "connect_errors") == 5)
+        assert {each for each in watch.pairs() if each.port == 20444} == {pair}
+        watch.stop()
+
+
 def test_a_container_is_renamed_and_restarted(docker: Engine) -> None:
     with _watched(docker) as observer:
         watch = Watch(observer)
