@@ -100,8 +100,8 @@ def test_containers_that_live_for_a_moment(docker: Engine, port: int) -> None:
                 if number % 3 == 0
             ]
             name = f"p{number}-db-1" if labels else f"job-{number}"
-            docker("run", "--rm", "--init=false", "--name", name, *_NETWORK, *labels, *mounts, "host",
-                   "/usr/bin/bash", "/srv/job.sh", _GATEWAY, port)  # fmt: skip
+            options = ("--rm", "--init=false", "--name", name, *_NETWORK, *labels, *mounts)
+            docker("run", *options, "host", "/usr/bin/bash", "/srv/job.sh", _GATEWAY, port)
         watch.settle(8)
         found = {pair: watch.total(pair, "connections") for pair in _on(watch, port)}
         resolutions = {name: one.resolution for name, one in watch.observer.services.items()}
@@ -141,33 +141,36 @@ def _go_away(it: Relay) -> None:
 def test_an_engine_that_fails_and_comes_back(
     docker: Engine, port: int, tmp_path: Path, fail: Callable[[Relay], None]
 ) -> None:
-    with relay(tmp_path / "docker.sock", docker.socket) as it, _watching(it.path) as watch:
-        with _talking(docker, port, "before"):
-            known = Pair("before", "server.py", port)
-            wait_for(lambda: known in _on(watch, port), what="the name before")
-            assert watch.observer.naming_problems == []
-            fail(it)
-            with _talking(docker, port, "during") as id_:
-                unknown = Pair(id_[:12], "server.py", port)
-                wait_for(lambda: unknown in _on(watch, port), what="the id")
-                wait_for(lambda: bool(watch.observer.naming_problems), within_s=20)
-                # what is known stays known
-                assert _on(watch, port) == {known, unknown}
-                if fail is _go_away:
-                    it.start()
-                else:
-                    it.behave()
-                named = Pair("during", "server.py", port)
-                wait_for(lambda: named in _on(watch, port), within_s=60, what="the name after")
-                wait_for(lambda: not watch.observer.naming_problems, within_s=30)
-                watch.settle(2)
-                late = max(window.width - window.nominal for window in watch.windows)
-                assert late < 1.0, "an engine must not hold up a window"
-                watch.windows.clear()
-                watch.settle(4)
-                assert _on(watch, port) == {known, named}
-                # what happened on the one connection is there, whoever it was
-                assert watch.total(named, "requests") > 0
+    with (
+        relay(tmp_path / "docker.sock", docker.socket) as it,
+        _watching(it.path) as watch,
+        _talking(docker, port, "before"),
+    ):
+        known = Pair("before", "server.py", port)
+        wait_for(lambda: known in _on(watch, port), what="the name before")
+        assert watch.observer.naming_problems == []
+        fail(it)
+        with _talking(docker, port, "during") as id_:
+            unknown = Pair(id_[:12], "server.py", port)
+            wait_for(lambda: unknown in _on(watch, port), what="the id")
+            wait_for(lambda: bool(watch.observer.naming_problems), within_s=20)
+            # what is known stays known
+            assert _on(watch, port) == {known, unknown}
+            if fail is _go_away:
+                it.start()
+            else:
+                it.behave()
+            named = Pair("during", "server.py", port)
+            wait_for(lambda: named in _on(watch, port), within_s=60, what="the name after")
+            wait_for(lambda: not watch.observer.naming_problems, within_s=30)
+            watch.settle(2)
+            late = max(window.width - window.nominal for window in watch.windows)
+            assert late < 1.0, "an engine must not hold up a window"
+            watch.windows.clear()
+            watch.settle(4)
+            assert _on(watch, port) == {known, named}
+            # what happened on the one connection is there, whoever it was
+            assert watch.total(named, "requests") > 0
 
 
 def test_an_engine_that_hangs_from_the_start(docker: Engine, port: int, tmp_path: Path) -> None:
