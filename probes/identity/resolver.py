@@ -155,9 +155,11 @@ class Services:
         said = [(controllers, membership(path)) for controllers, path in process.cgroups]
         # with v1, some hierarchies may know less than others
         best = max((one for _, one in said), key=_tells, default=Membership())
-        if facts.cgroup and best:
+        # of the hierarchy that the kernel side tells of: in the others, its mates are elsewhere
+        unified = next((one for controllers, one in said if not controllers), None)
+        if facts.cgroup and unified:
             self._cgroups.pop(facts.cgroup, None)  # last used, last forgotten
-            self._cgroups[facts.cgroup] = best
+            self._cgroups[facts.cgroup] = unified
             if len(self._cgroups) > _MOST:
                 del self._cgroups[next(iter(self._cgroups))]
         return best

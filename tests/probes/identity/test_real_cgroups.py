@@ -82,6 +82,23 @@ def test_a_process_there_is_named_so(
         assert watch.observer.services[name].resolution == resolution
 
 
+def test_who_is_elsewhere_is_not_named_so(
+    watch: Watch, root: Path, tmp_path: Path, server: Nginx
+) -> None:
+    # while one is in a unit, others who are gone at once have been in none
+    job = ["/usr/bin/bash", "job.sh", str(server.port)]
+    with cgroup(root, f"system.slice/{_MARK}.service") as mine:
+        with running(*job, "60", cwd=tmp_path, preexec_fn=functools.partial(enter, mine)):
+            unit = Pair(_MARK, "nginx", server.port)
+            wait_for(lambda: unit in watch.pairs(), what=f"{unit}")
+            for _ in range(10):
+                subprocess.run([*job, ""], check=True, cwd=tmp_path)
+        watch.settle(2)
+    found = {pair: watch.total(pair, "connections") for pair in watch.pairs()}
+    script = Pair("job.sh", "nginx", server.port)
+    assert {p: n for p, n in found.items() if p.port == server.port} == {unit: 1, script: 10}
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

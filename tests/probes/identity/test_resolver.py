@@ -38,6 +38,9 @@ class _Proc:
         (directory / "cgroup").write_text(f"0::{cgroup}\n")
         (directory / "cmdline").write_bytes(b"".join(each.encode() + b"\0" for each in line))
 
+    def enter(self, tgid: int, *lines: str) -> None:
+        (self.root / str(tgid) / "cgroup").write_text("".join(f"{line}\n" for line in lines))
+
     def end(self, tgid: int) -> None:
         for file in (self.root / str(tgid)).iterdir():
             file.unlink()
@@ -166,6 +169,15 @@ def test_a_process_that_is_gone_is_named_by_its_cgroup_mates(tmp_path: Path) -> 
     services.service(_facts(7, cgroup=55))
     assert services.service(_facts(9, cgroup=55, name="worker")) == Service("web", "unit")
     assert services.service(_facts(9, "wget", cgroup=56, name="worker")).name == "wget"
+
+
+def test_who_shares_the_root_of_one_hierarchy_is_no_mate(tmp_path: Path) -> None:
+    # with v1, everybody is in the root of the unified one
+    proc, services = _Proc(tmp_path), Services(proc=tmp_path)
+    proc.start(7, "/")
+    proc.enter(7, "1:name=systemd:/system.slice/web.service", "0::/")
+    assert services.service(_facts(7, cgroup=1)).name == "web"
+    assert services.service(_facts(8, "curl", cgroup=1)) == Service("curl", "program")
 
 
 def test_a_process_id_used_again_is_another_process(tmp_path: Path) -> None:
