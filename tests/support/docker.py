@@ -82,7 +82,7 @@ def engine(directory: Path, *options: str) -> Iterator[Engine]:
             stdout=log, stderr=log,
         ):  # fmt: skip
             wait_for(socket.exists, within_s=30, what=f"dockerd starts: {log.name}")
-            found("import", "-", "host", stdin=_tree())
+            found("import", "-", "host", stdin=tree())
             try:
                 yield found
             finally:
@@ -90,7 +90,7 @@ def engine(directory: Path, *options: str) -> Iterator[Engine]:
                     found("rm", "-f", *names)
 
 
-def _tree() -> bytes:
+def tree() -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name in _DIRECTORIES:
