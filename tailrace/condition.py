@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -56,6 +56,10 @@ class Observer(Protocol):
     def lost(self) -> Mapping[str, int]:
         """What was lost since the start, by kind."""
 
+    @property
+    def naming_problems(self) -> Sequence[str]:
+        """What keeps services from being named better, in words."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
@@ -68,6 +72,7 @@ class Condition:
         budget: what both may come to; None for no limit.
         reason: why `kernel` stays unknown; "" while it does not.
         lost: what was lost since the start, by kind, see `Programs.lost()`; only what was.
+        naming: what keeps services from being named better, in words.
     """
 
     level: int = 0
@@ -76,6 +81,7 @@ class Condition:
     budget: float | None = None
     reason: str = ""
     lost: Mapping[str, int] = field(default_factory=dict)
+    naming: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, observer: Observer) -> Self:
@@ -88,6 +94,7 @@ class Condition:
             budget=cost.budget,
             reason=cost.reason,
             lost={kind: number for kind, number in observer.lost.items() if number},
+            naming=tuple(observer.naming_problems),
         )
 
     @classmethod
@@ -105,6 +112,7 @@ class Condition:
             level=int(data["level"]),
             reason=str(data["reason"]),
             lost={str(kind): int(number) for kind, number in data["lost"].items()},
+            naming=tuple(map(str, data.get("naming", ()))),
             **numbers,
         )
 
@@ -117,6 +125,7 @@ class Condition:
             "budget": self.budget,
             "reason": self.reason,
             "lost": dict(self.lost),
+            "naming": list(self.naming),
         }
 
     @property

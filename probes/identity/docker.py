@@ -40,7 +40,7 @@ class DockerContainers:
             socket: where it listens.
         """
         self.generation = 0
-        self.problem = "not asked yet"
+        self.problem = "it has not answered yet"
         self.met = False
         self.socket = socket
         self._lock = threading.Lock()

@@ -68,9 +68,7 @@ class HostContainers(AllContainers):
             each for each, since in self._unknown.items() if _SOON_S < now - since < _RECENT_S
         ]
         if patient:  # an engine that hangs says nothing of itself
-            found.append(
-                f"{len(patient)} containers are known to no engine, the last {patient[-1][:12]}"
-            )
+            found.append(f"some containers are known to no engine, such as {patient[0][:12]}")
         return found
 
     def close(self) -> None:

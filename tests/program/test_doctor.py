@@ -128,6 +128,10 @@ def test_doctor_and_report_tell_how_a_daemon_does(
     assert "raise [probes] overhead_budget" in check["remedy"]
     assert "the daemon is at 0.6 % of a core" in report
     assert "the daemon lost since its start: 3 latency samples" in report
+    check, _ = told(Condition(naming=("docker.sock: it has ended the connection",)))
+    assert check["state"] == "warn"
+    assert check["detail"].endswith("; docker.sock: it has ended the connection")
+    assert "container's id" in check["remedy"]
 
 
 def test_doctor_finds_a_wrong_configuration_and_state(

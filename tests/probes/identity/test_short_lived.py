@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from probes.window import Pair
@@ -42,9 +44,17 @@ def server(tmp_path: Path) -> Iterator[Nginx]:
         yield found
 
 
-def _on(watch: Watch, port: int) -> dict[Pair, float]:
-    """Return the connections of each pair on a port."""
-    return {pair: watch.total(pair, "connections") for pair in watch.pairs() if pair.port == port}
+def _on(watch: Watch, port: int) -> Counter[Pair]:
+    """Return the connections of each pair on a port that did anything."""
+    found: Counter[Pair] = Counter()
+    for window in watch.windows:
+        connections = window.signals.index("connections")
+        for at in np.flatnonzero(window.value > 0):
+            pair = window.pairs[window.pair[at]]
+            if pair.port == port:
+                begun = window.signal[at] == connections
+                found[pair] += round(window.value[at] * window.width) if begun else 0
+    return found
 
 
 def _jobs(directory: Path, number: int) -> list[tuple[str, list[str]]]:
