@@ -232,9 +232,8 @@ def _connections(program: Path, port: int, rounds: int, seconds: int, rate: floa
         share = statistics.median(cost[on]) / 10
         print(f"  {what:12} {_spread(cost[on])}, {share:.2f} % of a core")
     ratios = [a / b for a, b in zip(cost[True], cost[False], strict=True)]
-    print(
-        f"  with / without {_spread(ratios)}; a name takes {_spread(per, '{:.0f}')} us; lost {lost}"
-    )
+    print(f"  with / without {_spread(ratios)}; {lost} lost")
+    print(f"  the names of a connection's two ends, us: {_spread(per, '{:.0f}')}")
 
 
 def _services(program: Path, port: int, rounds: int, seconds: int) -> None:

@@ -47,6 +47,7 @@ class DockerContainers:
         self._known: dict[str, Container] = {}
         self._owners: dict[str, str] = {}  # address: id
         self._missed: dict[str, None] = {}  # ids and addresses that were asked for in vain
+        self._early: set[str] = set()
         self._listed = False  # by the last attempt
         self._stop, self._asked = threading.Event(), threading.Event()
         self._stream: Any = None
@@ -57,7 +58,7 @@ class DockerContainers:
         """Return a container by its id; None if the engine has not told of it (yet)."""
         with self._lock:
             known = self._known.get(container)
-            if known is None:  # it may be another engine's
+            if known is None or container in self._early:  # it may be another engine's
                 self._miss(container)
         return known
 
@@ -138,9 +139,11 @@ class DockerContainers:
         if event.get("Type") == "network":
             found = self._inspected(client, told["container"]) if "container" in told else None
         elif event.get("Action") in _TOLD:
-            found = self._inspected(client, actor["ID"])
-            if found is None:  # it is gone already, but the event has what matters
-                found = Container(actor["ID"], told.get("name", ""), told.get("image", ""), told)
+            one = Container(actor["ID"], told.get("name", ""), told.get("image", ""), told)
+            if actor["ID"] not in self._known:
+                self._take([one], early=True)
+            # if it is gone already, the event has what matters
+            found = self._inspected(client, actor["ID"]) or one
         else:
             return
         if found is not None:
@@ -161,7 +164,8 @@ class DockerContainers:
         except Exception:  # gone, slow, or not what we know: the next best will do
             return None
 
-    def _take(self, containers: Iterable[Container]) -> None:
+    def _take(self, containers: Iterable[Container], *, early: bool = False) -> None:
+        """Keep them; `early`: not all is known of them, and it will be in a moment."""
         with self._lock:
             for one in containers:
                 before = self._known.pop(one.id, None)
@@ -171,6 +175,8 @@ class DockerContainers:
                         del self._owners[address]
                 self._owners |= dict.fromkeys(one.addresses, one.id)
                 changed = before is not None and service_of(before) != service_of(one)
+                changed = changed and one.id not in self._early
+                (self._early.add if early else self._early.discard)(one.id)
                 missed = self._missed.keys() & {one.id, *one.addresses}
                 if changed or missed:
                     self.generation += 1

@@ -106,9 +106,16 @@ def test_containers_that_live_for_a_moment(docker: Engine, port: int) -> None:
         found = {pair: watch.total(pair, "connections") for pair in _on(watch, port)}
         resolutions = {name: one.resolution for name, one in watch.observer.services.items()}
     names = {f"p{n}/db" if n % 3 == 0 else f"job-{n}" for n in range(_LIVES)}
-    assert found == {Pair(name, "server.py", port): 1 for name in names}
-    for name in names:
-        assert resolutions[name] == ("compose" if "/" in name else "container")
+    right = {pair: number for pair, number in found.items() if pair.client in names}
+    # a busy engine may tell of one too late: that is its id, never another's name
+    for pair in found.keys() - right.keys():
+        assert resolutions[pair.client] == "container id"
+    assert len(right) >= _LIVES - 2
+    assert set(found.values()) == {1}
+    assert len(found) == _LIVES
+    assert {pair.server for pair in found} == {"server.py"}
+    for pair in right:
+        assert resolutions[pair.client] == ("compose" if "/" in pair.client else "container")
 
 
 @contextmanager
