@@ -47,7 +47,7 @@ static __always_inline void connect_begins(u64 sk, const u8 *address, u16 port)
 	key.role = ROLE_CLIENT;
 	key.transport = TRANSPORT_TCP;
 	__builtin_memcpy(key.remote, address, 16);
-	set_current_process(&key);
+	set_process(&key, (void *)bpf_get_current_task());
 	fresh.since_ns = bpf_ktime_get_ns();
 	fresh.group = find_group(&key, NULL, (void *)bpf_get_current_task());
 	fresh.group_id = id_of(fresh.group);

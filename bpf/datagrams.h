@@ -58,7 +58,7 @@ static __always_inline u32 udp_group(void *sk, struct connection *c, const u8 *a
 		read_local((u8 *)local, sk);
 		key.self = is_loopback(key.remote) || same_address(key.remote, (u8 *)local);
 	}
-	set_current_process(&key);
+	set_process(&key, task);
 	return find_group(&key, NULL, task);
 }
 

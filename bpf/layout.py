@@ -57,7 +57,8 @@ GROUP_KEY: Final = np.dtype(
         ("role", "u1"),
         ("transport", "u1"),
         ("self", "u1"),
-        ("pad", "V7"),
+        ("pad", "V3"),
+        ("executed", "u4"),
     ]
 )
 """struct group_key."""

@@ -138,7 +138,8 @@ struct group_key {
 	u8 role;
 	u8 transport;
 	u8 self; /* the other end has the same address: it must be on this host */
-	u8 pad[7];
+	u8 pad[3];
+	u32 executed; /* a client's: how often it and its forebears have called execve(2) */
 };
 
 /* Mirrored by bpf.layout.GROUP. All connections of one process to or from one other end. */

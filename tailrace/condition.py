@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -63,6 +63,9 @@ class Observer(Protocol):
     def folded(self) -> int:
         """How many pairs are put under `other`."""
 
+    def naming_problems(self) -> Sequence[str]:
+        """What keeps services from being named better, in words."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
@@ -76,6 +79,7 @@ class Condition:
         reason: why `kernel` stays unknown; "" while it does not.
         lost: what was lost since the start, by kind, see `Programs.lost()`; only what was.
         folded: how many pairs are put under `other`, as there are too many.
+        naming: what keeps services from being named better, in words.
     """
 
     level: int = 0
@@ -85,6 +89,7 @@ class Condition:
     reason: str = ""
     lost: Mapping[str, int] = field(default_factory=dict)
     folded: int = 0
+    naming: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, observer: Observer) -> Self:
@@ -98,6 +103,7 @@ class Condition:
             reason=cost.reason,
             lost={kind: number for kind, number in observer.lost.items() if number},
             folded=observer.folded,
+            naming=tuple(observer.naming_problems),
         )
 
     @classmethod
@@ -116,6 +122,7 @@ class Condition:
             reason=str(data["reason"]),
             lost={str(kind): int(number) for kind, number in data["lost"].items()},
             folded=int(data.get("folded", 0)),
+            naming=tuple(map(str, data.get("naming", ()))),
             **numbers,
         )
 
@@ -129,6 +136,7 @@ class Condition:
             "reason": self.reason,
             "lost": dict(self.lost),
             "folded": self.folded,
+            "naming": list(self.naming),
         }
 
     @property

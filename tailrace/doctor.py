@@ -276,11 +276,14 @@ def _daemon(state_dir: Path, now: float) -> Check:
         remedies.append("counts stay exact; for more samples raise [probes] overhead_budget")
     if lost:
         remedies.append("the rest stays right; windows that lost much are not judged")
+    if condition.naming:
+        remedies.append("who has no name is shown by a container's id or an address until then")
     return Check(
         name="daemon",
         state="warn" if remedies else "ok",
         detail=f"running, {len(found.rows)} pairs, at {condition.cost_text()}; "
-        f"{condition.measure_text()}; lost since its start: {lost or 'nothing'}{unknown}",
+        f"{condition.measure_text()}; lost since its start: {lost or 'nothing'}{unknown}"
+        + "".join(f"; {problem}" for problem in condition.naming),
         remedy="; ".join(remedies),
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from probes.identity import processes
 from probes.identity.cgroups import Membership, membership
-from probes.identity.containers import Container, Containers, service_of
+from probes.identity.containers import Containers, service_of
 from probes.identity.processes import Process
 from probes.identity.programs import script_of
 from probes.identity.rules import Rule, Subject, first
@@ -18,13 +19,15 @@ from probes.identity.service import Facts, Service, program_name
 
 _MOST: Final = 20_000
 _DOCKER_PROXY: Final = "docker-proxy"
+_NOBODY: Final = Subject("", "", (), 0)
 
 
 class _Found(NamedTuple):
-    """A name, and the id of the container that it follows from, if it does."""
+    """A name, and of a process in a container what else it follows from."""
 
     service: Service
     container: str = ""
+    subject: Subject = _NOBODY
 
 
 class Services:
@@ -76,13 +79,14 @@ class Services:
         if self.generation != self._generation:
             self._generation = self.generation
             self._rename()
-        # a process may execute another program, and be the same
+        # a process may execute another program, and be the same; a connection counts for the one
+        # that opened it
         key = (
             facts.tgid,
             facts.started,
             facts.command,
             facts.executable,
-            bool(facts.arguments),
+            facts.arguments,
             port if self._by_port else 0,
         )
         known = self._known.get(key)
@@ -98,7 +102,7 @@ class Services:
         self.unresolved.clear()
         for key, found in self._known.items():
             if found.container:
-                self._known[key] = self._of_container(found.container)
+                self._known[key] = self._of_container(found.container, found.subject)
 
     def by_tgid(self, tgid: int) -> Service | None:
         """Return the service of a living process of which only the id is known."""
@@ -123,34 +127,25 @@ class Services:
     def _find(self, facts: Facts, port: int) -> _Found:
         process = processes.read(self._proc, facts) if self._readable and facts.tgid else None
         member = self._membership(facts, process)
-        container = None
-        if member.container and self._containers is not None:
-            container = self._containers.get(member.container)
-        if self._rules and (rule := self._rule(facts, process, container, port)):
-            version = container.image if container else _version(process)
-            return _Found(Service(rule.name, "rule", version=version))
+        subject = _subject(facts, process, port) if self._rules else _NOBODY
         if member.container:
-            return self._of_container(member.container)
+            return self._of_container(member.container, subject)
+        if rule := first(self._rules, subject):
+            return _Found(Service(rule.name, "rule", version=_version(process)))
         return _Found(_of_host(facts, process, member))
 
-    def _of_container(self, name: str) -> _Found:
+    def _of_container(self, name: str, subject: Subject) -> _Found:
         container = self._containers.get(name) if self._containers is not None else None
-        if container is not None:
-            return _Found(service_of(container), name)
-        self.unresolved.add(name)
-        return _Found(Service(name[:12], "container id"), name)
-
-    def _rule(
-        self, facts: Facts, process: Process | None, container: Container | None, port: int
-    ) -> Rule | None:
-        subject = Subject(
-            executable=process.executable if process else facts.executable,
-            command=" ".join(process.arguments if process else facts.arguments),
-            cgroups=tuple(path for _, path in process.cgroups) if process else (),
-            labels=container.labels if container else {},
-            port=port,
-        )
-        return first(self._rules, subject)
+        if container is None:
+            self.unresolved.add(name)
+        labels = container.labels if container else {}
+        if rule := first(self._rules, replace(subject, labels=labels)):
+            service = Service(rule.name, "rule", version=container.image if container else "")
+        elif container:
+            service = service_of(container)
+        else:
+            service = Service(name[:12], "container id")
+        return _Found(service, name, subject)
 
     def _membership(self, facts: Facts, process: Process | None) -> Membership:
         """What its cgroups say; of one that is gone, what they said of another in the same."""
@@ -160,12 +155,23 @@ class Services:
         said = [(controllers, membership(path)) for controllers, path in process.cgroups]
         # with v1, some hierarchies may know less than others
         best = max((one for _, one in said), key=_tells, default=Membership())
-        if facts.cgroup and best:
+        # of the hierarchy that the kernel side tells of: in the others, its mates are elsewhere
+        unified = next((one for controllers, one in said if not controllers), None)
+        if facts.cgroup and unified:
             self._cgroups.pop(facts.cgroup, None)  # last used, last forgotten
-            self._cgroups[facts.cgroup] = best
+            self._cgroups[facts.cgroup] = unified
             if len(self._cgroups) > _MOST:
                 del self._cgroups[next(iter(self._cgroups))]
         return best
+
+
+def _subject(facts: Facts, process: Process | None, port: int) -> Subject:
+    return Subject(
+        executable=(process.executable if process else "") or facts.executable,
+        command=" ".join(process.arguments if process else facts.arguments),
+        cgroups=tuple(path for _, path in process.cgroups) if process else (),
+        port=port,
+    )
 
 
 def _of_host(facts: Facts, process: Process | None, member: Membership) -> Service:

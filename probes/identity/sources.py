@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from probes.identity.bundles import BundleContainers
-from probes.identity.containers import AllContainers
+from probes.identity.containers import AllContainers, Container
 from probes.identity.docker import SOCKETS, DockerContainers
 from probes.identity.rules import Rule
+
+_SOON_S: Final = 10.0
+_RECENT_S: Final = 600.0
+_MOST: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +46,36 @@ class HostContainers(AllContainers):
         Args:
             sockets: where they listen, or may come to.
         """
+        self._unknown: dict[str, float] = {}  # id: when it was first asked for
         self._engines = [DockerContainers(socket) for socket in sockets]
         super().__init__([*self._engines, BundleContainers()])
 
+    def get(self, container: str) -> Container | None:
+        """Return a container by its id; None if nobody knows it (yet)."""
+        found = super().get(container)
+        if found is not None:
+            self._unknown.pop(container, None)
+        elif container not in self._unknown:
+            self._unknown[container] = time.monotonic()
+            if len(self._unknown) > _MOST:
+                del self._unknown[next(iter(self._unknown))]
+        return found
+
     @property
     def problems(self) -> list[str]:
-        """What keeps containers from being named; of engines that are there."""
-        return [
+        """What keeps containers from being named; of engines that are there, or have been."""
+        found = [
             f"{engine.socket}: {engine.problem}"
             for engine in self._engines
-            if engine.problem and engine.socket.exists()
+            if engine.problem and (engine.met or engine.socket.exists())
         ]
+        now = time.monotonic()
+        patient = [
+            each for each, since in self._unknown.items() if _SOON_S < now - since < _RECENT_S
+        ]
+        if patient:  # an engine that hangs says nothing of itself
+            found.append(f"some containers are known to no engine, such as {patient[0][:12]}")
+        return found
 
     def close(self) -> None:
         """Stop following them."""

@@ -135,6 +135,10 @@ def test_doctor_and_report_tell_how_a_daemon_does(
     assert "raise [probes] max_pairs" in check["remedy"]
     assert main(["pairs", *where]) == 0
     assert "12 pairs that do least are put under `other`" in capsys.readouterr().err
+    check, _ = told(Condition(naming=("docker.sock: it has ended the connection",)))
+    assert check["state"] == "warn"
+    assert check["detail"].endswith("; docker.sock: it has ended the connection")
+    assert "container's id" in check["remedy"]
 
 
 def test_doctor_finds_a_wrong_configuration_and_state(

@@ -35,6 +35,7 @@ class Scripted:
         self.cost = Cost(level=Level.FULL, user=0.001, kernel=0.0005, budget=budget, reason="")
         self.lost: dict[str, int] = {}
         self.folded = 0
+        self.naming_problems: list[str] = []
         self.stopped = False
         self.known = b"an observer's memory"
         self.services: dict[str, Service] = {}
