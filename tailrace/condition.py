@@ -63,6 +63,7 @@ class Observer(Protocol):
     def folded(self) -> int:
         """How many pairs are put under `other`."""
 
+    @property
     def naming_problems(self) -> Sequence[str]:
         """What keeps services from being named better, in words."""
 
