@@ -97,6 +97,22 @@ BACKLOG: Final = np.dtype(
 )
 """struct backlog: a listening socket, what it turned away and what waits for accept(2)."""
 
+VIEW: Final = np.dtype(
+    [("client", "V16"), ("netns", "u4"), ("client_port", "u2"), ("server_port", "u2")]
+)
+"""struct view: a UDP flow as its server sees it, in whose network namespace that is."""
+
+ASKED: Final = np.dtype(
+    [
+        ("client", "V16"),
+        ("server", "V16"),
+        ("netns", "u4"),
+        ("client_port", "u2"),
+        ("server_port", "u2"),
+    ]
+)
+"""struct asked: the same flow as its client sees it; `netns` is 0 where that is not known."""
+
 LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")])
 """struct latency_key: a place in `groups`, a bucket of `probes.histogram` and one of LATENCIES."""
 
@@ -125,3 +141,5 @@ TUNING_RTT: Final = 1
 TUNING_PASS: Final = 2
 TUNING_JIFFY: Final = 3
 TUNING_NETNS: Final = 4
+TUNING_HOLD: Final = 5
+TUNING_TRANSLATED: Final = 6

@@ -32,6 +32,7 @@ _READ: Final = "connections read"
 _CONNECTING: Final = "connects without a route"
 _LISTENING: Final = "listeners read"
 _UNANSWERED: Final = "queries without an answer"
+_WAITING: Final = "flows that wait"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
 _ALLOCATED: Final = 1 << 0  # BPF_F_NO_PREALLOC
@@ -56,6 +57,9 @@ class Capacity:
         listeners: listening sockets.
         queries: of DNS, without an answer yet; 88 bytes each, taken at start.
         streams: connections to DNS servers.
+        held: servers' UDP flows whose client's end is being looked for; beyond, flows through NAT
+            may be named by addresses.
+        translated: UDP flows through NAT at a time; memory is taken as it is needed.
         connecting: TCP sockets that are in the first moment of a connect(2).
         netns: network namespaces that the watching may be limited to.
     """
@@ -69,6 +73,8 @@ class Capacity:
     listeners: int = 1 << 13
     queries: int = 1 << 14
     streams: int = 1 << 12
+    held: int = 1 << 14
+    translated: int = 1 << 16
     connecting: int = 1 << 12
     netns: int = 1 << 10
 
@@ -173,6 +179,8 @@ class Programs:
         self.lost_kinds: dict[str, int] = {}
         self._drained: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._busy = False
+        self._holds = self._held = False  # now, and ever
+        self._translated = 0
         self._table = self._mapped("groups", layout.GROUP)
         self._details = self._mapped("details", layout.DETAILS)
         self._latencies = self._reader("latencies", layout.LATENCY_KEY, layout.LATENCY, drain=True)
@@ -288,7 +296,9 @@ class Programs:
         self._table["interval"][slots] = interval
 
     def drain(self) -> None:
-        """Empty the map that only fills up; the next sweep has what was in it."""
+        """Empty the maps that only fill up; the next sweep has what was in them."""
+        if self._held:
+            self.loaded.iterate(_WAITING)
         keys, latencies = self._latencies.read()
         self._busy = len(keys) > self.capacity.latencies // 4
         self._drained.append((keys.copy(), latencies.copy()))
@@ -297,6 +307,35 @@ class Programs:
     def drain_s(self) -> float:
         """How long the latencies may be left alone: short while many groups are busy."""
         return 0.2 if self._busy else 1.0
+
+    def hold(self, wanted: bool) -> None:
+        """Have servers' UDP flows wait for `translate` to tell who their client is, or not."""
+        if wanted != self._holds and self.loaded.chosen[_WAITING]:
+            self._holds = wanted
+            self._held |= wanted
+            self.tune(layout.TUNING_HOLD, int(wanted))
+
+    def translate(self, views: NDArray[Any], asked: NDArray[Any], gone: NDArray[Any]) -> int:
+        """Tell how UDP flows are translated; to be called from one thread, whichever.
+
+        Args:
+            views: VIEW[n], flows as their servers see them.
+            asked: ASKED[n], as their clients do.
+            gone: VIEW[m], flows that are no more.
+
+        Returns:
+            How many found no room.
+
+        Raises:
+            OSError: as of bpf(2).
+        """
+        table = self.loaded.maps["translated"].descriptor
+        mapcalls.delete_batch(table, gone)
+        refused = mapcalls.update_batch(table, views, asked)
+        if len(views):
+            self._translated = (self._translated + 1) & 0xFFFFFFFF
+            self.tune(layout.TUNING_TRANSLATED, self._translated)
+        return refused
 
     def _give(self, used: int) -> None:
         """Give the kernel places for groups, some thousands at a time: each is a system call."""

@@ -31,6 +31,8 @@ def places(kind):
 tables = {"groups": "Leaf", "group_slots": "Key", "listeners": "Leaf", "latencies": "Leaf"}
 found = {name: places(getattr(module[name.encode()], part)) for name, part in tables.items()}
 found["at"] = places(module[b"listeners"].Key)
+found["view"] = places(module[b"translated"].Key)
+found["asked"] = places(module[b"translated"].Leaf)
 found["latency_key"] = places(module[b"latencies"].Key)
 print(json.dumps(found))
 """
@@ -56,6 +58,8 @@ def compiled() -> dict[str, dict[str, tuple[int, int]]]:
         ("latencies", layout.LATENCY),
         ("latency_key", layout.LATENCY_KEY),
         ("at", layout.ENDPOINT),
+        ("view", layout.VIEW),
+        ("asked", layout.ASKED),
     ],
 )
 def test_a_mirror_is_true(
