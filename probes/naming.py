@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpf import layout
+from probes.conntrack.translations import Translations
 from probes.endpoints import Answerer, Endpoints, Where
 from probes.identity.peers import Peers
 from probes.identity.resolver import Services
@@ -61,6 +62,7 @@ class PairNames:
         most_pairs: int = 10_000,
         peers: Peers | None = None,
         netns: Collection[int] = (),
+        translations: Translations | None = None,
     ) -> None:
         """Start without pairs.
 
@@ -71,9 +73,11 @@ class PairNames:
                 "other".
             peers: names who is elsewhere; None: by address.
             netns: the network namespaces that are looked at; all if there is none.
+            translations: knows who is behind a translated address; None: nobody is looked for.
         """
         self._services = services
         self._peers = peers or Peers()
+        self._translations = translations or Translations()
         self._netns = netns
         self._own = own_tgid
         self._most = most_pairs
@@ -90,7 +94,7 @@ class PairNames:
     @property
     def generation(self) -> int:
         """A number that grows when groups may be named otherwise than before."""
-        return self._services.generation + self._peers.generation
+        return self._services.generation + self._peers.generation + self._translations.generation
 
     @property
     def crowded(self) -> bool:
@@ -153,7 +157,7 @@ class PairNames:
         if self._services.forwarded(met.facts()):
             return IGNORED  # the same requests once more
         if other is None:
-            who = self._answerer(where, local=bool(key["self"]))
+            who = self._answerer(where, int(key["transport"]), local=bool(key["self"]))
         else:
             port = int(other.group["key"]["port"])
             if behind := self._services.forwarded(other.facts()):
@@ -169,8 +173,9 @@ class PairNames:
         if met.tgid == self._own or self._is_outside(key):
             return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        client = self._name_at(Where(int(key["netns"]), bytes(key["remote"]), 0))
-        port = int(key["port"])
+        netns, seen, port = int(key["netns"]), bytes(key["remote"]), int(key["port"])
+        real = self._translations.client(Where(netns, seen, port), int(key["transport"]))
+        client = self._name_at(Where(netns, real or seen, 0))
         return self.number(Pair(client, self._name_of(met.facts(), port), port, transport))
 
     def _is_outside(self, key: Any) -> bool:
@@ -190,9 +195,15 @@ class PairNames:
         """Return the pair of all that found no room in the kernel's maps."""
         return self.number(Pair(OTHER, OTHER, 0, "tcp"))
 
-    def _answerer(self, where: Where, *, local: bool) -> Answerer:
+    def _answerer(self, where: Where, transport: int, *, local: bool) -> Answerer:
         """Name a server whose own end is not seen: refused, filtered, or not on this host."""
         known = self.endpoints.find(where)
+        behind = self._translations.servers(where, transport)
+        if not (behind.here and known):  # of one on this host, its own end told better
+            real = {Answerer(self._name_at(at), at.port) for at in behind.servers}
+            if len(real) == 1:
+                self.endpoints.learn(where, *real)
+                return real.pop()
         if known:
             return known
         netns, _, port = where

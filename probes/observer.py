@@ -11,6 +11,7 @@ from typing import Final
 from probes import memory, namespaces
 from probes.backlogs import Backlogs
 from probes.checks import HookLine
+from probes.conntrack.follower import Conntrack
 from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
 from probes.hookreport import in_use
@@ -26,6 +27,8 @@ from probes.tracker import Tracker
 from probes.window import Window
 
 _SHORT_S: Final = 1.5
+_TRANSLATIONS_S: Final = 0.3
+"""The start waits no longer for the translations that there are; they may be many."""
 
 
 class Observer:
@@ -33,6 +36,7 @@ class Observer:
 
     Attributes:
         notes: what the user should know about how well this kernel can be watched.
+        conntrack: follows how addresses are translated.
     """
 
     def __init__(
@@ -89,7 +93,15 @@ class Observer:
             readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
         )
         peers = Peers([AddressRules(naming.rules)])
-        self._names = PairNames(services, own_tgid=found.tgid, peers=peers, netns=watched)
+        self.conntrack = Conntrack(self._programs.translate)
+        self.conntrack.wait(_TRANSLATIONS_S)
+        self._names = PairNames(
+            services,
+            own_tgid=found.tgid,
+            peers=peers,
+            translations=self.conntrack.translations,
+            netns=watched,
+        )
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
             self._names,
@@ -97,6 +109,7 @@ class Observer:
             rtt=found.rtt,
             segments=found.segments,
         )
+        self._follow_translations()
         self.notes += [f"{what}: this kernel does not show them" for what in self._programs.missing]
 
     def _note_unseeded(self, *, listeners_only: bool) -> None:
@@ -158,7 +171,13 @@ class Observer:
                 self._update_costs()
         return round(boundary, 3), time.monotonic_ns()
 
+    def _follow_translations(self) -> None:
+        """Have flows wait for their translations, while those are told."""
+        self._tracker.translated = self.conntrack.namespaces > 0
+        self._programs.hold(self._tracker.translated)
+
     def _sweep(self, now_ns: int, start: float, width: float) -> Window:
+        self._follow_translations()
         self._names.set_listeners(*self._programs.listeners())
         now_s = now_ns / 1e9
         snapshot = self._programs.sweep()
@@ -172,6 +191,7 @@ class Observer:
         )
         self._programs.pace(*self._tracker.paced)
         full = len(snapshot.slots) > 0.8 * self._programs.capacity.groups
+        self.conntrack.want(self._tracker.namespaces(snapshot))
         retire, release = self._tracker.idle(now_s, full=full)
         self._programs.retire(retire)
         self._programs.release(release)
@@ -212,8 +232,13 @@ class Observer:
 
     @property
     def lost(self) -> dict[str, int]:
-        """What was lost since the start, until the last window, by kind: `Programs.lost()`."""
-        return dict(self._programs.lost_kinds)
+        """What was lost since the start, until the last window, by kind.
+
+        Of `Programs.lost()`; "overruns", how often events of conntrack were lost; "translations",
+        translated connections that found no room.
+        """
+        conntrack = {"overruns": self.conntrack.overruns, "translations": self.conntrack.refused}
+        return self._programs.lost_kinds | conntrack
 
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
         """Return {program: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
@@ -227,7 +252,7 @@ class Observer:
     @property
     def naming_problems(self) -> list[str]:
         """What keeps services from being named better, in words."""
-        return self._containers.problems
+        return self._containers.problems + self.conntrack.problems
 
     @property
     def connections(self) -> int:
@@ -242,6 +267,7 @@ class Observer:
         """Detach from the kernel."""
         self._stop.set()
         self._containers.close()
+        self.conntrack.close()
         self._costs.close()
         self._programs.close()
 

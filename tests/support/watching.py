@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from probes.histogram import quantile_s
+from probes.identity.sources import NamingSettings
 from probes.observer import Observer
 from probes.window import Kind, Pair, Window, kind_of
 
@@ -117,14 +118,19 @@ class Watch:
 
 
 @contextmanager
-def watching(window_s: float = 0.25, known: Sequence[tuple[Pair, float]] = ()) -> Iterator[Watch]:
+def watching(
+    window_s: float = 0.25,
+    known: Sequence[tuple[Pair, float]] = (),
+    naming: NamingSettings | None = None,
+) -> Iterator[Watch]:
     """Watch this host for the length of a `with`.
 
     Args:
         window_s: length of a window.
         known: pairs that an earlier observer met, and so many seconds ago.
+        naming: how services are named.
     """
-    with Observer(window_s) as observer:
+    with Observer(window_s, naming=naming) as observer:
         if known:
             memory = json.loads(observer.memory())
             now = time.time()
