@@ -18,6 +18,8 @@ _LOST = {
     "listeners": "listening sockets that found no room",
     "links": "connections whose two ends could not be joined",
     "missed": "events that the kernel did not tell",
+    "overruns": "times that events of conntrack were lost, and all was asked for anew",
+    "translations": "translated connections that found no room",
 }
 
 
