@@ -82,6 +82,7 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 	c.touched = 1;
 	c.interval = 1;
 	c.tgid = current_tgid();
+	c.port = local_port(sk);
 	c.timeouts = tuned(TUNING_TRANSLATED);
 	if (c.role == ROLE_SERVER) {
 		theirs = half_of_flow(sk, address, port);
@@ -140,7 +141,10 @@ static __always_inline struct connection *udp_flow(void *sk, int length, int out
 	if (!peer_of(sk, (u8 *)address, &port))
 		return NULL;
 	flow = flow_key(sk, (u8 *)address, port);
-	c = before = flows.lookup(&flow);
+	c = flows.lookup(&flow);
+	if (c && c->port != local_port(sk)) /* another socket, in the same memory */
+		c = NULL;
+	before = c;
 	if (c && (c->tgid != current_tgid() || id_of(c->group) != c->group_id ||
 		  other_end(sk, c, (u8 *)address, port)))
 		c = NULL;

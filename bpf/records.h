@@ -188,7 +188,7 @@ struct connection {
 	u64 sent_end; /* with FLAG_FIN */
 	u32 timeouts; /* of the retransmission timer, in a row; a flow's: TUNING_TRANSLATED when it last
 			 looked for its other end */
-	u16 port;     /* the remote one, as the socket has it */
+	u16 port;     /* the remote one, as the socket has it; a UDP flow's own */
 	u16 pad;
 };
 
