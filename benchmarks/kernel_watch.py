@@ -59,7 +59,7 @@ def _observer(window_s: float, connections: int) -> tuple[Observer, int]:
     if not connections:
         return Observer(window_s), 0
     try:
-        from probes.programs import Capacity  # noqa: PLC0415  (an observer may do without)
+        from probes.capacity import Capacity  # noqa: PLC0415  (an observer may do without)
 
         capacity = Capacity(connections=connections)
         return Observer(window_s, capacity=capacity), connections

@@ -104,6 +104,26 @@ int on_query(u64 *ctx)
 }
 #endif
 
+/* Iterator over the map `held`. */
+#ifdef WANT_on_held
+int on_held(u64 *ctx)
+{
+	u64 *key;
+	struct held *noted;
+	u64 flow;
+
+	asm volatile("%0 = *(u64 *)(%1 + 16)" : "=r"(key) : "r"(ctx));
+	asm volatile("%0 = *(u64 *)(%1 + 24)" : "=r"(noted) : "r"(ctx));
+	if (!key || !noted)
+		return 0;
+	flow = *key;
+	noted = held.lookup(&flow);
+	if (noted)
+		settle(flow, noted);
+	return 0;
+}
+#endif
+
 /* Iterator over every file of every process (kernel/bpf/task_iter.c): meta, task, fd, file. The
  * only walk that crosses network namespaces and names the owner. In passes: who listens decides
  * who is the server of a connection, and a server's end looks for its client's. */

@@ -5,6 +5,7 @@
 #define TAILRACE_DATAGRAMS_H
 
 #include "tcp.h"
+#include "held.h"
 
 /* Who the datagram now on its way is to or from, for sockets without a fixed peer. */
 struct named_peer {
@@ -62,56 +63,29 @@ static __always_inline u32 udp_group(void *sk, struct connection *c, const u8 *a
 	return find_group(&key, NULL, task);
 }
 
-/* Word of a client's flow, by the two ports: its own address may not be chosen yet, and a server
- * bound to the wildcard does not know which of its addresses was asked. */
-static __always_inline void leave_udp_half(void *sk, struct connection *c, const u8 *server,
-					   u16 server_port)
-{
-	struct half half = {};
-	struct half_group mine = {};
-
-	half.transport = TRANSPORT_UDP;
-	half.client_port = local_port(sk);
-	half.server_port = server_port;
-	mine.group = c->group;
-	mine.tgid = c->tgid;
-	mine.id = c->group_id;
-	__builtin_memcpy(mine.server, server, 16);
-	if (halves.update(&half, &mine))
-		count_lost(LOST_LINKS);
-}
-
-static __always_inline struct half_group *udp_half(void *sk, u16 client_port)
-{
-	struct half half = {};
-	struct half_group *theirs;
-	u64 local[2] = {};
-
-	half.transport = TRANSPORT_UDP;
-	half.client_port = client_port;
-	half.server_port = local_port(sk);
-	theirs = halves.lookup(&half);
-	if (!theirs)
-		return NULL;
-	read_local((u8 *)local, sk);
-	if (!is_wildcard((u8 *)local) && !same_address((u8 *)local, theirs->server))
-		return NULL;
-	return theirs;
-}
-
-/* A flow's record, made when it is first seen, or when its socket or its group has changed. */
-static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16 port, int out)
+/* A flow's record, made when it is first seen, or when its socket, its group or its other end has
+ * changed. */
+static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16 port, int out,
+				      struct connection *before)
 {
 	struct connection c = {};
 	struct half_group *theirs;
+	struct held *waiting;
 	u32 error = 0;
 
 	c.role = out || remote_port(sk) ? ROLE_CLIENT : ROLE_SERVER;
+	if (before) {
+		c.role = before->role;
+		c.turn = before->turn;
+		c.asked_ns = before->asked_ns;
+	}
 	c.touched = 1;
 	c.interval = 1;
 	c.tgid = current_tgid();
+	c.port = local_port(sk);
+	c.timeouts = tuned(TUNING_TRANSLATED);
 	if (c.role == ROLE_SERVER) {
-		theirs = udp_half(sk, port);
+		theirs = half_of_flow(sk, address, port);
 		if (theirs) {
 			c.peer = theirs->id;
 			c.peer_group = theirs->group;
@@ -119,13 +93,22 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 	}
 	c.group = udp_group(sk, &c, address, port);
 	c.group_id = id_of(c.group);
-	if (c.role == ROLE_CLIENT)
+	if (c.role == ROLE_CLIENT) {
 		leave_udp_half(sk, &c, address, port);
-	else if (c.peer)
+	} else if (c.peer) {
 		link_groups(c.peer_group, c.peer, c.group);
+		waiting = held.lookup(&flow);
+		if (waiting) {
+			waiting->group = c.group;
+			waiting->group_id = c.group_id;
+			waiting->settled = 1;
+		}
+	} else if (tuned(TUNING_HOLD)) {
+		hold(sk, flow, &c, port);
+	}
 	if (flows.update(&flow, &c))
 		count_lost(LOST_CONNECTIONS);
-	else
+	else if (!(c.flags & FLAG_HELD))
 		count(c.group, ESTABLISHED);
 	/* on one host the answer to the first comes before the flow is known */
 	READ(error, sk, OFF_sk_err);
@@ -133,26 +116,42 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 		count(c.group, REFUSED);
 }
 
-/* The flow of a datagram, which is counted, or NULL. */
+/* Whether the other end of a server's flow is now known, or is another: where the server ran before
+ * its client's hook, when a translation has come since. */
+static __always_inline int other_end(void *sk, struct connection *c, const u8 *address, u16 port)
+{
+	u32 now = tuned(TUNING_TRANSLATED);
+	struct half_group *theirs;
+
+	if (c->role != ROLE_SERVER || (c->timeouts == now && (c->peer || c->datagrams >= 4)))
+		return 0;
+	c->timeouts = now;
+	theirs = half_of_flow(sk, address, port);
+	return theirs && theirs->id != c->peer;
+}
+
+/* The flow of a datagram, which is counted, or NULL if there is no more to do. */
 static __always_inline struct connection *udp_flow(void *sk, int length, int out)
 {
 	u64 address[2] = {}, flow;
 	u16 port = 0;
-	struct connection *c;
+	struct connection *c, *before;
 	struct group *g;
 
 	if (!peer_of(sk, (u8 *)address, &port))
 		return NULL;
 	flow = flow_key(sk, (u8 *)address, port);
 	c = flows.lookup(&flow);
-	/* on one host the server may run before its client's hook: it looks again, a few times */
+	if (c && c->port != local_port(sk)) /* another socket, in the same memory */
+		c = NULL;
+	before = c;
 	if (c && (c->tgid != current_tgid() || id_of(c->group) != c->group_id ||
-		  (c->role == ROLE_SERVER && !c->peer && c->datagrams < 4 && udp_half(sk, port))))
+		  other_end(sk, c, (u8 *)address, port)))
 		c = NULL;
 	if (!c) {
 		if (!is_watched(netns_of(sk)))
 			return NULL;
-		open_flow(sk, flow, (u8 *)address, port, out);
+		open_flow(sk, flow, (u8 *)address, port, out, before);
 		c = flows.lookup(&flow);
 		if (!c)
 			return NULL;
@@ -161,6 +160,8 @@ static __always_inline struct connection *udp_flow(void *sk, int length, int out
 	if (!g)
 		return NULL;
 	c->datagrams++;
+	if (c->flags & FLAG_HELD && held_back(flow, c, length, out))
+		return NULL;
 	add(g, DATAGRAMS, 1);
 	add(g, out ? BYTES_OUT : BYTES_IN, length);
 	if (port == DNS_PORT && c->role == ROLE_CLIENT)
@@ -195,12 +196,18 @@ static __always_inline int udp_dropped(void *sk)
 	u64 address[2] = {}, flow;
 	u16 port = 0;
 	struct connection *c;
+	struct held *h;
 
 	if (!peer_of(sk, (u8 *)address, &port))
 		return 0;
 	flow = flow_key(sk, (u8 *)address, port);
 	c = flows.lookup(&flow);
-	if (c)
+	if (!c)
+		return 0;
+	h = c->flags & FLAG_HELD ? held.lookup(&flow) : NULL;
+	if (h)
+		__sync_fetch_and_add(&h->drops, 1);
+	else
 		count(c->group, DROPS);
 	return 0;
 }

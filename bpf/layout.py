@@ -110,6 +110,21 @@ ANSWER: Final = np.dtype(
 )
 """struct answer: a DNS message that answered a query, or the beginning of it; `at_ns` of the
 monotonic clock, 0 in a place that is not written."""
+VIEW: Final = np.dtype(
+    [("client", "V16"), ("netns", "u4"), ("client_port", "u2"), ("server_port", "u2")]
+)
+"""struct view: a UDP flow as its server sees it, in whose network namespace that is."""
+
+ASKED: Final = np.dtype(
+    [
+        ("client", "V16"),
+        ("server", "V16"),
+        ("netns", "u4"),
+        ("client_port", "u2"),
+        ("server_port", "u2"),
+    ]
+)
+"""struct asked: the same flow as its client sees it; `netns` is 0 where that is not known."""
 
 LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")])
 """struct latency_key: a place in `groups`, a bucket of `probes.histogram` and one of LATENCIES."""
@@ -151,3 +166,5 @@ TUNING_PASS: Final = 2
 TUNING_JIFFY: Final = 3
 TUNING_NETNS: Final = 4
 TUNING_ANSWERS: Final = 5
+TUNING_HOLD: Final = 6
+TUNING_TRANSLATED: Final = 7

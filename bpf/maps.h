@@ -16,6 +16,10 @@ BPF_F_TABLE("hash", struct group_key, u32, group_slots, MAX_GROUPS, 0);
 BPF_QUEUESTACK("stack", free_slots, u32, MAX_GROUPS, 0); /* filled by user space */
 BPF_F_TABLE("hash", struct latency_key, struct latency, latencies, MAX_LATENCIES, 0);
 BPF_F_TABLE("lru_hash", struct half, struct half_group, halves, MAX_HALVES, 0);
+BPF_F_TABLE("hash", u64, struct held, held, MAX_HELD, CONNECTION_FLAGS);
+BPF_ARRAY(blank, struct held, 1); /* never written */
+/* Written by user space, which follows conntrack. */
+BPF_F_TABLE("hash", struct view, struct asked, translated, MAX_TRANSLATED, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct endpoint, struct listener, listeners, MAX_LISTENERS, 0);
 /* Where each listening socket listens: its port is already gone when it says that it stops. */
 BPF_F_TABLE("hash", u64, struct endpoint, listening_at, MAX_LISTENERS, 0);
@@ -28,7 +32,9 @@ BPF_ARRAY(lost, u64, LOST_KINDS);
 #define TUNING_JIFFY 3	  /* ns in one: the kernel's tick */
 #define TUNING_NETNS 4	  /* 1: only sockets of the namespaces in `watched_netns` */
 #define TUNING_ANSWERS 5  /* 1: hand over DNS answers */
-#define TUNINGS 6
+#define TUNING_HOLD 6	  /* 1: translations are followed, so flows wait for theirs */
+#define TUNING_TRANSLATED 7 /* changes when `translated` has got more */
+#define TUNINGS 8
 BPF_ARRAY(tuning, u32, TUNINGS);
 #define PASS_LISTENERS 0
 #define PASS_CLIENTS 1

@@ -48,6 +48,7 @@
 #define FLAG_CLOSED 8 /* its end is counted */
 #define FLAG_FIN 16   /* nothing can be sent any more: sent_end is final */
 #define FLAG_DNS 32   /* a client of port 53 */
+#define FLAG_HELD 64  /* a flow whose counts wait in `held` */
 
 /* Where a counter stands in a group; bpf/layout.py has the same list. */
 enum counter {
@@ -187,8 +188,9 @@ struct connection {
 	u64 segments;
 	u64 retransmits;
 	u64 sent_end; /* with FLAG_FIN */
-	u32 timeouts; /* of the retransmission timer, in a row */
-	u16 port;     /* the remote one, as the socket has it */
+	u32 timeouts; /* of the retransmission timer, in a row; a flow's: TUNING_TRANSLATED when it last
+			 looked for its other end */
+	u16 port;     /* the remote one, as the socket has it; a UDP flow's own */
 	u16 pad;
 };
 
@@ -220,7 +222,9 @@ struct latency {
 };
 
 /* The client's end of a connection, waiting for the server's to look for it. Of TCP, `client` and
- * `server` hold the numbers with which their streams began, and there are no ports. */
+ * `server` hold the numbers with which their streams began, and there are no ports. Of UDP,
+ * `client` is its address, or if it has none of its own, zeros, and once more its namespace;
+ * `server` is left out, as a server bound to the wildcard does not know which address was asked. */
 struct half {
 	u8 client[16];
 	u8 server[16];
@@ -235,6 +239,44 @@ struct half_group {
 	u32 group;
 	u32 tgid;
 	u8 server[16]; /* of UDP only, whose key lacks it */
+	u32 netns;
+	u32 pad;
+};
+
+/* Mirrored by bpf.layout.VIEW: a UDP flow as its server sees it. */
+struct view {
+	u8 client[16];
+	u32 netns; /* the server's */
+	u16 client_port;
+	u16 server_port;
+};
+
+/* Mirrored by bpf.layout.ASKED: the same flow as its client sees it, before its addresses are
+ * translated. */
+struct asked {
+	u8 client[16];
+	u8 server[16];
+	u32 netns; /* the client's; 0 if that is not known */
+	u16 client_port;
+	u16 server_port;
+};
+
+/* What a server's UDP flow has counted since it was met, while nobody knows whether its client is on
+ * this host: the translation of its addresses is known to user space, a moment later. */
+struct held {
+	u64 since_ns;
+	u64 group_id;
+	u64 flows; /* 1 */
+	u64 datagrams;
+	u64 bytes_out;
+	u64 bytes_in;
+	u64 requests;
+	u64 drops;
+	u64 took_ns; /* the last answer; it stands for all of them */
+	u8 local[16];
+	u32 group;
+	u16 port;    /* the client's, as the server sees it */
+	u16 settled; /* its group is found; what came in between is still to be moved there */
 };
 
 #endif

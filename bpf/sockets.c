@@ -28,6 +28,7 @@
 #include "dns.h"
 #include "connects.h"
 #include "tcp.h"
+#include "held.h"
 #include "datagrams.h"
 #include "unix.h"
 #include "data.h"

@@ -5,9 +5,8 @@ of them: kprobes are compiled out or locked down, fentry is refused, a tracepoin
 yet. So each event lists its ways, and the first that loads and attaches on the running kernel is
 taken. The kernel's version is never asked.
 
-The C functions take their arguments so: those of raw_tracepoint, tp_btf, fentry and fexit get
-`u64 *ctx`, the array of the hook's arguments (fexit: and the result behind them); those of kprobe
-and kretprobe get `struct pt_regs *`.
+The C functions get, of raw_tracepoint, tp_btf, fentry and fexit, `u64 *ctx`, the hook's arguments
+(fexit: and the result behind them); of kprobe and kretprobe, `struct pt_regs *`.
 """
 
 from __future__ import annotations
@@ -382,6 +381,11 @@ EVENTS: Final[tuple[Event, ...]] = (
         "queries without an answer",
         required=False,
         ways=(Way("iterator", (Target("bpf_map_elem:dns_pending", "on_query", "iter"),)),),
+    ),
+    Event(
+        "flows that wait",
+        ways=(Way("iterator", (Target("bpf_map_elem:held", "on_held", "iter"),)),),
+        required=False,
     ),
     Event(
         "open before",

@@ -6,7 +6,10 @@ import ctypes as ct
 import errno
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from probes import syscalls
 
@@ -16,6 +19,8 @@ _MAP_UPDATE: Final = 2
 _MAP_DELETE: Final = 3
 _MAP_LOOKUP_BATCH: Final = 24
 _MAP_LOOKUP_AND_DELETE_BATCH: Final = 25
+_MAP_UPDATE_BATCH: Final = 26
+_MAP_DELETE_BATCH: Final = 27
 
 _NAME_BYTES: Final = 15
 
@@ -176,3 +181,52 @@ def lookup_batch(
         end = True
     (copied,) = struct.unpack_from("<I", attr, 32)
     return int(copied), None if end else following.raw
+
+
+def update_batch(descriptor: int, keys: NDArray[Any], values: NDArray[Any]) -> int:
+    """Store values[i] under keys[i]; return how many a full map refused.
+
+    Raises:
+        OSError: as of bpf(2), other than E2BIG: the map is full.
+    """
+    return _batch(_MAP_UPDATE_BATCH, descriptor, keys, values, errno.E2BIG)
+
+
+def delete_batch(descriptor: int, keys: NDArray[Any]) -> int:
+    """Delete what is under each key; return under how many there was nothing.
+
+    Raises:
+        OSError: as of bpf(2), other than that there is no such key.
+    """
+    return _batch(_MAP_DELETE_BATCH, descriptor, keys, None, errno.ENOENT)
+
+
+def _batch(
+    command: int, descriptor: int, keys: NDArray[Any], values: NDArray[Any] | None, skipped: int
+) -> int:
+    """Do it to one after the other; count those that fail with the error `skipped`."""
+    keys = np.ascontiguousarray(keys)
+    values = None if values is None else np.ascontiguousarray(values)
+    at = skips = 0
+    while at < len(keys):
+        attr = syscalls.packed(
+            "<QQQQIIQQ",
+            0,
+            0,
+            keys[at:].ctypes.data,
+            0 if values is None else values[at:].ctypes.data,
+            len(keys) - at,
+            descriptor,
+            0,
+            0,
+        )
+        try:
+            syscalls.bpf(command, attr)
+        except OSError as error:
+            if error.errno != skipped:
+                raise
+            # the count is of those before the one that failed (generic_map_update_batch())
+            skips, at = skips + 1, at + 1
+        (done,) = struct.unpack_from("<I", attr, 32)
+        at += int(done)
+    return skips

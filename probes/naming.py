@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 from bpf import layout
+from probes.conntrack.translations import Translations
 from probes.endpoints import Answerer, Endpoints, Where, address_text
 from probes.identity.elsewhere import Asker
 from probes.identity.peers import Peers
@@ -61,6 +62,7 @@ class PairNames:
         most_pairs: int = 10_000,
         peers: Peers | None = None,
         netns: Collection[int] = (),
+        translations: Translations | None = None,
     ) -> None:
         """Start without pairs.
 
@@ -70,9 +72,11 @@ class PairNames:
             most_pairs: so many have rows of their own; those that do least are put under "other".
             peers: names who is elsewhere; None: by the network alone.
             netns: the network namespaces that are looked at; all if there is none.
+            translations: knows who is behind a translated address; None: nobody is looked for.
         """
         self._services = services
         self.peers = peers or Peers()
+        self._translations = translations or Translations()
         self._netns = netns
         self._own = own_tgid
         self._most_services = max(16 * most_pairs, 160_000)
@@ -85,7 +89,7 @@ class PairNames:
     @property
     def generation(self) -> int:
         """A number that grows when groups may be named otherwise than before."""
-        return self._services.generation + self.peers.generation
+        return self._services.generation + self.peers.generation + self._translations.generation
 
     def set_listeners(self, at: NDArray[Any], who: NDArray[Any]) -> None:
         """Take note of who listens where: ENDPOINT[n], LISTENER[n]."""
@@ -136,8 +140,9 @@ class PairNames:
         if met.tgid == self._own or self._is_outside(key):
             return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        client = self._name_at(Where(int(key["netns"]), bytes(key["remote"]), 0), met)
-        port = int(key["port"])
+        netns, seen, port = int(key["netns"]), bytes(key["remote"]), int(key["port"])
+        real = self._translations.client(Where(netns, seen, port), int(key["transport"]))
+        client = self._name_at(Where(netns, real or seen, 0), met)
         return self.places.number(Pair(client, self._name_of(met.facts(), port), port, transport))
 
     def _is_outside(self, key: Any) -> bool:
@@ -160,6 +165,12 @@ class PairNames:
     def _answerer(self, where: Where, met: Met) -> Answerer:
         """Name a server whose own end is not seen: refused, filtered, or not on this host."""
         known = self.endpoints.find(where)
+        behind = self._translations.servers(where, int(met.group["key"]["transport"]))
+        if not (behind.here and known):  # of one on this host, its own end told better
+            real = {Answerer(self._name_at(at, met), at.port) for at in behind.servers}
+            if len(real) == 1:
+                self.endpoints.learn(where, *real)
+                return real.pop()
         if known:
             return known
         netns, _, port = where

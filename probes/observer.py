@@ -11,7 +11,9 @@ from typing import Final
 from bpf import layout
 from probes import memory, namespaces
 from probes.backlogs import Backlogs
+from probes.capacity import Capacity
 from probes.checks import HookLine
+from probes.conntrack.follower import Conntrack
 from probes.cost import Cost, CostKeeper
 from probes.errors import ProbeError
 from probes.hookreport import in_use
@@ -23,12 +25,14 @@ from probes.identity.rules import AddressRules
 from probes.identity.service import Service
 from probes.identity.sources import HostContainers, NamingSettings
 from probes.naming import PairNames
-from probes.programs import Capacity, Programs
+from probes.programs import Programs
 from probes.selfcheck import check
 from probes.tracker import Tracker
 from probes.window import Window
 
 _SHORT_S: Final = 1.5
+_TRANSLATIONS_S: Final = 0.3
+"""The start waits no longer for the translations that there are; they may be many."""
 
 
 class Observer:
@@ -36,6 +40,7 @@ class Observer:
 
     Attributes:
         notes: what the user should know about how well this kernel can be watched.
+        conntrack: follows how addresses are translated.
     """
 
     def __init__(
@@ -95,11 +100,14 @@ class Observer:
         peers = Peers([AddressRules(naming.rules)], self._elsewhere)
         if naming.dns_names:
             self._programs.tune(layout.TUNING_ANSWERS, 1)
+        self.conntrack = Conntrack(self._programs.translate)
+        self.conntrack.wait(_TRANSLATIONS_S)
         self._names = PairNames(
             services,
             own_tgid=found.tgid,
             most_pairs=naming.most_pairs,
             peers=peers,
+            translations=self.conntrack.translations,
             netns=watched,
         )
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
@@ -109,6 +117,7 @@ class Observer:
             rtt=found.rtt,
             segments=found.segments,
         )
+        self._follow_translations()
         self.notes += [f"{what}: this kernel does not show them" for what in self._programs.missing]
 
     def _note_unseeded(self, *, listeners_only: bool) -> None:
@@ -171,7 +180,13 @@ class Observer:
                 self._update_costs()
         return round(boundary, 3), time.monotonic_ns()
 
+    def _follow_translations(self) -> None:
+        """Have flows wait for their translations, while those are told."""
+        self._tracker.translated = self.conntrack.namespaces > 0
+        self._programs.hold(self._tracker.translated)
+
     def _sweep(self, now_ns: int, start: float, width: float) -> Window:
+        self._follow_translations()
         self._names.set_listeners(*self._programs.listeners())
         now_s = now_ns / 1e9
         snapshot = self._programs.sweep()
@@ -186,6 +201,7 @@ class Observer:
         )
         self._programs.pace(*self._tracker.paced)
         full = len(snapshot.slots) > 0.8 * self._programs.capacity.groups
+        self.conntrack.want(self._tracker.namespaces(snapshot))
         retire, release = self._tracker.idle(now_s, full=full)
         self._programs.retire(retire)
         self._programs.release(release)
@@ -229,9 +245,16 @@ class Observer:
 
     @property
     def lost(self) -> dict[str, int]:
-        """What was lost since the start, until the last window, by kind: `Programs.lost()`."""
-        malformed = self._elsewhere.answers.malformed
-        return self._programs.lost_kinds | {"malformed": malformed}
+        """What was lost since the start, until the last window, by kind.
+
+        Of `Programs.lost()`; "malformed", DNS answers that make no sense; "overruns", how often
+        events of conntrack were lost; "translations", translated connections that found no room.
+        """
+        return self._programs.lost_kinds | {
+            "malformed": self._elsewhere.answers.malformed,
+            "overruns": self.conntrack.overruns,
+            "translations": self.conntrack.refused,
+        }
 
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
         """Return {program: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
@@ -245,7 +268,7 @@ class Observer:
     @property
     def naming_problems(self) -> list[str]:
         """What keeps services from being named better, in words."""
-        return self._containers.problems
+        return self._containers.problems + self.conntrack.problems
 
     @property
     def folded(self) -> int:
@@ -266,6 +289,7 @@ class Observer:
         self._stop.set()
         self._containers.close()
         self._elsewhere.close()
+        self.conntrack.close()
         self._costs.close()
         self._programs.close()
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bpf import layout
 from probes import bytecode, mapcalls, syscalls
+from probes.capacity import Capacity
 from probes.checks import HookLine
 from probes.errors import ProbeError
 from probes.hookreport import hook_table
@@ -32,47 +33,12 @@ _READ: Final = "connections read"
 _CONNECTING: Final = "connects without a route"
 _LISTENING: Final = "listeners read"
 _UNANSWERED: Final = "queries without an answer"
+_WAITING: Final = "flows that wait"
 _PASSES: Final = (0, 1, 2)  # PASS_LISTENERS, PASS_CLIENTS, PASS_SERVERS of bpf/maps.h
 _REGISTERS: Final = {"x86_64": "ON_X86_64", "aarch64": "ON_ARM64"}
 _ALLOCATED: Final = 1 << 0  # BPF_F_NO_PREALLOC
 _PLACES: Final = 8192
 _COARSE: Final = 6  # CLOCK_MONOTONIC_COARSE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
-    """Entries of the maps.
-
-    Attributes:
-        connections: TCP connections and listeners' children at a time. Memory is taken as it is
-            needed from Linux 6.1 on (210 bytes each), before that at start, for `allocated`. A
-            sweep walks all places, taken or not, in 5 ns each: a million would cost 0.5 % of a
-            core at windows of 1 s, on an idle host too.
-        allocated: the same before Linux 6.1.
-        flows: UDP flows and UNIX sockets; the longest unused give way.
-        groups: (process, other end) at a time; 440 bytes each, taken at start.
-        latencies: buckets in use, over all groups, between two sweeps.
-        halves: clients' ends that wait for their server's end to come up.
-        listeners: listening sockets.
-        queries: of DNS, without an answer yet; 88 bytes each, taken at start.
-        streams: connections to DNS servers.
-        answers: of DNS, between two drains; 1 kB each, taken at start.
-        connecting: TCP sockets that are in the first moment of a connect(2).
-        netns: network namespaces that the watching may be limited to.
-    """
-
-    connections: int = 1 << 18
-    allocated: int = 1 << 17
-    flows: int = 1 << 15
-    groups: int = 1 << 15
-    latencies: int = 1 << 16
-    halves: int = 1 << 14
-    listeners: int = 1 << 13
-    queries: int = 1 << 14
-    streams: int = 1 << 12
-    answers: int = 1 << 10
-    connecting: int = 1 << 12
-    netns: int = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +142,8 @@ class Programs:
         self.lost_kinds: dict[str, int] = {}
         self._drained: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._busy = False
+        self._holds = self._held = False  # now, and ever
+        self._translated = 0
         self._table = self._mapped("groups", layout.GROUP)
         self._details = self._mapped("details", layout.DETAILS)
         self._latencies = self._reader("latencies", layout.LATENCY_KEY, layout.LATENCY, drain=True)
@@ -294,7 +262,9 @@ class Programs:
         self._table["interval"][slots] = interval
 
     def drain(self) -> None:
-        """Empty the map that only fills up; the next sweep has what was in it."""
+        """Empty the maps that only fill up; the next sweep has what was in them."""
+        if self._held:
+            self.loaded.iterate(_WAITING)
         keys, latencies = self._latencies.read()
         self._busy = len(keys) > self.capacity.latencies // 4
         self._drained.append((keys.copy(), latencies.copy()))
@@ -320,6 +290,35 @@ class Programs:
     def drain_s(self) -> float:
         """How long the latencies may be left alone: short while many groups are busy."""
         return 0.2 if self._busy else 1.0
+
+    def hold(self, wanted: bool) -> None:
+        """Have servers' UDP flows wait for `translate` to tell who their client is, or not."""
+        if wanted != self._holds and self.loaded.chosen[_WAITING]:
+            self._holds = wanted
+            self._held |= wanted
+            self.tune(layout.TUNING_HOLD, int(wanted))
+
+    def translate(self, views: NDArray[Any], asked: NDArray[Any], gone: NDArray[Any]) -> int:
+        """Tell how UDP flows are translated; to be called from one thread, whichever.
+
+        Args:
+            views: VIEW[n], flows as their servers see them.
+            asked: ASKED[n], as their clients do.
+            gone: VIEW[m], flows that are no more.
+
+        Returns:
+            How many found no room.
+
+        Raises:
+            OSError: as of bpf(2).
+        """
+        table = self.loaded.maps["translated"].descriptor
+        mapcalls.delete_batch(table, gone)
+        refused = mapcalls.update_batch(table, views, asked)
+        if len(views):
+            self._translated = (self._translated + 1) & 0xFFFFFFFF
+            self.tune(layout.TUNING_TRANSLATED, self._translated)
+        return refused
 
     def _give(self, used: int) -> None:
         """Give the kernel places for groups, some thousands at a time: each is a system call."""

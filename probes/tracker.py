@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bpf import layout
 from probes.backlogs import Refusals
 from probes.counted import Door, Tally, add_doors
+from probes.marks import Marks
 from probes.naming import IGNORED, Met, PairNames
 from probes.programs import Snapshot
 from probes.ranking import Ranking
@@ -22,6 +23,7 @@ _COUNTS: Final = len(layout.COUNTERS)
 _JOINED: Final = layout.COUNTERS.index("joined")
 _LEFT: Final = layout.COUNTERS.index("left")
 _REQUESTS: Final = layout.COUNTERS.index("requests")
+_REFUSED: Final = layout.COUNTERS.index("refused")
 _EVENTS: Final = [
     layout.COUNTERS.index(name)
     for name in ("attempts", "ended", "requests", "waits", "segments", "datagrams")
@@ -32,8 +34,9 @@ _IDLE_S: Final = 60.0
 """A group without an open connection is given up when it has been still for so long."""
 _PROBATION_S: Final = 2.0
 """A group is counted for so long after it can no longer be found: a program may be using it."""
+_TOLD_S: Final = 1.0
+"""Within so long, it is known how a flow's addresses are translated."""
 _NEVER: Final = np.inf
-_TELL_AGAIN_S: Final = 60.0
 _TIMED_PER_S: Final = 2000.0
 _MOST_INTERVAL: Final = 32
 
@@ -46,10 +49,17 @@ class Tracker:
     Attributes:
         paced: groups (int64[n], places) that should time one request in so many (uint32[n]) from
             now on.
+        translated: whether it becomes known how a flow's addresses are translated, a moment after
+            it is met.
     """
 
     def __init__(
-        self, names: PairNames, *, capacity: int, rtt: bool = True, segments: bool = True
+        self,
+        names: PairNames,
+        *,
+        capacity: int,
+        rtt: bool = True,
+        segments: bool = True,
     ) -> None:
         """Start without history.
 
@@ -60,6 +70,7 @@ class Tracker:
             segments: whether segment counters may be used.
         """
         self._names = names
+        self.translated = False
         self._rtt = rtt
         self._segments = segments
         self._id = np.zeros(capacity, np.uint64)
@@ -68,9 +79,9 @@ class Tracker:
         self._counts = np.zeros((capacity, _COUNTS), np.uint64)
         self._pair = np.full(capacity, IGNORED, np.int32)
         self._interval = np.ones(capacity, np.uint32)
-        self._mark = np.zeros(capacity, np.uint64)
-        self._told_s = np.full(capacity, -_NEVER)
+        self._marks = Marks(capacity)
         self._moved_s = np.full(capacity, -_NEVER)  # when a group last changed
+        self._met_s = np.full(capacity, -_NEVER)
         self._retired_s = np.full(capacity, _NEVER)
         self._slot_of: dict[int, int] = {}  # id: place
         self._active: NDArray[np.float64] = np.empty(0)
@@ -81,6 +92,7 @@ class Tracker:
         self._open = 0
         self._events = 0
         self._generation = names.generation
+        self._late = np.empty(0, layout.LATENCY_KEY), np.empty(0, layout.LATENCY)
         self.paced = np.empty(0, np.int64), np.empty(0, np.uint32)
 
     @property
@@ -92,6 +104,12 @@ class Tracker:
     def events(self) -> int:
         """A number that grows as the kernel's programs have work to do."""
         return self._events
+
+    def namespaces(self, snapshot: Snapshot) -> list[tuple[int, int]]:
+        """Return (inode of a network namespace, id of a process in it) of groups just met."""
+        fresh = snapshot.groups["key"][self._fresh[snapshot.slots]]
+        found, first = np.unique(fresh["netns"], return_index=True)
+        return list(zip(found.tolist(), fresh["tgid"][first].tolist(), strict=True))
 
     def watched(self) -> list[tuple[Pair, float]]:
         """Return the pairs that get a row in every window, and when each was last active."""
@@ -155,7 +173,9 @@ class Tracker:
         """
         slots, groups = snapshot.slots, snapshot.groups
         self._name(slots, groups, snapshot.details)
-        counts = self._ready(slots, groups)
+        self._met_s[slots[self._fresh[slots]]] = now_s
+        counts, waits = self._ready(slots, groups, now_s)
+        latency_keys, latencies = self._ready_latencies(slots[waits], snapshot)
         grown = (counts - self._counts[slots]).view(np.int64)
         self._counts[slots] = counts
         self._pace(slots, grown[:, _REQUESTS] / width)
@@ -176,12 +196,12 @@ class Tracker:
             client=groups["key"]["role"] == layout.CLIENT,
             linked=linked,
             transport=groups["key"]["transport"],
-            mark=self._marks(slots, groups, now_s),
+            mark=self._marks.told(slots, groups, now_s),
         )
         counted = tally(
             ends,
-            snapshot.latency_keys,
-            snapshot.latencies,
+            latency_keys,
+            latencies,
             waits=self._waits,
             pairs=len(self._places.pairs),
             now=time + width,
@@ -205,24 +225,9 @@ class Tracker:
         self._make_room(time)
         self._active[unfolded] = time
 
-    def _marks(
-        self, slots: NDArray[np.int64], groups: NDArray[Any], now_s: float
-    ) -> NDArray[np.uint64]:
-        """Return the marks to tell, uint64[n]: new ones, and now and then the old once more.
-
-        Of groups whose other end is not on this host; another may have seen that.
-        """
-        key, mark = groups["key"], groups["mark"]
-        alone = (groups["link"] == 0) & (key["peer"] == 0) & (key["self"] == 0) & (mark > 0)
-        again = self._told_s[slots] < now_s - _TELL_AGAIN_S
-        told = alone & (again | (self._mark[slots] != mark))
-        self._mark[slots[told]] = mark[told]
-        self._told_s[slots[told]] = now_s
-        return np.where(told, mark, 0).astype(np.uint64)
-
     def tell_again(self) -> None:
         """Have the next window tell all marks: nobody has seen the last."""
-        self._told_s[:] = -_NEVER
+        self._marks.tell_again()
 
     def _pace(self, slots: NDArray[np.int64], rate: NDArray[np.float64]) -> None:
         """Have busy groups time fewer of their requests: enough is 2,000 a second."""
@@ -232,17 +237,36 @@ class Tracker:
         self.paced = slots[changed], interval[changed]
         self._interval[slots] = interval
 
-    def _ready(self, slots: NDArray[np.int64], groups: NDArray[Any]) -> NDArray[np.uint64]:
-        """Return the groups' counts, without those that wait for the other end to come up.
+    def _ready(
+        self, slots: NDArray[np.int64], groups: NDArray[Any], now_s: float
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Return the groups' counts, and which groups wait for the other end to come up.
 
         A datagram's receiver makes himself known after its sender. A sender that is met between
-        the two would be named by an address; he waits one sweep, if nobody has answered him.
+        the two would be named by an address; he waits one sweep, if nobody has answered him. One
+        whose datagrams' addresses may be translated waits until that would be known.
         """
         key, counts = groups["key"], groups["counts"].copy()
         waits = (key["role"] == layout.CLIENT) & (key["transport"] != layout.TCP)
-        waits &= self._fresh[slots] & (groups["link"] == 0) & (counts[:, _REQUESTS] == 0)
-        counts[waits] = 0
-        return counts
+        waits &= groups["link"] == 0
+        fresh = self._fresh[slots] & (counts[:, _REQUESTS] == 0)
+        if self.translated:
+            met = now_s - self._met_s[slots] < _TOLD_S
+            fresh |= met & (key["transport"] == layout.UDP) & (counts[:, _REFUSED] == 0)
+        waits &= fresh
+        # what is told already stays told
+        counts[waits] = self._counts[slots[waits]]
+        return counts, waits
+
+    def _ready_latencies(
+        self, waiting: NDArray[np.int64], snapshot: Snapshot
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the latencies that are new; those of groups that wait, when they do no more."""
+        keys = np.concatenate((self._late[0], snapshot.latency_keys))
+        values = np.concatenate((self._late[1], snapshot.latencies))
+        late = np.isin(keys["group"], waiting)
+        self._late = keys[late], values[late]
+        return keys[~late], values[~late]
 
     def _doors(
         self, groups: NDArray[Any], grown: NDArray[np.int64], refusals: Sequence[Refusals]

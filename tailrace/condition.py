@@ -21,6 +21,8 @@ _LOST = {
     "answers": "DNS answers not read for their names",
     "malformed": "DNS answers that make no sense",
     "missed": "events that the kernel did not tell",
+    "overruns": "times that events of conntrack were lost, and all was asked for anew",
+    "translations": "translated connections that found no room",
 }
 
 

@@ -55,6 +55,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _state_dir(state_dir)
     yield _disk(state_dir)
     yield _containers(config_path)
+    yield _conntrack()
     yield _elsewhere(config_path)
     yield _daemon(state_dir, now)
     yield _pyarrow()
@@ -223,6 +224,32 @@ def _elsewhere(path: Path | None) -> Check:
         detail=f"by network: DNS answers cannot be read on {platform.machine()}{reverse}",
         remedy="name peers by [[services]] with an address",
     )
+
+
+def _conntrack() -> Check:
+    """Whether it is known how addresses are translated."""
+    from probes.conntrack.follower import Conntrack  # noqa: PLC0415 - slow to import
+
+    conntrack = Conntrack()
+    try:
+        whole = conntrack.wait(_ENGINE_S)
+        problems, number, kept = conntrack.problems, conntrack.namespaces, conntrack.kept
+    finally:
+        conntrack.close()
+    if not whole:
+        problems.append(f"not all was told within {_ENGINE_S:.0f} s")
+    if problems:
+        return Check(
+            name="translations",
+            state="warn",
+            detail="; ".join(problems),
+            remedy="connections through NAT may be named by addresses; TCP's whose two ends are "
+            "on this host are not",
+        )
+    detail = "this kernel does not track connections now, so nothing is translated by it"
+    if number:
+        detail = f"conntrack of {number} network namespaces, {kept} translated connections"
+    return Check(name="translations", state="ok", detail=detail)
 
 
 def _state_dir(path: Path) -> Check:

@@ -20,7 +20,8 @@ import ctypes, json, os, sys
 os.environ["BCC_KERNEL_SOURCE"] = sys.argv[1]
 import bcc
 from bpf import layout
-from probes.programs import Capacity, _flags
+from probes.capacity import Capacity
+from probes.programs import _flags
 from probes.offsets import read_offsets
 module = bcc.BPF(text=layout.source(), cflags=_flags(read_offsets(), Capacity(groups=64)))
 def places(kind):
@@ -32,6 +33,8 @@ tables = {"groups": "Leaf", "group_slots": "Key", "listeners": "Leaf", "latencie
           "answers": "Leaf"}
 found = {name: places(getattr(module[name.encode()], part)) for name, part in tables.items()}
 found["at"] = places(module[b"listeners"].Key)
+found["view"] = places(module[b"translated"].Key)
+found["asked"] = places(module[b"translated"].Leaf)
 found["latency_key"] = places(module[b"latencies"].Key)
 print(json.dumps(found))
 """
@@ -58,6 +61,8 @@ def compiled() -> dict[str, dict[str, tuple[int, int]]]:
         ("answers", layout.ANSWER),
         ("latency_key", layout.LATENCY_KEY),
         ("at", layout.ENDPOINT),
+        ("view", layout.VIEW),
+        ("asked", layout.ASKED),
     ],
 )
 def test_a_mirror_is_true(

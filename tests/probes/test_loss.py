@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from probes.capacity import Capacity
 from probes.observer import Observer
-from probes.programs import Capacity
 from probes.window import Pair
 from tests.support.traffic import free_port
 from tests.support.watching import Watch

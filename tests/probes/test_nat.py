@@ -1,7 +1,8 @@
-"""Connections whose addresses are translated on the way: still one pair, seen at both ends."""
+"""Traffic whose addresses are translated on the way: still one pair, seen at both ends."""
 
 from __future__ import annotations
 
+import random
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -10,13 +11,14 @@ import pytest
 
 from probes.join import Joiner
 from probes.window import Pair, Window
-from tests.support.nat import Routed, routed
+from tests.support.nat import Routed, Source, routed, within
 from tests.support.traffic import hear, running
-from tests.support.watching import watching
+from tests.support.watching import Watch, watching
 
 pytestmark = pytest.mark.kernel
 
-_ASKED, _REAL = 8080, 9090
+_ASKED = random.randrange(20_000, 29_000)  # others of this host have ports too
+_REAL = _ASKED + 10
 _NUMBER = 40
 _RATES = frozenset(
     f"{end}{signal}"
@@ -24,7 +26,8 @@ _RATES = frozenset(
     for signal in ("connections", "requests", "bytes_sent", "bytes_received")
 )
 
-_SERVER = """
+_SERVERS = {
+    "tcp": """
 import socket, sys
 server = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
 print("ready", flush=True)
@@ -32,9 +35,21 @@ while True:
     end = server.accept()[0]
     end.sendall(b"y" * len(end.recv(100)) * 2)
     end.close()
-"""
+""",
+    "udp": """
+import socket, sys
+end = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+end.bind(("::", int(sys.argv[1])))
+print("ready", flush=True)
+while True:
+    question, who = end.recvfrom(1000)
+    end.sendto(question * 2, who)
+""",
+}
 
-_CLIENT = """
+_CLIENTS = {
+    "tcp": """
 import socket, sys
 for _ in range(int(sys.argv[3])):
     end = socket.create_connection((sys.argv[1], int(sys.argv[2])))
@@ -43,55 +58,97 @@ for _ in range(int(sys.argv[3])):
     while data := end.recv(1000): got += len(data)
     assert got == 200, got
 print("done", flush=True)
-"""
+sys.stdin.read()  # one that is gone has no name
+""",
+    # every other socket is connected: only that one knows its own address
+    "udp": """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+for number in range(int(sys.argv[3])):
+    end = socket.socket(family, socket.SOCK_DGRAM)
+    end.settimeout(10)
+    if number % 2: end.connect((sys.argv[1], int(sys.argv[2])))
+    for question in range(1 + number % 3):
+        if number % 2: end.send(b"x" * 100)
+        else: end.sendto(b"x" * 100, (sys.argv[1], int(sys.argv[2])))
+        assert len(end.recv(1000)) == 200
+print("done", flush=True)
+sys.stdin.read()  # one that is gone has no name
+""",
+}
+_QUESTIONS = {"tcp": _NUMBER, "udp": sum(1 + number % 3 for number in range(_NUMBER))}
 
 
 @pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("routers", [1, 2], ids=["one router", "two routers"])
 @pytest.mark.parametrize(
     ("source", "destination"),
-    [(False, False), (True, False), (False, True), (True, True)],
-    ids=["none", "SNAT", "DNAT", "both"],
+    [
+        ("", False),
+        ("snat", False),
+        ("masquerade", False),
+        ("", True),
+        ("snat", True),
+        ("masquerade", True),
+    ],
+    ids=["none", "SNAT", "masquerade", "DNAT", "SNAT and DNAT", "masquerade and DNAT"],
 )
-def test_tcp(*, source: bool, destination: bool, version: int) -> None:
-    with routed() as hosts:
+def test_one_pair(
+    *, source: Source, destination: bool, routers: int, transport: str, version: int
+) -> None:
+    with routed(routers) as hosts:
         hosts.translate(source=source, destination=destination, ports=(_ASKED, _REAL))
         where = (hosts.public, _ASKED) if destination else (hosts.real, _REAL)
-        with (
-            running("ip", "netns", "exec", hosts.server, sys.executable, "-c", _SERVER, str(_REAL),
-                    stdout=-1) as server,
-            watching(0.5) as watch,
-        ):  # fmt: skip
+        server_command = within(hosts.server, sys.executable, "-c", _SERVERS[transport], _REAL)
+        with running(*server_command, stdout=-1) as server, watching(0.5) as watch:
             assert hear(server) == "ready"
-            _run(hosts, where[0][version], where[1])
-            watch.settle(3)
-        active = {pair for pair in watch.pairs() if pair.port in (_ASKED, _REAL)}
-        assert active == {Pair("python", "python", _REAL)}
-        pair = active.pop()
-        assert watch.total(pair, "connections") == _NUMBER
-        assert watch.total(pair, "requests") == _NUMBER
-        assert watch.total(pair, "bytes_sent") == 100 * _NUMBER
-        assert watch.total(pair, "bytes_received") == 200 * _NUMBER
+            assert watch.observer.conntrack.wait(20)
+            client_command = within(hosts.client, sys.executable, "-c", _CLIENTS[transport])
+            arguments = where[0][version], str(where[1]), str(_NUMBER)
+            with running(*client_command, *arguments, stdin=-1, stdout=-1) as client:
+                assert hear(client) == "done"
+                watch.settle(6)
+        _check(watch, hosts, transport)
+
+
+def _check(watch: Watch, hosts: Routed, transport: str) -> None:
+    pair = Pair("python", "python", _REAL, transport)
+    assert _of(watch, hosts) == {pair}
+    questions = _QUESTIONS[transport]
+    assert watch.total(pair, "connections") == _NUMBER
+    assert watch.total(pair, "requests") == questions
+    assert watch.total(pair, "bytes_sent") == 100 * questions
+    assert watch.total(pair, "bytes_received") == 200 * questions
+    if transport == "udp":
+        assert watch.samples(pair, "connect_errors") == 2 * questions  # datagrams of the client's
+        assert watch.samples(pair, "drops") == 4 * questions  # and of both ends
+        # a port may come again, and of what waits one request is timed
+        assert watch.samples(pair, "server_latency") >= _NUMBER // 2
+    else:
         assert watch.samples(pair, "server_latency") == _NUMBER  # the server's end is joined
-        assert watch.lost == 0
+    assert watch.lost == 0
 
 
 @pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("translated", [False, True], ids=["none", "both"])
 def test_two_agents_that_see_one_end_each(*, translated: bool, version: int) -> None:
     with routed() as hosts, ExitStack() as stack:
-        hosts.translate(source=translated, destination=translated, ports=(_ASKED, _REAL))
+        hosts.translate(
+            source="snat" if translated else "", destination=translated, ports=(_ASKED, _REAL)
+        )
         where = (hosts.public, _ASKED) if translated else (hosts.real, _REAL)
-        command = ("ip", "netns", "exec", hosts.server, sys.executable, "-c", _SERVER, str(_REAL))
-        assert hear(stack.enter_context(running(*command, stdout=-1))) == "ready"
+        serving = within(hosts.server, sys.executable, "-c", _SERVERS["tcp"], _REAL)
+        assert hear(stack.enter_context(running(*serving, stdout=-1))) == "ready"
         left, right = (
             stack.enter_context(watching(0.5, netns=[name]))
             for name in (hosts.client, hosts.server)
         )
-        _run(hosts, where[0][version], where[1])
+        _call(hosts, where[0][version], where[1])
         for each in (left, right):
             each.settle(3)
         met = max(left.windows[-1].time, right.windows[-1].time)
-        _run(hosts, where[0][version], where[1])
+        _call(hosts, where[0][version], where[1])
         for each in (left, right):
             each.settle(3)
     by_time: dict[float, list[tuple[str, Window]]] = {}
@@ -117,7 +174,22 @@ def test_two_agents_that_see_one_end_each(*, translated: bool, version: int) -> 
     }
 
 
-def _run(hosts: Routed, address: str, port: int) -> None:
-    command = ["ip", "netns", "exec", hosts.client, sys.executable, "-c", _CLIENT, address]
-    with running(*command, str(port), str(_NUMBER), stdout=-1) as client:
+def _call(hosts: Routed, address: str, port: int) -> None:
+    command = within(hosts.client, sys.executable, "-c", _CLIENTS["tcp"], address, port, _NUMBER)
+    with running(*command, stdin=-1, stdout=-1) as client:
         assert hear(client) == "done"
+
+
+def _of(watch: Watch, hosts: Routed) -> set[Pair]:
+    """Return the pairs that are ours: by their port, or by an address."""
+    addresses = {
+        address
+        for segment in range(len(hosts.routers) + 1)
+        for host in (1, 2, 254)
+        for address in hosts.address(segment, host)
+    }
+    return {
+        pair
+        for pair in watch.pairs()
+        if pair.port in (_ASKED, _ASKED + 1, _REAL) or addresses & {pair.client, pair.server}
+    }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from probes.histogram import quantile_s
+from probes.identity.sources import NamingSettings
 from probes.observer import Observer
 from probes.window import Kind, Pair, Window, kind_of
 
@@ -121,6 +122,7 @@ def watching(
     window_s: float = 0.25,
     known: Sequence[tuple[Pair, float]] = (),
     netns: Sequence[str] = (),
+    naming: NamingSettings | None = None,
 ) -> Iterator[Watch]:
     """Watch this host for the length of a `with`.
 
@@ -128,8 +130,9 @@ def watching(
         window_s: length of a window.
         known: pairs that an earlier observer met, and so many seconds ago.
         netns: network namespaces to look at; all if there is none.
+        naming: how services are named.
     """
-    with Observer(window_s, netns=netns) as observer:
+    with Observer(window_s, netns=netns, naming=naming) as observer:
         if known:
             memory = json.loads(observer.memory())
             now = time.time()

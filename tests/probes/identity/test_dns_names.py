@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from bpf import layout
+from probes.capacity import Capacity
 from probes.identity.sources import NamingSettings
 from probes.observer import Observer
-from probes.programs import Capacity, Programs
+from probes.programs import Programs
 from probes.window import is_other
 from tests.support.dns import dig, dig_many, dns_server, with_resolver
 from tests.support.netns import Hosts, two_hosts

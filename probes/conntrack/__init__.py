@@ -1,0 +1,1 @@
+"""Who is behind a translated address: the kernel's connection tracking (conntrack), followed."""
