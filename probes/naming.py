@@ -18,6 +18,8 @@ from probes.window import Pair
 IGNORED: Final = -1
 """Pair index of what nobody should see: Tailrace's own, and other ends that are counted at once."""
 
+_MOST_ASKED: Final = 8
+
 UNKNOWN: Final = "unknown"
 OTHER: Final = "other"
 
@@ -50,6 +52,7 @@ class PairNames:
         pairs: by index; places of forgotten pairs are used again.
         services: by name, what is known of it.
         endpoints: who answered where.
+        asked: by pair, the addresses and ports that its clients asked for, the newest last.
         folded: groups whose pair was folded into "other" because there are too many.
     """
 
@@ -85,6 +88,7 @@ class PairNames:
         self.pairs: list[Pair] = []
         self.services: dict[str, Service] = {}
         self.endpoints = Endpoints()
+        self.asked: dict[Pair, dict[tuple[bytes, int], None]] = {}
         self.folded = 0
 
     @property
@@ -101,6 +105,7 @@ class PairNames:
         """Give the places of these pairs to others."""
         for index in indices.tolist():
             if self._index.pop(self.pairs[index], None) is not None:
+                self.asked.pop(self.pairs[index], None)
                 self._free.append(index)
 
     def set_listeners(self, at: NDArray[Any], who: NDArray[Any]) -> None:
@@ -161,7 +166,16 @@ class PairNames:
             else:
                 who = Answerer(self._name_of(other.facts(), port), port)
             self.endpoints.learn(where, who)
-        return self.number(Pair(own, who.service, who.port, transport))
+        index = self.number(Pair(own, who.service, who.port, transport))
+        self._note_asked(self.pairs[index], where)
+        return index
+
+    def _note_asked(self, pair: Pair, where: Where) -> None:
+        asked = self.asked.setdefault(pair, {})
+        asked.pop((where.address, where.port), None)
+        asked[where.address, where.port] = None
+        if len(asked) > _MOST_ASKED:
+            del asked[next(iter(asked))]
 
     def server_pair(self, met: Met) -> int:
         """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
@@ -193,7 +207,7 @@ class PairNames:
     def _answerer(self, where: Where, *, local: bool) -> Answerer:
         """Name a server whose own end is not seen: refused, filtered, or not on this host."""
         known = self.endpoints.find(where)
-        if known:
+        if known and not self._has_moved(where, known.service):
             return known
         netns, _, port = where
         if local:
@@ -203,6 +217,13 @@ class PairNames:
             if listener is not None:
                 return Answerer(self._name_of(facts(listener), port), port)
         return Answerer(self._name_at(where), port)
+
+    def _has_moved(self, where: Where, name: str) -> bool:
+        """Whether an address is somebody else's now: those of pods are used again."""
+        if self._services.is_ruled(name):
+            return False
+        now = self._peers.service(where)
+        return now.resolution == "kubernetes" and now.name != name
 
     def _unix_server(self, group: Any) -> str:
         """Name who listens on a UNIX socket by his process, which the client's socket knows."""

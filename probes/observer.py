@@ -12,6 +12,7 @@ from probes import memory, namespaces
 from probes.backlogs import Backlogs
 from probes.checks import HookLine
 from probes.cost import Cost, CostKeeper
+from probes.endpoints import endpoint_text
 from probes.errors import ProbeError
 from probes.hookreport import in_use
 from probes.identity.peers import Peers
@@ -23,7 +24,7 @@ from probes.naming import PairNames
 from probes.programs import Capacity, Programs
 from probes.selfcheck import check
 from probes.tracker import Tracker
-from probes.window import Window
+from probes.window import Pair, Window
 
 _SHORT_S: Final = 1.5
 
@@ -84,11 +85,11 @@ class Observer:
             self._programs.close()
             raise
         naming = naming or NamingSettings()
-        self._containers = HostContainers(naming.container_sockets)
+        self._containers = HostContainers(naming)
         services = Services(
             readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
         )
-        peers = Peers([AddressRules(naming.rules)])
+        peers = Peers([AddressRules(naming.rules), self._containers.kubernetes])
         self._names = PairNames(services, own_tgid=found.tgid, peers=peers, netns=watched)
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
@@ -223,6 +224,11 @@ class Observer:
     def services(self) -> Mapping[str, Service]:
         """What is known of the services in the pairs, by name."""
         return self._names.services
+
+    def asked(self, pair: Pair) -> list[str]:
+        """Return where a pair's clients asked for it, "10.96.0.10:80": addresses are translated."""
+        found = self._names.asked.get(pair, {})
+        return [endpoint_text(address, port) for address, port in found]
 
     @property
     def naming_problems(self) -> list[str]:

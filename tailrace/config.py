@@ -27,6 +27,7 @@ from alerts.settings import ReceiverSettings
 from detector.settings import DetectorSettings
 from probes.hooks import Hooks
 from probes.identity.docker import SOCKETS
+from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_errors import explain
@@ -75,6 +76,8 @@ class Probes(_Section):
             measure less; None for no limit.
         container_sockets: of engines that speak Docker's API, to name containers.
         netns: network namespaces to look at, by name or path; all if there is none.
+        kubernetes: "auto", "off" or the path of a kubeconfig, to name pods and Services.
+        kubernetes_context: of that kubeconfig; None for its current one.
     """
 
     window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
@@ -82,6 +85,8 @@ class Probes(_Section):
     overhead_budget: Share = Field(default="0.5%", validate_default=True)
     container_sockets: tuple[Path, ...] = SOCKETS
     netns: tuple[str, ...] = ()
+    kubernetes: str = Field(default="auto", pattern=r"^(auto|off|/.+)$")
+    kubernetes_context: str | None = Field(default=None, min_length=1)
 
 
 class Detector(_Section):
@@ -179,6 +184,9 @@ class Config(_Section):
         return NamingSettings(
             rules=tuple(Rule(**service.model_dump()) for service in self.services),
             container_sockets=self.probes.container_sockets,
+            kubernetes=KubernetesSettings(
+                config=self.probes.kubernetes, context=self.probes.kubernetes_context
+            ),
         )
 
     def detector_settings(self) -> DetectorSettings:
@@ -217,6 +225,9 @@ class Config(_Section):
                 "overhead_budget": share_text(self.probes.overhead_budget),
                 "container_sockets": [str(path) for path in self.probes.container_sockets],
                 "netns": list(self.probes.netns),
+                **self.probes.model_dump(
+                    include={"kubernetes", "kubernetes_context"}, exclude_none=True
+                ),
             },
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),

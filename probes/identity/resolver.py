@@ -21,10 +21,11 @@ _DOCKER_PROXY: Final = "docker-proxy"
 
 
 class _Found(NamedTuple):
-    """A name, and the id of the container that it follows from, if it does."""
+    """A name, and the ids of the container and pod that it follows from, if it does."""
 
     service: Service
     container: str = ""
+    pod: str = ""
 
 
 class Services:
@@ -54,6 +55,7 @@ class Services:
         self._proc = proc
         self._readable = readable
         self._rules = tuple(rules)
+        self._ruled = {rule.name for rule in rules}
         self._by_port = any(rule.port is not None for rule in rules)
         self._containers = containers
         self._known: dict[tuple[object, ...], _Found] = {}
@@ -97,8 +99,12 @@ class Services:
         """Look at the containers again, and at them only: their processes may be gone by now."""
         self.unresolved.clear()
         for key, found in self._known.items():
-            if found.container:
-                self._known[key] = self._of_container(found.container)
+            if found.container or found.pod:
+                self._known[key] = self._of_container(found.container, found.pod) or found
+
+    def is_ruled(self, name: str) -> bool:
+        """Return whether a name is the user's own."""
+        return name in self._ruled
 
     def by_tgid(self, tgid: int) -> Service | None:
         """Return the service of a living process of which only the id is known."""
@@ -124,21 +130,26 @@ class Services:
         process = processes.read(self._proc, facts) if self._readable and facts.tgid else None
         member = self._membership(facts, process)
         container = None
-        if member.container and self._containers is not None:
-            container = self._containers.get(member.container)
+        if (member.container or member.pod) and self._containers is not None:
+            container = self._containers.get(member.container, member.pod)
         if self._rules and (rule := self._rule(facts, process, container, port)):
             version = container.image if container else _version(process)
             return _Found(Service(rule.name, "rule", version=version))
-        if member.container:
-            return self._of_container(member.container)
-        return _Found(_of_host(facts, process, member))
+        if named := self._of_container(member.container, member.pod):
+            return named
+        return _Found(_of_host(facts, process, member), "", member.pod)
 
-    def _of_container(self, name: str) -> _Found:
-        container = self._containers.get(name) if self._containers is not None else None
+    def _of_container(self, name: str, pod: str) -> _Found | None:
+        """Return what a container is called; None for a pod's cgroup that nobody knows."""
+        container = None
+        if (name or pod) and self._containers is not None:
+            container = self._containers.get(name, pod)
         if container is not None:
-            return _Found(service_of(container), name)
+            return _Found(service_of(container), name, pod)
+        if not name:
+            return None
         self.unresolved.add(name)
-        return _Found(Service(name[:12], "container id"), name)
+        return _Found(Service(name[:12], "container id"), name, pod)
 
     def _rule(
         self, facts: Facts, process: Process | None, container: Container | None, port: int

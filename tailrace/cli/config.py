@@ -29,6 +29,11 @@ SAMPLE = """\
 # container_sockets = ["/run/docker.sock", "/run/podman/podman.sock"]
 # Network namespaces to look at, by name (`ip netns`) or path; all if there is none.
 # netns = []
+# Where pods and Services get their names, if tailrace[kubernetes] is there: "auto" takes this pod's
+# service account, $KUBECONFIG, or what k3s, RKE2, k0s, MicroK8s or kubeadm leave on a node; or the
+# path of a kubeconfig, whose current context holds unless another is named; or "off".
+# kubernetes = "auto"
+# kubernetes_context = "production"
 
 # Names of your own, before any other; the first whose conditions are all met counts.
 
