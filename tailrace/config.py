@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -62,6 +63,12 @@ Rate = Annotated[float, BeforeValidator(per_week)]
 Share = Annotated[float | None, BeforeValidator(share)]
 
 
+def _kubeconfig(asked: str) -> str:
+    if asked not in ("auto", "off") and not asked.startswith("/"):
+        raise ValueError(f'"auto", "off" or the whole path of a kubeconfig, not {asked!r}')
+    return asked
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -85,7 +92,7 @@ class Probes(_Section):
     overhead_budget: Share = Field(default="0.5%", validate_default=True)
     container_sockets: tuple[Path, ...] = SOCKETS
     netns: tuple[str, ...] = ()
-    kubernetes: str = Field(default="auto", pattern=r"^(auto|off|/.+)$")
+    kubernetes: Annotated[str, AfterValidator(_kubeconfig)] = "auto"
     kubernetes_context: str | None = Field(default=None, min_length=1)
 
 

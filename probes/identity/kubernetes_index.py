@@ -145,7 +145,7 @@ class Index:
             if self._by_uid.get(uid) is pod:
                 del self._by_uid[uid]
         for container, _ in pod.containers:
-            if self._by_container[container][0] is pod:
+            if self._by_container.get(container, (None,))[0] is pod:
                 del self._by_container[container]
         for label in _naming_labels(pod):
             _count_down(self._alike, label, _held(pod))

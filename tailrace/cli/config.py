@@ -31,9 +31,8 @@ SAMPLE = """\
 # netns = []
 # Where pods and Services get their names, if tailrace[kubernetes] is there: "auto" takes this pod's
 # service account, $KUBECONFIG, or what k3s, RKE2, k0s, MicroK8s or kubeadm leave on a node; or the
-# path of a kubeconfig, whose current context holds unless another is named; or "off".
+# path of a kubeconfig, whose current context holds unless kubernetes_context names one; or "off".
 # kubernetes = "auto"
-# kubernetes_context = "production"
 
 # Names of your own, before any other; the first whose conditions are all met counts.
 

@@ -94,11 +94,16 @@ def test_the_sample_is_right_with_and_without_its_comments(file: Path) -> None:
 
 
 MISTAKES = {
+    "kubeconfig": (
+        '[probes]\nkubernetes = "on"\n',
+        "{file}:2: key `kubernetes` in [probes]: \"auto\", \"off\" or the whole path of a "
+        "kubeconfig, not 'on'",
+    ),
     "key": (
         '[probes]\n\nwindw = "1s"\n',
         "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
         "  remedy: known keys in [probes]: window, hooks, overhead_budget, container_sockets, "
-        "netns",
+        "netns, kubernetes, kubernetes_context",
     ),
     "section": (
         "[detecter]\n",
@@ -224,6 +229,7 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "overhead_budget": "1.25%",
         "container_sockets": ["/run/docker.sock", "/run/podman/podman.sock"],
         "netns": [],
+        "kubernetes": "auto",
     }
     assert shown["services"] == [
         {"name": "billing", "command": "*-m billing.*", "labels": {"app": "b*"}, "port": 8080},

@@ -148,6 +148,21 @@ def test_both_families_and_what_runs() -> None:
     assert index.container("no digits") is None
 
 
+def test_two_pods_that_claim_the_same_are_forgotten_whole() -> None:
+    same = {"containers": (ID,), "annotations": {}, "labels": {_NAME: "x"}}
+    index = _index(pod("a", "10.1.0.1", **same), pod("b", "10.1.0.1", **same))
+    assert _name(index, "10.1.0.1") == "shop/x"
+    for name in ("b", "a"):
+        assert index.drop("Pod", Key("shop", name))
+        assert not index.drop("Pod", Key("shop", name))
+    assert index.container(ID) is None
+    assert _at(index, "10.1.0.1") is None
+    assert _at(index, "192.0.2.1") is None
+    assert not any(
+        held for name, held in vars(index).items() if name != "_managed" and not callable(held)
+    )
+
+
 def test_an_address_is_used_again() -> None:
     index = _index(_of("old", labels={"a": "b"}))
     index.put("Pod", pod_of(_of("old", phase="Succeeded")))
