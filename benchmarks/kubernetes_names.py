@@ -3,7 +3,7 @@
     scripts/bench kubernetes_names [--pods 5000] [--rate 50] [--seconds 60] [--write]
 
 An API server of our own (tests/support/kubernetes.py) runs in another process, with so many pods,
-each as large as a kubelet writes them (about 8 KB), on 100 nodes, of 250 Deployments with a Service
+each of about 6 KB, as they are in clusters, on 100 nodes, of 250 Deployments with a Service
 each. A process follows it as the daemon does. Then pods are replaced at the given rate: a pod of a
 new name and address is written and an old one removed. Each write is noted with its time; the
 follower looks for the name of the new address every 10 ms.

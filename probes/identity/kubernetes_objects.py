@@ -1,4 +1,4 @@
-"""What is kept of Kubernetes' objects: a few hundred bytes each, out of many thousand.
+"""What is kept of Kubernetes' objects: a tenth to a quarter of what the API server sends.
 
 Each function takes an object as the API server sends it (JSON values) and raises UnreadableError
 if it is not what the API's reference says; whoever asked skips such an object.

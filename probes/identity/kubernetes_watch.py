@@ -37,7 +37,7 @@ from probes.identity.kubernetes_objects import (
     slice_of,
 )
 
-_PAGE: Final = 250
+_PAGE: Final = 100
 _SILENT_S: Final = 90.0
 """A stream without a word for so long is asked for anew: bookmarks come about once a minute."""
 

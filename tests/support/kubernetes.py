@@ -42,7 +42,7 @@ class Faults:
     Attributes:
         refused: by plural: the status that a request for them gets.
         hang_up: chance that a stream ends behind an event, at times in the middle of a line.
-        garbage: chance that nonsense stands in front of an event.
+        garbage: chance that nonsense stands in front of an event, or in its place.
         gone_as_status: whether a watch that is behind gets 410 as its status, not in its stream.
         delay_s: before every answer.
         trickle: whether lists come byte by byte, some every 10 ms.
@@ -286,6 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
         if chance.random() < faults.garbage:
             nonsense = [b"\x00\xff{", b"[]", b'{"type": "ADDED"}', b'{"type": 3, "object": []}']
             self._chunk(chance.choice(nonsense) + b"\n")
+            if chance.random() < 0.5:
+                return True
         if chance.random() < faults.hang_up:
             if chance.random() < 0.5:
                 line = json.dumps({"type": what, "object": said}).encode()

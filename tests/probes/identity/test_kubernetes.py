@@ -62,12 +62,12 @@ def _web(name: str, address: str, **more: Any) -> Said:
 @pytest.mark.parametrize("tls", [False, True], ids=["HTTP", "HTTPS"])
 def test_list_and_watch(tmp_path: Path, *, tls: bool) -> None:
     cluster = Cluster(token="secret")
-    for number in range(600):  # three pages
+    for number in range(600):  # six pages
         cluster.put(_web(f"web-{number}", f"10.1.{number // 250}.{number % 250 + 1}"))
     with served(tmp_path, cluster, tls=tls) as api, _following(api.kubeconfig) as names:
         assert names.first_problems(10) == []
         assert names.counts["Pod"] == 600
-        assert cluster.asked.count(("Pod", "list", 200)) == 3
+        assert cluster.asked.count(("Pod", "list", 200)) == 6
         assert _at(names, "10.1.2.100") == "shop/web"
         assert _at(names, "10.2.0.1") == ""
         before = names.generation
