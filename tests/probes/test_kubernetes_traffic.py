@@ -36,18 +36,20 @@ pytest.importorskip("kubernetes", reason="an extra")
 pytestmark = pytest.mark.kernel
 
 _NUMBER = 60
-_PORT = 9090
+_ASKED, _PORT, _DOWN_PORT = 18043, 19093, 15437  # that nobody else on this machine uses
 _VIRTUAL = ("10.96.0.10", "fd96::10")
 _PODS = (("10.82.0.2", "fd82::2"), ("10.82.0.3", "fd82::3"))
 _DOWN = ("10.82.0.4", "fd82::4")
 
-_RULES = """
+_RULES = r"""
 flush ruleset
 table inet services {{
   chain pre {{
     type nat hook prerouting priority -100;
-    ip daddr {v4} tcp dport 80 dnat ip to numgen inc mod 2 map {{ 0 : {a4}, 1 : {b4} }} : {port}
-    ip6 daddr {v6} tcp dport 80 dnat ip6 to numgen inc mod 2 map {{ 0 : {a6}, 1 : {b6} }} : {port}
+    ip daddr {v4} tcp dport {asked} \
+      dnat ip to numgen inc mod 2 map {{ 0 : {a4}, 1 : {b4} }} : {port}
+    ip6 daddr {v6} tcp dport {asked} \
+      dnat ip6 to numgen inc mod 2 map {{ 0 : {a6}, 1 : {b6} }} : {port}
   }}
 }}
 """
@@ -128,8 +130,9 @@ def _scene(directory: Path) -> Iterator[_Scene]:
     cluster = Cluster()
     with contextlib.ExitStack() as stack:
         hosts = stack.enter_context(routed())
-        rules = _RULES.format(v4=_VIRTUAL[0], v6=_VIRTUAL[1], port=_PORT, a4=_PODS[0][0],
-                              a6=_PODS[0][1], b4=_PODS[1][0], b6=_PODS[1][1])  # fmt: skip
+        (a4, a6), (b4, b6) = _PODS
+        rules = _RULES.format(v4=_VIRTUAL[0], v6=_VIRTUAL[1], asked=_ASKED, port=_PORT,
+                              a4=a4, a6=a6, b4=b4, b6=b6)  # fmt: skip
         subprocess.run(["ip", "netns", "exec", hosts.router, "nft", "-f", "-"], input=rules,
                        text=True, check=True)  # fmt: skip
         for addresses in (_PODS[1], _DOWN):
@@ -148,7 +151,7 @@ def _scene(directory: Path) -> Iterator[_Scene]:
             one = cluster.put(_pod(name, "api", addresses, container.id))
             ends.append((addresses[0], one, True))
         cluster.put(_pod("db-5d9c-a", "db", _DOWN))
-        cluster.put(service("api", *_VIRTUAL, ports=({"port": 80, "targetPort": _PORT},)))
+        cluster.put(service("api", *_VIRTUAL, ports=({"port": _ASKED, "targetPort": _PORT},)))
         cluster.put(endpoints("api-1", "api", *ends))
         api = stack.enter_context(served(directory, cluster))
         yield _Scene(hosts, cluster, api, front, containers)
@@ -171,9 +174,9 @@ def test_a_service_is_the_pods_behind_it(tmp_path: Path, family: int) -> None:
         stack.callback(watch.stop)
         wait_for(lambda: observer.naming_problems == [], what=str(observer.naming_problems))
         with scene.serving(family):
-            assert scene.ask(_VIRTUAL[family], 80, _NUMBER) == 0
+            assert scene.ask(_VIRTUAL[family], _ASKED, _NUMBER) == 0
             watch.settle(3)
-        ports = (80, _PORT, 5432)
+        ports = (_ASKED, _PORT, _DOWN_PORT)
         pair = Pair("shop/front", "shop/api", _PORT)
         assert {one for one in watch.pairs() if one.port in ports} == {pair}
         assert watch.total(pair, "connections") == _NUMBER
@@ -182,16 +185,16 @@ def test_a_service_is_the_pods_behind_it(tmp_path: Path, family: int) -> None:
         answer = len("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         assert watch.total(pair, "bytes_received") == 2 * _NUMBER * answer
         assert watch.samples(pair, "server_latency") == 2 * _NUMBER
-        asked = ("10.96.0.10:80", "[fd96::10]:80")[family]
+        asked = (f"10.96.0.10:{_ASKED}", f"[fd96::10]:{_ASKED}")[family]
         assert observer.asked(pair) == [asked]
         known = observer.services["shop/api"]
         assert (known.resolution, known.namespace) == ("kubernetes", "shop")
         assert known.version == "registry.example/app:1@sha256:abababababab"
         # the servers are gone: it is the same pair that fails
-        assert scene.ask(_VIRTUAL[family], 80, 10) == 10
+        assert scene.ask(_VIRTUAL[family], _ASKED, 10) == 10
         # a pod that never answered
-        assert scene.ask(_DOWN[family], 5432, 10) == 10
-        down = Pair("shop/front", "shop/db", 5432)
+        assert scene.ask(_DOWN[family], _DOWN_PORT, 10) == 10
+        down = Pair("shop/front", "shop/db", _DOWN_PORT)
         watch.settle(3)
         assert {one for one in watch.pairs() if one.port in ports} == {pair, down}
         assert watch.part_and_whole(pair, "connect_errors") == (10, _NUMBER + 10)
