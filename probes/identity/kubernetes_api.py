@@ -137,9 +137,10 @@ class Api:
         from urllib3 import Timeout  # noqa: PLC0415 - of an extra
 
         headers = {"Accept": accept, "User-Agent": "tailrace"}
-        token = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        if token:
-            headers["Authorization"] = token
+        # looks whether a token must be renewed, too
+        bearer = configuration.auth_settings().get("BearerToken")
+        if bearer and bearer["value"]:
+            headers["Authorization"] = bearer["value"]
         elif configuration.username:
             headers["Authorization"] = configuration.get_basic_auth_token()
         response = pool.request(
