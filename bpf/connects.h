@@ -34,18 +34,20 @@ static __always_inline void connect_begins(u64 sk, const u8 *address, u16 port)
 	struct connecting fresh = {}, *before = connecting.lookup(&sk);
 	struct group_key key = {};
 
+	if (before) { /* it is tried again, or is another's by now: so that failed */
+		never_left(before->group, before->group_id);
+		connecting.delete(&sk);
+	}
 	if (is_loopback(address)) /* there is always a route */
 		return;
 	if (!is_watched(netns_of((void *)sk)))
 		return;
-	if (before) /* it is tried again, so it failed */
-		never_left(before->group, before->group_id);
 	key.netns = netns_of((void *)sk);
 	key.port = port;
 	key.role = ROLE_CLIENT;
 	key.transport = TRANSPORT_TCP;
 	__builtin_memcpy(key.remote, address, 16);
-	set_current_process(&key);
+	set_process(&key, (void *)bpf_get_current_task());
 	fresh.since_ns = bpf_ktime_get_ns();
 	fresh.group = find_group(&key, NULL, (void *)bpf_get_current_task());
 	fresh.group_id = id_of(fresh.group);

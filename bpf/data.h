@@ -112,8 +112,11 @@ static __always_inline int data(void *sk, int length, int out)
 		asked(c, sk);
 	else if (answered(c, sk) && c->group_id) /* a flow is never folded: it counts at once */
 		count(c->group, REQUESTS);
-	if (c->flags & FLAG_DNS)
-		dns_moved(sk, c, length, out);
+	if (c->flags & FLAG_DNS) {
+		if (!out)
+			dns_hear(sk, length);
+		dns_moved(sk, length, out);
+	}
 	return 0;
 }
 

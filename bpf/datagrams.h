@@ -58,7 +58,7 @@ static __always_inline u32 udp_group(void *sk, struct connection *c, const u8 *a
 		read_local((u8 *)local, sk);
 		key.self = is_loopback(key.remote) || same_address(key.remote, (u8 *)local);
 	}
-	set_current_process(&key);
+	set_process(&key, task);
 	return find_group(&key, NULL, task);
 }
 
@@ -164,7 +164,7 @@ static __always_inline struct connection *udp_flow(void *sk, int length, int out
 	add(g, DATAGRAMS, 1);
 	add(g, out ? BYTES_OUT : BYTES_IN, length);
 	if (port == DNS_PORT && c->role == ROLE_CLIENT)
-		dns_datagram(sk, c, flow, out);
+		dns_datagram(sk, c, flow, length, out);
 	return c;
 }
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* DNS, seen from who asks: each query and its answer, told apart by their id.
  *
- * The only payload that is looked at, and of it only the first four bytes: id, kind and outcome.
- * They are read from the buffer that the program gave to the system call it is in: the saved
- * registers tell which call and where. What comes by io_uring, and what is encrypted, has no
- * such buffer and is counted as any other message. */
+ * The only payload that is looked at: of each message the first four bytes, which hold id, kind and
+ * outcome; and if user space wants names, answers go there (answers.h). They are read from the
+ * buffer that the program gave to the system call it is in: the saved registers tell which call and
+ * where. What comes by io_uring, and what is encrypted, has no such buffer and is counted as any
+ * other message. */
 #ifndef TAILRACE_DNS_H
 #define TAILRACE_DNS_H
 
+#include "answers.h"
 #include "calls.h"
 #include "groups.h"
 
@@ -147,25 +149,26 @@ static __always_inline int dns_message(void *sk, struct connection *c, u64 flow,
 	return 1;
 }
 
-static __always_inline int dns_datagram_at(void *sk, struct connection *c, u64 flow, u64 place,
-					   int how, int out)
+static __always_inline int dns_datagram_at(void *sk, struct connection *c, u64 flow,
+					   struct piece *first, int how, int out)
 {
-	struct piece first = {.base = place, .size = sizeof(u32)};
 	u32 head = 0;
 
 	if (how != BUFFER_PLAIN)
-		bpf_probe_read_user(&first, sizeof(first), (void *)pieces_of(place, how));
-	if (first.size < sizeof(head) || bpf_probe_read_user(&head, 4, (void *)first.base))
+		bpf_probe_read_user(first, sizeof(*first), (void *)pieces_of(first->base, how));
+	if (first->size < sizeof(head) || bpf_probe_read_user(&head, 4, (void *)first->base))
 		return 0;
 	return dns_message(sk, c, flow, head, out, how == BUFFER_BATCH);
 }
 
 /* A client's datagram to or from port 53. Of several in one system call, this is the first that
  * was not seen before. */
-static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flow, int out)
+static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flow, u32 length,
+					 int out)
 {
 	void *regs = registers();
 	u64 place = 0, number = 0;
+	struct piece first;
 	u32 call = 0;
 	int how, i;
 
@@ -174,13 +177,19 @@ static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flo
 	how = out ? buffer_sent(call) : buffer_received(call);
 	if (how == BUFFER_UNKNOWN)
 		return;
-	if (how == BUFFER_BATCH)
-		READ(number, regs, OFF_call_third);
+	READ(number, regs, OFF_call_third); /* of messages, or the size of a plain buffer */
 	for (i = 0; i < DNS_AT_ONCE; i++) {
-		if (dns_datagram_at(sk, c, flow, place + i * BATCH_STRIDE, how, out) ||
-		    i + 1 >= number)
+		first.base = place + i * BATCH_STRIDE;
+		first.size = number;
+		if (dns_datagram_at(sk, c, flow, &first, how, out))
+			goto seen;
+		if (how != BUFFER_BATCH || i + 1 >= number)
 			return;
 	}
+	return;
+seen:
+	if (!out)
+		hear(sk, first.base, length < first.size ? length : first.size);
 }
 
 /* Where the first of the bytes is that moved now. */
@@ -197,10 +206,48 @@ static __always_inline void dns_begin(volatile struct dns_side *side, u64 place,
 	}
 }
 
+/* The first answer in what a client's TCP connection has received, if the buffer begins with it or
+ * with its length; to be called before dns_moved(), which moves on. Others are not handed over. */
+static __always_inline void dns_hear(void *sk, u32 length)
+{
+	struct piece piece = {};
+	struct dns_stream *stream;
+	u64 key = (u64)sk;
+	void *regs = registers();
+	u32 call = 0;
+	u16 size = 0;
+	int how;
+
+	stream = dns_streams.lookup(&key);
+	if (!stream || stream->in.astray || (stream->in.have && stream->in.have != 2))
+		return;
+	READ(call, regs, OFF_call_number);
+	READ(piece.base, regs, OFF_call_second);
+	how = buffer_received(call);
+	if (how == BUFFER_UNKNOWN || how == BUFFER_BATCH)
+		return;
+	piece.size = length;
+	if (how != BUFFER_PLAIN)
+		bpf_probe_read_user(&piece, sizeof(piece), (void *)pieces_of(piece.base, how));
+	if (piece.size > length)
+		piece.size = length;
+	if (stream->in.have) {
+		size = stream->in.head;
+	} else {
+		if (piece.size < 2 || bpf_probe_read_user(&size, 2, (void *)piece.base))
+			return;
+		piece.base += 2;
+		piece.size -= 2;
+	}
+	size = swap16(size);
+	hear(sk, piece.base, piece.size < size ? piece.size : size);
+}
+
 /* What a client's TCP connection to port 53 has sent or received. The place in the stream is kept
  * in the map and not in variables, of which the verifier would follow every value. */
-static __always_inline void dns_moved(void *sk, struct connection *c, u32 length, int out)
+static __always_inline void dns_moved(void *sk, u32 length, int out)
 {
+	struct connection *c;
 	struct dns_stream *stream;
 	volatile struct dns_side *side;
 	struct piece piece;
@@ -209,8 +256,9 @@ static __always_inline void dns_moved(void *sk, struct connection *c, u32 length
 	u32 call = 0, want, pass;
 	int how, i;
 
+	c = connections.lookup(&key);
 	stream = dns_streams.lookup(&key);
-	if (!stream)
+	if (!c || !stream)
 		return;
 	side = out ? &stream->out : &stream->in;
 	if (side->astray)
@@ -307,11 +355,16 @@ static __always_inline void dns_give_up(struct dns_question *question, struct dn
 		dns_unanswered(&copy);
 }
 #else
-static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flow, int out)
+static __always_inline void dns_datagram(void *sk, struct connection *c, u64 flow, u32 length,
+					 int out)
 {
 }
 
-static __always_inline void dns_moved(void *sk, struct connection *c, u32 length, int out)
+static __always_inline void dns_hear(void *sk, u32 length)
+{
+}
+
+static __always_inline void dns_moved(void *sk, u32 length, int out)
 {
 }
 

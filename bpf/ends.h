@@ -51,8 +51,7 @@ static __always_inline u32 group_of(void *sk, struct connection *c, struct owner
 		key.tgid = from->tgid;
 		key.started = from->started;
 	} else {
-		READ(key.tgid, task, OFF_tgid);
-		key.started = started(leader_of(task));
+		set_process(&key, task);
 	}
 	return find_group(&key, from, task);
 }

@@ -70,16 +70,16 @@ static __always_inline void link_groups(u32 client, u64 client_id, u32 server)
 		g->link = id_of(server);
 }
 
-/* A process, as part of a key. */
-static __always_inline void set_process(struct group_key *key, u32 tgid, u32 start)
+/* A task's process, as part of a key whose role is set. A client that executes another program is
+ * another from then on; a server is who listens or accepts, whatever it executed in between. */
+static __always_inline void set_process(struct group_key *key, void *task)
 {
-	key->tgid = tgid;
-	key->started = start;
-}
+	void *leader = leader_of(task);
 
-static __always_inline void set_current_process(struct group_key *key)
-{
-	set_process(key, current_tgid(), started(leader_of((void *)bpf_get_current_task())));
+	READ(key->tgid, task, OFF_tgid);
+	key->started = started(leader);
+	if (key->role == ROLE_CLIENT)
+		READ(key->executed, leader, OFF_self_exec_id);
 }
 
 /* Who listens where, found from a connection of his. */

@@ -57,7 +57,8 @@ GROUP_KEY: Final = np.dtype(
         ("role", "u1"),
         ("transport", "u1"),
         ("self", "u1"),
-        ("pad", "V7"),
+        ("pad", "V3"),
+        ("executed", "u4"),
     ]
 )
 """struct group_key."""
@@ -97,6 +98,19 @@ BACKLOG: Final = np.dtype(
 )
 """struct backlog: a listening socket, what it turned away and what waits for accept(2)."""
 
+ANSWER: Final = np.dtype(
+    [
+        ("at_ns", "u8"),
+        ("netns", "u4"),
+        ("tgid", "u4"),
+        ("length", "u4"),
+        ("copied", "u4"),
+        ("message", "V1024"),
+    ]
+)
+"""struct answer: a DNS message that answered a query, or the beginning of it; `at_ns` of the
+monotonic clock, 0 in a place that is not written."""
+
 LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")])
 """struct latency_key: a place in `groups`, a bucket of `probes.histogram` and one of LATENCIES."""
 
@@ -106,8 +120,19 @@ LATENCY: Final = np.dtype([("samples", "u8"), ("weight", "u8")])
 LATENCIES: Final = ("request", "connect", "accept", "rtt", "rtt_min", "dns", "wait", "read")
 """Kinds of latency by number."""
 
-LOST_KINDS: Final = ("connections", "groups", "latencies", "listeners", "links", "queries")
+LOST_KINDS: Final = (
+    "connections",
+    "groups",
+    "latencies",
+    "listeners",
+    "links",
+    "queries",
+    "answers",
+)
 """What the slots of the map `lost` count: updates that a full map refused."""
+
+UNCOUNTED: Final = frozenset({"answers"})
+"""Of these, what costs names, and of what is counted nothing."""
 
 OVERFLOW: Final = 0
 """The place in `groups` of all that found no free one."""
@@ -125,3 +150,4 @@ TUNING_RTT: Final = 1
 TUNING_PASS: Final = 2
 TUNING_JIFFY: Final = 3
 TUNING_NETNS: Final = 4
+TUNING_ANSWERS: Final = 5

@@ -27,7 +27,8 @@ BPF_ARRAY(lost, u64, LOST_KINDS);
 #define TUNING_PASS 2	  /* which sockets the walk over all files looks at: PASS_* */
 #define TUNING_JIFFY 3	  /* ns in one: the kernel's tick */
 #define TUNING_NETNS 4	  /* 1: only sockets of the namespaces in `watched_netns` */
-#define TUNINGS 5
+#define TUNING_ANSWERS 5  /* 1: hand over DNS answers */
+#define TUNINGS 6
 BPF_ARRAY(tuning, u32, TUNINGS);
 #define PASS_LISTENERS 0
 #define PASS_CLIENTS 1

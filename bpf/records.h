@@ -104,7 +104,8 @@ enum counter {
 #define LOST_LISTENERS 3
 #define LOST_LINKS 4
 #define LOST_QUERIES 5
-#define LOST_KINDS 6
+#define LOST_ANSWERS 6
+#define LOST_KINDS 7
 
 #define OVERFLOW 0 /* the group of all that found no free one */
 
@@ -137,7 +138,8 @@ struct group_key {
 	u8 role;
 	u8 transport;
 	u8 self; /* the other end has the same address: it must be on this host */
-	u8 pad[7];
+	u8 pad[3];
+	u32 executed; /* a client's: how often it and its forebears have called execve(2) */
 };
 
 /* Mirrored by bpf.layout.GROUP. All connections of one process to or from one other end. */

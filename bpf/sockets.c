@@ -24,6 +24,7 @@
 #include "turns.h"
 #include "fold.h"
 #include "calls.h"
+#include "answers.h"
 #include "dns.h"
 #include "connects.h"
 #include "tcp.h"

@@ -160,7 +160,7 @@ static __always_inline void open_unix(void *sk, u64 flow, struct unix_scratch *s
 #pragma unroll
 		for (i = 0; i < PATH_BYTES / 8; i++)
 			*(u64 *)(key.remote + 8) = mix(*(u64 *)(key.remote + 8), scratch->path[i]);
-		set_current_process(&key);
+		set_process(&key, task);
 		c->group = find_group(&key, NULL, task);
 		c->group_id = id_of(c->group);
 		g = groups.lookup(&c->group);

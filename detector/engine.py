@@ -136,6 +136,7 @@ class Detector:
         known = self._presence.table.size
         fresh = self._catalog.pair_of[known:]
         if fresh:
+            self._presence.others = self._intake.others
             self._presence.add(fresh, self._time, told=told, watched_s=self._watched_s)
 
     def _log_c(self, spacing: Floats, penalty: float = 0.0) -> Floats:

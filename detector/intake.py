@@ -10,7 +10,7 @@ from detector.latencies import LatencyBank
 from detector.levels import LevelBank
 from detector.observe import RATIO, Rows, make_banks, model_of, order, usable
 from detector.ratios import RatioBank
-from probes.window import VIEWS, Kind, Window, kind_of
+from probes.window import VIEWS, Kind, Pair, Window, is_other, kind_of
 
 Ints = NDArray[np.int64]
 
@@ -20,11 +20,19 @@ loses one now and then must not go blind."""
 
 
 class Intake:
-    """The catalog of streams, and the banks that hold their models."""
+    """The catalog of streams, and the banks that hold their models.
+
+    Attributes:
+        others: pairs of the last window that are many put together: which these are changes, so
+            what changes in them tells nothing.
+    """
 
     def __init__(self) -> None:
         self.catalog = Catalog()
         self.banks = make_banks()
+        self.others: frozenset[Pair] = frozenset()
+        self._pairs: tuple[Pair, ...] = ()
+        self._is_other = np.zeros(0, bool)
 
     def rows(self, window: Window) -> Rows:
         """Return the usable rows by stream, meeting the streams that are new."""
@@ -34,9 +42,11 @@ class Intake:
             [model_of(signal, histogram=True) for signal in window.signals], dtype=np.int64
         )
         judged = np.array([signal not in VIEWS for signal in window.signals], dtype=bool)
+        self._look_for_others(window)
         row = np.zeros(0, np.int64)
         if len(window):
-            row = np.flatnonzero(usable(window, models) & judged[window.signal])
+            told = judged[window.signal] & ~self._is_other[window.pair]
+            row = np.flatnonzero(usable(window, models) & told)
         stream = self.catalog.find(window)[row]
         if (stream < 0).any():
             self._add(window, row[stream < 0], histogram)
@@ -51,6 +61,14 @@ class Intake:
         t["spacing"][stream], t["last"][stream] = spacing, window.time
         idle = np.maximum(np.nan_to_num(since - spacing), 0.0)
         return Rows(stream, row, spacing, idle)
+
+    def _look_for_others(self, window: Window) -> None:
+        if window.pairs != self._pairs:
+            self._pairs = window.pairs
+            self._is_other = np.array([is_other(pair) for pair in window.pairs], dtype=bool)
+        # those with rows: a recording has no others
+        there = np.unique(window.pair[self._is_other[window.pair]]).tolist() if len(window) else []
+        self.others = frozenset(window.pairs[i] for i in there)
 
     def _add(self, window: Window, row: Ints, histogram: NDArray[np.bool_]) -> None:
         new, at = self.catalog.add(window, row)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.table import Column, Table
-from probes.window import Pair
+from probes.window import OTHER, Pair
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,6 +53,9 @@ class Presence:
     minute is not missed between runs. The evidence is the length of the silence times
     -ln(1 - h), a geometric survival probability; and no silence counts that is not several
     times the longest one known, because real silences are not geometric.
+
+    Attributes:
+        others: pairs that are many put together; one that may have been among them is not new.
     """
 
     def __init__(self) -> None:
@@ -74,6 +78,7 @@ class Presence:
             }
         )
         self.arrivals: dict[str, tuple[float, float]] = {}
+        self.others: Collection[Pair] = ()
 
     def add(self, pairs: list[Pair], time: float, *, told: bool, watched_s: float) -> None:
         """Add pairs seen for the first time; `told` when the host is past its warm-up."""
@@ -87,7 +92,8 @@ class Presence:
                 self.arrivals[key] = (known + 1.0, time)
             if told:
                 self.arrivals[""] = (everywhere + 1.0, time)
-            if told and known < SERVER_NEWS and everywhere < HOST_NEWS:
+            hidden = bool(self.others) and not _others_of(pair).isdisjoint(self.others)
+            if told and not hidden and known < SERVER_NEWS and everywhere < HOST_NEWS:
                 self.table["state"][i] = WAITING
                 self.table["arrival"][i] = (known + 0.5) / max(watched_s, 1.0)
 
@@ -200,3 +206,12 @@ class Presence:
     def close(self, at: Ints) -> None:
         """End what is reported of pairs `at`."""
         self.table["state"][at] = QUIET
+
+
+def _others_of(pair: Pair) -> set[Pair]:
+    """Return the pairs under which one may have been put: see `probes.places`."""
+    return {
+        Pair(OTHER, *pair[1:]),
+        Pair(pair.client, OTHER, 0, pair.transport),
+        Pair(OTHER, OTHER, 0, pair.transport),
+    }

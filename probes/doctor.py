@@ -15,6 +15,15 @@ from probes.selfcheck import check
 _REPORT = "please report it with the output of `tailrace doctor -o json`"
 
 
+def reads_calls() -> bool:
+    """Return whether DNS can be read here: from the buffers of system calls.
+
+    Raises:
+        ProbeError: not even the rest of what is needed is there.
+    """
+    return "DNS" not in read_offsets().missing
+
+
 def checks(hooks: str = "auto") -> list[Check]:
     """Try every step of starting the probes, until one fails; nothing stays loaded.
 

@@ -28,12 +28,15 @@ def save(names: PairNames, tracker: Tracker) -> bytes:
             [at.netns, address_text(at.address), at.port, *who] for at, who in names.endpoints
         ],
         "pairs": [[*pair, *past] for pair, past in tracker.remembered()],
+        "elsewhere": names.peers.elsewhere.to_memory(),
     }
     return json.dumps(memory).encode()
 
 
 def restore(saved: bytes, names: PairNames, tracker: Tracker) -> None:
-    """Take up what `save` returned, unless the host has booted since: then all begins anew.
+    """Take up what `save` returned.
+
+    If the host has booted since, all begins anew but what is called by a name of its own.
 
     Raises:
         ValueError: it is not from `save`.
@@ -42,7 +45,10 @@ def restore(saved: bytes, names: PairNames, tracker: Tracker) -> None:
         memory: dict[str, Any] = json.loads(saved)
         if memory["schema"] != _SCHEMA:
             raise ValueError(f"schema {memory['schema']!r}, not {_SCHEMA!r}")
-        if memory["boot"] != _BOOT.read_text().strip():
+        same_boot = memory["boot"] == _BOOT.read_text().strip()
+        if elsewhere := memory.get("elsewhere"):  # an earlier version knew of nobody there
+            names.peers.elsewhere.from_memory(elsewhere, same_boot=same_boot)
+        if not same_boot:
             return
         for netns, address, port, service, *own in memory["endpoints"]:
             # an earlier version knew no port of the service's own

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from bpf import layout
 from probes import memory, namespaces
 from probes.backlogs import Backlogs
 from probes.checks import HookLine
@@ -15,8 +16,10 @@ from probes.cost import Cost, CostKeeper
 from probes.endpoints import endpoint_text
 from probes.errors import ProbeError
 from probes.hookreport import in_use
+from probes.identity.elsewhere import Elsewhere
 from probes.identity.peers import Peers
 from probes.identity.resolver import Services
+from probes.identity.reverse import ReverseNames
 from probes.identity.rules import AddressRules
 from probes.identity.service import Service
 from probes.identity.sources import HostContainers, NamingSettings
@@ -89,8 +92,17 @@ class Observer:
         services = Services(
             readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
         )
-        peers = Peers([AddressRules(naming.rules), self._containers.kubernetes])
-        self._names = PairNames(services, own_tgid=found.tgid, peers=peers, netns=watched)
+        self._elsewhere = Elsewhere(reverse=ReverseNames() if naming.reverse_dns else None)
+        peers = Peers([AddressRules(naming.rules), self._containers.kubernetes], self._elsewhere)
+        if naming.dns_names:
+            self._programs.tune(layout.TUNING_ANSWERS, 1)
+        self._names = PairNames(
+            services,
+            own_tgid=found.tgid,
+            most_pairs=naming.most_pairs,
+            peers=peers,
+            netns=watched,
+        )
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
             self._names,
@@ -156,6 +168,7 @@ class Observer:
             self._stop.wait(min(left, pause))
             if pause < left:
                 self._programs.drain()
+                self._hear(time.monotonic())
                 self._update_costs()
         return round(boundary, 3), time.monotonic_ns()
 
@@ -163,6 +176,7 @@ class Observer:
         self._names.set_listeners(*self._programs.listeners())
         now_s = now_ns / 1e9
         snapshot = self._programs.sweep()
+        self._hear(now_s)  # after it: who was found by an answer is named by it
         window = self._tracker.update(
             snapshot,
             now_s=now_s,
@@ -183,6 +197,9 @@ class Observer:
     def _update_costs(self) -> None:
         # In long windows it is asked more often than there are sweeps to count events
         self._costs.update(self._tracker.events if self.window_s <= _SHORT_S else None)
+
+    def _hear(self, now_s: float) -> None:
+        self._elsewhere.hear(self._programs.answers(), now_s)
 
     def memory(self) -> bytes:
         """Return what a later observer should know, for `restore`."""
@@ -214,7 +231,8 @@ class Observer:
     @property
     def lost(self) -> dict[str, int]:
         """What was lost since the start, until the last window, by kind: `Programs.lost()`."""
-        return dict(self._programs.lost_kinds)
+        malformed = self._elsewhere.answers.malformed
+        return self._programs.lost_kinds | {"malformed": malformed}
 
     def run_time_ns(self) -> dict[str, tuple[int, int]]:
         """Return {program: (ns spent, times run)}; zeros unless kernel.bpf_stats_enabled."""
@@ -236,6 +254,11 @@ class Observer:
         return self._containers.problems
 
     @property
+    def folded(self) -> int:
+        """How many pairs are put under `other`, as there are too many."""
+        return self._names.places.folded
+
+    @property
     def connections(self) -> int:
         """How many connections are followed."""
         return self._tracker.connections
@@ -248,6 +271,7 @@ class Observer:
         """Detach from the kernel."""
         self._stop.set()
         self._containers.close()
+        self._elsewhere.close()
         self._costs.close()
         self._programs.close()
 

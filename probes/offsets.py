@@ -47,6 +47,7 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "icsk_retransmits": ("inet_connection_sock", "icsk_retransmits"),
     "group_leader": ("task_struct", "group_leader"),
     "start_time": ("task_struct", "start_time"),
+    "self_exec_id": ("task_struct", "self_exec_id"),
     "cgroups": ("task_struct", "cgroups"),
     "dfl_cgrp": ("css_set", "dfl_cgrp"),
     "cgroup_kn": ("cgroup", "kn"),

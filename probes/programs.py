@@ -56,6 +56,7 @@ class Capacity:
         listeners: listening sockets.
         queries: of DNS, without an answer yet; 88 bytes each, taken at start.
         streams: connections to DNS servers.
+        answers: of DNS, between two drains; 1 kB each, taken at start.
         connecting: TCP sockets that are in the first moment of a connect(2).
         netns: network namespaces that the watching may be limited to.
     """
@@ -69,6 +70,7 @@ class Capacity:
     listeners: int = 1 << 13
     queries: int = 1 << 14
     streams: int = 1 << 12
+    answers: int = 1 << 10
     connecting: int = 1 << 12
     netns: int = 1 << 10
 
@@ -83,7 +85,8 @@ class Snapshot:
         details: DETAILS[places], of all places: the kernel's own memory.
         latency_keys: LATENCY_KEY[k], samples since the last sweep.
         latencies: LATENCY[k].
-        lost: updates refused and events missed since the last sweep.
+        lost: updates refused and events missed since the last sweep; names (layout.UNCOUNTED) are
+            no events.
         backlogs: BACKLOG[m], of every listening socket.
     """
 
@@ -176,18 +179,20 @@ class Programs:
         self._table = self._mapped("groups", layout.GROUP)
         self._details = self._mapped("details", layout.DETAILS)
         self._latencies = self._reader("latencies", layout.LATENCY_KEY, layout.LATENCY, drain=True)
+        self._answers = self._mapped("answers", layout.ANSWER)
         self._listeners = self._reader("listeners", layout.ENDPOINT, layout.LISTENER)
         self.tune(layout.TUNING_RTT, 1)
         self.tune(layout.TUNING_JIFFY, _tick_ns())
         self._limited: frozenset[int] = frozenset()
         self._given = layout.OVERFLOW + 1  # places below it have been given to the kernel
         self._give(0)
+        self._give_answers(np.arange(self.capacity.answers))
         self._table["id"][layout.OVERFLOW] = 1
 
     def _mapped(self, name: str, record: np.dtype[Any]) -> NDArray[Any]:
-        size = self.capacity.groups * record.itemsize
+        places = self.capacity.answers if name == "answers" else self.capacity.groups
         # kept alive by the array; the kernel's own pages, so a window costs no system call
-        pages = mmap.mmap(self.loaded.maps[name].descriptor, size)
+        pages = mmap.mmap(self.loaded.maps[name].descriptor, places * record.itemsize)
         return np.frombuffer(pages, record)
 
     def _reader(
@@ -277,7 +282,8 @@ class Programs:
         latencies = np.concatenate([part[1] for part in self._drained])
         self._drained.clear()
         self.lost_kinds = self.lost()
-        lost_now = sum(self.lost_kinds.values())
+        counted = self.lost_kinds.items()
+        lost_now = sum(number for kind, number in counted if kind not in layout.UNCOUNTED)
         lost, self._lost_before = lost_now - self._lost_before, lost_now
         told = self.loaded.iterate(_LISTENING) if self.loaded.chosen[_LISTENING] else b""
         backlogs = np.frombuffer(told, layout.BACKLOG)
@@ -292,6 +298,23 @@ class Programs:
         keys, latencies = self._latencies.read()
         self._busy = len(keys) > self.capacity.latencies // 4
         self._drained.append((keys.copy(), latencies.copy()))
+
+    def answers(self) -> NDArray[Any]:
+        """Return ANSWER[n], the DNS answers since the last call, in the order they came.
+
+        There are none until TUNING_ANSWERS is set to 1.
+        """
+        slots = np.flatnonzero(self._answers["at_ns"])
+        answers = self._answers[slots]  # a copy
+        self._answers["at_ns"][slots] = 0
+        self._give_answers(slots)
+        self._busy |= len(slots) > self.capacity.answers // 8
+        return answers[np.argsort(answers["at_ns"], kind="stable")]
+
+    def _give_answers(self, slots: NDArray[np.int64]) -> None:
+        free = self.loaded.maps["free_answers"].descriptor
+        for slot in slots.tolist():
+            mapcalls.push_element(free, struct.pack("I", slot))
 
     @property
     def drain_s(self) -> float:
@@ -342,6 +365,7 @@ class Programs:
         """Detach and release the programs and maps."""
         # its pages keep the map alive, and a descriptor of it open
         self._table, self._details = np.empty(0, layout.GROUP), np.empty(0, layout.DETAILS)
+        self._answers = np.empty(0, layout.ANSWER)
         self.loaded.close()
 
 

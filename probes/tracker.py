@@ -13,6 +13,7 @@ from probes.backlogs import Refusals
 from probes.counted import Door, Tally, add_doors
 from probes.naming import IGNORED, Met, PairNames
 from probes.programs import Snapshot
+from probes.ranking import Ranking
 from probes.tally import Ends, tally
 from probes.waits import Waits
 from probes.window import Pair, Window
@@ -74,6 +75,8 @@ class Tracker:
         self._slot_of: dict[int, int] = {}  # id: place
         self._active: NDArray[np.float64] = np.empty(0)
         self._waits = Waits()
+        self._places = names.places
+        self._ranking = Ranking(names.places)
         self._refusing: set[int] = set()  # ports of listeners that have turned connections away
         self._open = 0
         self._events = 0
@@ -94,13 +97,13 @@ class Tracker:
         """Return the pairs that get a row in every window, and when each was last active."""
         latest = self._active.max(initial=-np.inf)
         return [
-            (self._names.pairs[i], float(self._active[i]))
+            (self._places.pairs[i], float(self._active[i]))
             for i in np.flatnonzero(latest - self._active < _FORGET_S)
         ]
 
     def remembered(self) -> list[tuple[Pair, tuple[float, float, bool]]]:
         """Return what `watch` takes of the pairs that get rows."""
-        index = self._names.number
+        index = self._places.number
         return [
             (pair, (active, float(self._waits.met[i]), bool(self._waits.given[i])))
             for pair, active in self.watched()
@@ -116,15 +119,19 @@ class Tracker:
             met: when it was first seen, epoch seconds.
             waits: whether it has ever waited on purpose.
         """
-        index = self._names.number(pair)
+        index = self._places.number(pair)
         self._make_room(met)
+        if self._places.rows[index] != index:
+            return  # there are fewer rows than then
         self._active[index] = max(self._active[index], active)
         self._waits.know(index, met=met, given=waits)
 
     def _make_room(self, now: float) -> None:
-        self._waits.meet(self._names.met(), len(self._names.pairs), now)
-        fresh = len(self._names.pairs) - len(self._active)
+        met = self._places.met()
+        self._waits.meet(met, len(self._places.pairs), now)
+        fresh = len(self._places.pairs) - len(self._active)
         self._active = np.append(self._active, np.full(fresh, -np.inf))
+        self._active[met] = -np.inf
 
     def update(
         self,
@@ -159,12 +166,15 @@ class Tracker:
         self._open = int((counts[:, _JOINED] - counts[:, _LEFT]).view(np.int64).sum())
         doors = self._doors(groups, grown, refusals)
         self._make_room(time)
+        linked = groups["key"]["peer"] != 0
+        pair = self._pair[slots].astype(np.int64)
+        self._ranking.update(np.where(linked, IGNORED, pair), grown, width)
         ends = Ends(
             slots=slots,
             grown=grown,
-            pair=self._pair[slots].astype(np.int64),
+            pair=self._counted(pair),
             client=groups["key"]["role"] == layout.CLIENT,
-            linked=groups["key"]["peer"] != 0,
+            linked=linked,
             transport=groups["key"]["transport"],
             mark=self._marks(slots, groups, now_s),
         )
@@ -173,13 +183,27 @@ class Tracker:
             snapshot.latency_keys,
             snapshot.latencies,
             waits=self._waits,
-            pairs=len(self._names.pairs),
+            pairs=len(self._places.pairs),
             now=time + width,
             rtt=self._rtt,
             segments=self._segments,
         )
         add_doors(counted, doors)
-        return self._window(counted, time, width, nominal, snapshot.lost)
+        window = self._window(counted, time, width, nominal, snapshot.lost)
+        self._exchange(now_s, time + width)
+        return window
+
+    def _counted(self, pair: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the pairs under which these are counted: themselves, or with `other`."""
+        rows = np.append(self._places.rows, IGNORED)  # where IGNORED points, at the end
+        return rows[pair]
+
+    def _exchange(self, now_s: float, time: float) -> None:
+        """Give rows to the pairs that do most. A pair without rows is not measured: no zeros."""
+        folded, unfolded = self._ranking.exchange(now_s)
+        self._active[folded] = -np.inf
+        self._make_room(time)
+        self._active[unfolded] = time
 
     def _marks(
         self, slots: NDArray[np.int64], groups: NDArray[Any], now_s: float
@@ -245,7 +269,8 @@ class Tracker:
             Door(self._names.listener_pair(r.owner, r.port), 0, r.accept_queue, r.syn)
             for r in refusals
         ]
-        return [door for door in doors if door.pair != IGNORED]
+        rows = self._places.rows
+        return [d._replace(pair=int(rows[d.pair])) for d in doors if d.pair != IGNORED]
 
     def _name(self, slots: NDArray[np.int64], groups: NDArray[Any], details: NDArray[Any]) -> None:
         """Assign pairs to groups that are new, or whose other end or name has become known."""
@@ -259,16 +284,21 @@ class Tracker:
         self._interval[slots[fresh]] = 1
         self._id[slots] = groups["id"]
         changed = fresh | (self._link[slots] != groups["link"])
-        if self._generation != self._names.generation:
+        renamed = self._generation != self._names.generation
+        if renamed:
             self._generation = self._names.generation
             changed[:] = True
         self._link[slots] = groups["link"]
         if not changed.any():
             return
+        before = self._pair[slots[~fresh]]
         client = groups["key"]["role"] == layout.CLIENT
         # servers after their clients, whose pair they share
         for at in (*np.flatnonzero(changed & client), *np.flatnonzero(changed & ~client)):
             self._pair[slots[at]] = self._pair_of(slots, groups, details, int(at))
+        if renamed:  # what is called otherwise now has not fallen silent
+            left = np.setdiff1d(before, self._pair)
+            self._active[left[left >= 0]] = -np.inf
 
     def _pair_of(
         self, slots: NDArray[np.int64], groups: NDArray[Any], details: NDArray[Any], at: int
@@ -317,12 +347,14 @@ class Tracker:
     ) -> Window:
         self._active[counted.active] = time
         watched = np.flatnonzero(time - self._active < _FORGET_S)
-        if self._names.crowded:
+        if self._places.crowded:
             idle = np.setdiff1d(np.arange(len(self._active)), watched)
-            self._names.forget(np.setdiff1d(idle, self._pair))
+            forgotten = self._ranking.idle(np.setdiff1d(idle, self._pair))
+            self._places.forget(forgotten)
+            self._ranking.forget(forgotten)
         return counted.window(
             watched,
-            pairs=tuple(self._names.pairs),
+            pairs=tuple(self._places.pairs),
             time=time,
             width=width,
             nominal=nominal,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ class Pair(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.client} -> {self.server}:{self.port}/{self.transport}"
+
+
+OTHER: Final = "other"
+"""Stands for many that are not told apart, as there are too many."""
+
+
+def is_other(pair: Pair) -> bool:
+    """Return whether a pair is of many that are not told apart."""
+    return OTHER in (pair.client, pair.server)
 
 
 class Kind(enum.Enum):

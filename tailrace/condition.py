@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,9 @@ _LOST = {
     "latencies": "latency samples that found no room",
     "listeners": "listening sockets that found no room",
     "links": "connections whose two ends could not be joined",
+    "queries": "DNS queries that found no room",
+    "answers": "DNS answers not read for their names",
+    "malformed": "DNS answers that make no sense",
     "missed": "events that the kernel did not tell",
 }
 
@@ -56,6 +59,14 @@ class Observer(Protocol):
     def lost(self) -> Mapping[str, int]:
         """What was lost since the start, by kind."""
 
+    @property
+    def folded(self) -> int:
+        """How many pairs are put under `other`."""
+
+    @property
+    def naming_problems(self) -> Sequence[str]:
+        """What keeps services from being named better, in words."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
@@ -68,6 +79,8 @@ class Condition:
         budget: what both may come to; None for no limit.
         reason: why `kernel` stays unknown; "" while it does not.
         lost: what was lost since the start, by kind, see `Programs.lost()`; only what was.
+        folded: how many pairs are put under `other`, as there are too many.
+        naming: what keeps services from being named better, in words.
     """
 
     level: int = 0
@@ -76,6 +89,8 @@ class Condition:
     budget: float | None = None
     reason: str = ""
     lost: Mapping[str, int] = field(default_factory=dict)
+    folded: int = 0
+    naming: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, observer: Observer) -> Self:
@@ -88,6 +103,8 @@ class Condition:
             budget=cost.budget,
             reason=cost.reason,
             lost={kind: number for kind, number in observer.lost.items() if number},
+            folded=observer.folded,
+            naming=tuple(observer.naming_problems),
         )
 
     @classmethod
@@ -105,6 +122,8 @@ class Condition:
             level=int(data["level"]),
             reason=str(data["reason"]),
             lost={str(kind): int(number) for kind, number in data["lost"].items()},
+            folded=int(data.get("folded", 0)),
+            naming=tuple(map(str, data.get("naming", ()))),
             **numbers,
         )
 
@@ -117,6 +136,8 @@ class Condition:
             "budget": self.budget,
             "reason": self.reason,
             "lost": dict(self.lost),
+            "folded": self.folded,
+            "naming": list(self.naming),
         }
 
     @property
@@ -148,6 +169,10 @@ class Condition:
     def lost_text(self) -> str:
         """Return what was lost, by kind; "" for nothing."""
         return ", ".join(f"{number} {_LOST.get(kind, kind)}" for kind, number in self.lost.items())
+
+    def folded_text(self) -> str:
+        """Return how many pairs are put under `other`; "" for none."""
+        return f"{self.folded} pairs that do least are put under `other`" if self.folded else ""
 
     def change_text(self, before: int) -> str:
         """Return what a change of the level from `before` means, and why it came."""

@@ -83,6 +83,9 @@ class Probes(_Section):
             measure less; None for no limit.
         container_sockets: of engines that speak Docker's API, to name containers.
         netns: network namespaces to look at, by name or path; all if there is none.
+        dns_names: whether peers elsewhere are named by the DNS answers of clients here.
+        reverse_dns: whether DNS is asked for the names of addresses that have none so far.
+        max_pairs: so many pairs have rows of their own; the rest counts under `other`.
         kubernetes: "auto", "off" or the path of a kubeconfig, to name pods and Services.
         kubernetes_context: of that kubeconfig; None for its current one.
     """
@@ -92,6 +95,9 @@ class Probes(_Section):
     overhead_budget: Share = Field(default="0.5%", validate_default=True)
     container_sockets: tuple[Path, ...] = SOCKETS
     netns: tuple[str, ...] = ()
+    dns_names: bool = True
+    reverse_dns: bool = False
+    max_pairs: int = Field(default=10_000, ge=10, le=100_000)
     kubernetes: Annotated[str, AfterValidator(_kubeconfig)] = "auto"
     kubernetes_context: str | None = Field(default=None, min_length=1)
 
@@ -191,6 +197,9 @@ class Config(_Section):
         return NamingSettings(
             rules=tuple(Rule(**service.model_dump()) for service in self.services),
             container_sockets=self.probes.container_sockets,
+            dns_names=self.probes.dns_names,
+            reverse_dns=self.probes.reverse_dns,
+            most_pairs=self.probes.max_pairs,
             kubernetes=KubernetesSettings(
                 config=self.probes.kubernetes, context=self.probes.kubernetes_context
             ),
@@ -232,6 +241,9 @@ class Config(_Section):
                 "overhead_budget": share_text(self.probes.overhead_budget),
                 "container_sockets": [str(path) for path in self.probes.container_sockets],
                 "netns": list(self.probes.netns),
+                "dns_names": self.probes.dns_names,
+                "reverse_dns": self.probes.reverse_dns,
+                "max_pairs": self.probes.max_pairs,
                 **self.probes.model_dump(
                     include={"kubernetes", "kubernetes_context"}, exclude_none=True
                 ),

@@ -181,7 +181,10 @@ class Daemon:
                 self._store.prune(now=self._clock())
 
     def _look_at_itself(self) -> None:
-        """Say when less is measured, or all of it again, and when a new kind of loss begins."""
+        """Say when less is measured, or all of it again, and when a new kind of loss begins.
+
+        And when services can no longer be named as well as they might.
+        """
         if self._ask_condition is None:
             return
         before, self._condition = self._condition, self._ask_condition()
@@ -189,8 +192,12 @@ class Daemon:
             text = self._condition.change_text(before.level)
             say = self._voice.note if self._condition.full else self._voice.warning
             say(text)
+        if self._condition.folded and not before.folded:
+            self._voice.warning(f"{self._condition.folded_text()}: raise [probes] max_pairs")
         if self._condition.lost.keys() - before.lost.keys():
             self._voice.warning(f"lost since the start: {self._condition.lost_text()}")
+        if set(self._condition.naming) - set(before.naming):
+            self._voice.warning(f"names: {'; '.join(self._condition.naming)}")
 
     def _record(self, window: Window) -> None:
         if self._recorder is None:

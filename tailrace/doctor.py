@@ -55,6 +55,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _state_dir(state_dir)
     yield _disk(state_dir)
     yield _containers(config_path)
+    yield _elsewhere(config_path)
     yield _kubernetes(config_path)
     yield _daemon(state_dir, now)
     yield _pyarrow()
@@ -196,6 +197,35 @@ def _containers(path: Path | None) -> Check:
     return Check(name="container names", state="ok", detail=names)
 
 
+def _elsewhere(path: Path | None) -> Check:
+    """How peers that are not on this host are named."""
+    settings = config.Config().probes
+    with contextlib.suppress(ConfigError):
+        settings = config.load(path).probes
+    reverse = "; reverse lookup is on" if settings.reverse_dns else ""
+    if not settings.dns_names:
+        return Check(
+            name="names elsewhere",
+            state="ok",
+            detail=f"by network: [probes] dns_names is off{reverse}",
+        )
+    with contextlib.suppress(Exception):  # told above, and the doctor does not break
+        from probes.doctor import reads_calls  # noqa: PLC0415 - it needs BCC
+
+        if reads_calls():
+            return Check(
+                name="names elsewhere",
+                state="ok",
+                detail=f"by the DNS answers of clients here{reverse}",
+            )
+    return Check(
+        name="names elsewhere",
+        state="warn",
+        detail=f"by network: DNS answers cannot be read on {platform.machine()}{reverse}",
+        remedy="name peers by [[services]] with an address",
+    )
+
+
 def _kubernetes(path: Path | None) -> Check:
     """Whether pods and Services can be named."""
     from probes.identity.kubernetes import KubernetesNames  # noqa: PLC0415 - slow to import
@@ -284,15 +314,21 @@ def _daemon(state_dir: Path, now: float) -> Check:
     lost = condition.lost_text()
     unknown = f"; {condition.reason}" if condition.reason else ""
     remedies = []
+    if condition.folded:
+        unknown += f"; {condition.folded_text()}"
+        remedies.append("to have rows for more pairs raise [probes] max_pairs")
     if not condition.full:
         remedies.append("counts stay exact; for more samples raise [probes] overhead_budget")
     if lost:
         remedies.append("the rest stays right; windows that lost much are not judged")
+    if condition.naming:
+        remedies.append("who has no name is shown by a container's id or an address until then")
     return Check(
         name="daemon",
         state="warn" if remedies else "ok",
         detail=f"running, {len(found.rows)} pairs, at {condition.cost_text()}; "
-        f"{condition.measure_text()}; lost since its start: {lost or 'nothing'}{unknown}",
+        f"{condition.measure_text()}; lost since its start: {lost or 'nothing'}{unknown}"
+        + "".join(f"; {problem}" for problem in condition.naming),
         remedy="; ".join(remedies),
     )
 

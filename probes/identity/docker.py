@@ -29,6 +29,7 @@ class DockerContainers:
     Attributes:
         generation: grows when an answer may have changed.
         problem: why the engine is not being followed; "" while it is.
+        met: whether it has ever answered.
         socket: where it listens.
     """
 
@@ -39,12 +40,15 @@ class DockerContainers:
             socket: where it listens.
         """
         self.generation = 0
-        self.problem = "not asked yet"
+        self.problem = "it has not answered yet"
+        self.met = False
         self.socket = socket
         self._lock = threading.Lock()
         self._known: dict[str, Container] = {}
         self._owners: dict[str, str] = {}  # address: id
-        self._missed: set[str] = set()
+        self._missed: dict[str, None] = {}  # ids and addresses that were asked for in vain
+        self._early: set[str] = set()
+        self._listed = False  # by the last attempt
         self._stop, self._asked = threading.Event(), threading.Event()
         self._stream: Any = None
         self._thread = threading.Thread(target=self._follow, name="docker", daemon=True)
@@ -54,15 +58,22 @@ class DockerContainers:
         """Return a container by its id; None if the engine has not told of it (yet)."""
         with self._lock:
             known = self._known.get(container)
-            if known is None and len(self._missed) < _MOST:  # it may be another engine's
-                self._missed.add(container)
+            if known is None or container in self._early:  # it may be another engine's
+                self._miss(container)
         return known
 
     def at(self, address: str) -> Container | None:
         """Return the container that has an address now; None if none is known to have it."""
         with self._lock:
             owner = self._owners.get(address)
+            if owner is None:
+                self._miss(address)
             return None if owner is None else self._known.get(owner)
+
+    def _miss(self, what: str) -> None:
+        self._missed[what] = None
+        if len(self._missed) > _MOST:
+            del self._missed[next(iter(self._missed))]
 
     def first_problem(self, within_s: float) -> str:
         """Wait until it has been asked once; return why it is not being followed, "" if it is."""
@@ -81,19 +92,11 @@ class DockerContainers:
     def _follow(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            if not self.socket.exists():  # it may be installed any day
-                self.problem = "there is no such socket"
-                self._stop.wait(_PAUSES_S[-1])
-                continue
             try:
-                import docker  # noqa: PLC0415 - an extra, and slow to import
-
-                client = docker.APIClient(
-                    f"unix://{self.socket}", version="auto", timeout=_TIMEOUT_S
-                )
-                with contextlib.closing(client):
-                    self._listen(client)
-                    failures = 0
+                if self.socket.exists():
+                    self._ask()
+                else:  # it may be installed any day, or is being restarted
+                    self.problem = "there is no such socket"
             except ImportError:
                 self.problem = "the package docker is not installed: pip install tailrace[docker]"
                 self._asked.set()
@@ -101,8 +104,17 @@ class DockerContainers:
             except Exception as error:  # whatever it sent, names are no reason to stop
                 self.problem = f"{type(error).__name__}: {error}"[:200]
                 self._asked.set()
+            failures = 0 if self._listed else failures
+            self._listed = False
             self._stop.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
             failures += 1
+
+    def _ask(self) -> None:
+        import docker  # noqa: PLC0415 - an extra, and slow to import
+
+        client = docker.APIClient(f"unix://{self.socket}", version="auto", timeout=_TIMEOUT_S)
+        with contextlib.closing(client):
+            self._listen(client)
 
     def _listen(self, client: Any) -> None:
         # first the events, so that nothing happens between them and the list
@@ -110,12 +122,13 @@ class DockerContainers:
         try:
             listed = client.containers(all=True)
             self._take(_listed(each) for each in listed)
-            self.problem = ""
+            self.problem, self.met, self._listed = "", True, True
             self._asked.set()
             for event in self._stream:
                 if self._stop.is_set():
                     return
                 self._hear(client, event)
+            self.problem = "it has ended the connection"
         finally:
             self._stream.close()
             self._stream = None
@@ -126,9 +139,11 @@ class DockerContainers:
         if event.get("Type") == "network":
             found = self._inspected(client, told["container"]) if "container" in told else None
         elif event.get("Action") in _TOLD:
-            found = self._inspected(client, actor["ID"])
-            if found is None:  # it is gone already, but the event has what matters
-                found = Container(actor["ID"], told.get("name", ""), told.get("image", ""), told)
+            one = Container(actor["ID"], told.get("name", ""), told.get("image", ""), told)
+            if actor["ID"] not in self._known:
+                self._take([one], early=True)
+            # if it is gone already, the event has what matters
+            found = self._inspected(client, actor["ID"]) or one
         else:
             return
         if found is not None:
@@ -149,7 +164,8 @@ class DockerContainers:
         except Exception:  # gone, slow, or not what we know: the next best will do
             return None
 
-    def _take(self, containers: Iterable[Container]) -> None:
+    def _take(self, containers: Iterable[Container], *, early: bool = False) -> None:
+        """Keep them; `early`: not all is known of them, and it will be in a moment."""
         with self._lock:
             for one in containers:
                 before = self._known.pop(one.id, None)
@@ -159,9 +175,13 @@ class DockerContainers:
                         del self._owners[address]
                 self._owners |= dict.fromkeys(one.addresses, one.id)
                 changed = before is not None and service_of(before) != service_of(one)
-                if changed or one.id in self._missed:
+                changed = changed and one.id not in self._early
+                (self._early.add if early else self._early.discard)(one.id)
+                missed = self._missed.keys() & {one.id, *one.addresses}
+                if changed or missed:
                     self.generation += 1
-                    self._missed.discard(one.id)
+                for each in missed:
+                    del self._missed[each]
             while len(self._known) > _MOST:
                 old = self._known.pop(next(iter(self._known)))
                 for address in old.addresses:

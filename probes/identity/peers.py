@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from probes.endpoints import Where, address_text
+from probes.endpoints import Where
+from probes.identity.elsewhere import Asker, Elsewhere
 from probes.identity.service import Service
 
 
@@ -26,25 +27,40 @@ class Namer(Protocol):
 
 
 class Peers:
-    """Asks one namer after the other; who is known to none is called by the address."""
+    """Asks one namer after the other; who is known to none is named by DNS or by the network.
 
-    def __init__(self, namers: Sequence[Namer] = ()) -> None:
+    Attributes:
+        elsewhere: names those.
+    """
+
+    def __init__(self, namers: Sequence[Namer] = (), elsewhere: Elsewhere | None = None) -> None:
         """Start.
 
         Args:
             namers: the surest first.
+            elsewhere: names whom none of them knows; None: by the network alone.
         """
         self._namers = tuple(namers)
+        self.elsewhere = Elsewhere() if elsewhere is None else elsewhere
 
     @property
     def generation(self) -> int:
         """A number that grows when an address may have another name than before."""
-        return sum(namer.generation for namer in self._namers)
+        return sum(namer.generation for namer in self._namers) + self.elsewhere.generation
 
-    def service(self, where: Where) -> Service:
-        """Return the service at an address, as `Namer.service`."""
+    def service(self, where: Where, asker: Asker) -> Service:
+        """Return the service at an address, as `Namer.service`.
+
+        Args:
+            where: as there.
+            asker: who speaks with the peer.
+        """
+        return self.known(where) or self.elsewhere.service(where, asker)
+
+    def known(self, where: Where) -> Service | None:
+        """Return the service that a namer knows at an address; None if none does."""
         for namer in self._namers:
             found = namer.service(where)
             if found is not None:
                 return found
-        return Service(address_text(where.address), "address")
+        return None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.identity.service import Facts
+from probes.identity.service import CGROUP_BYTES, NAME_BYTES, Facts
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _UNIT_NS = 1 << 20
-_SLACK_NS = 2 * _TICK_NS + _UNIT_NS  # both were rounded down
+_LATER_NS = _TICK_NS  # the kernel reads the one clock after the other, and may be held up between
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,10 @@ class Process:
     """A living process.
 
     Attributes:
-        executable: path of the file it runs, as it sees it; "" if we may not know.
+        executable: path of the file it runs, as it sees it; "" if we may not know, or if it has
+            executed another since.
         changed: when that file was last changed, epoch seconds; 0.0 if we may not know.
-        arguments: of its command line.
+        arguments: of its command line when it was met, as far as that is known.
         cgroups: (hierarchies, path) of each it is in; "" for the unified one.
     """
 
@@ -55,12 +57,16 @@ def is_same(started: int, ticks: int, suspended_ns: int) -> bool:
         ticks: as of `start_ticks`.
         suspended_ns: how long the machine has been suspended since boot.
     """
-    behind = ticks * _TICK_NS - started * _UNIT_NS
-    return -_SLACK_NS <= behind <= suspended_ns + _SLACK_NS
+    behind = ticks * _TICK_NS - started * _UNIT_NS  # both were rounded down
+    return -_TICK_NS < behind < suspended_ns + _UNIT_NS + _LATER_NS
 
 
 def read(proc: Path, facts: Facts) -> Process | None:
-    """Return what procfs says of the process; None when that is gone, or its id another's now."""
+    """Return what procfs says of the process; None when that is gone, or its id another's now.
+
+    A start is known to 10 ms only, so what is there must not contradict what the kernel said. It
+    may have executed another program meanwhile: then it is the one of which the kernel said so.
+    """
     ticks = start_ticks(proc, facts.tgid)
     if ticks is None or not is_same(facts.started, ticks, _suspended_ns()):
         return None
@@ -79,18 +85,36 @@ def read(proc: Path, facts: Facts) -> Process | None:
         return None
     if start_ticks(proc, facts.tgid) != ticks:  # it ended while we read
         return None
-    arguments = [each.decode(errors="replace") for each in line.rstrip(b"\0").split(b"\0")]
-    return Process(
-        executable.removesuffix(" (deleted)"),
-        changed,
-        tuple(arguments) if line else (),
-        tuple(_hierarchy(each) for each in cgroups),
-    )
+    within = tuple(_hierarchy(each) for each in cgroups)
+    if not _agree(facts.cgroup_name, within):
+        return None
+    executable = executable.removesuffix(" (deleted)")
+    arguments = _split(line)
+    name = executable.rpartition("/")[2].encode()[:NAME_BYTES].decode(errors="replace")
+    if executable and facts.executable and name != facts.executable:
+        executable, changed, arguments = "", 0.0, facts.arguments
+    elif arguments[: len(facts.arguments)] != facts.arguments:
+        arguments = facts.arguments
+    return Process(executable, changed, arguments, within)
+
+
+def _split(line: bytes) -> tuple[str, ...]:
+    if not line:
+        return ()
+    return tuple(each.decode(errors="replace") for each in line.rstrip(b"\0").split(b"\0"))
 
 
 def _hierarchy(line: str) -> tuple[str, str]:
     _, controllers, path = line.split(":", 2)
     return controllers, path
+
+
+def _agree(name: str, cgroups: Sequence[tuple[str, str]]) -> bool:
+    """Return whether a process that was in a cgroup of this name may be in these now."""
+    unified = next((path for controllers, path in cgroups if not controllers), "")
+    last = unified.rpartition("/")[2]
+    cut = len(name.encode()) >= CGROUP_BYTES
+    return not name or not unified or last == name or (cut and last.startswith(name))
 
 
 def facts_of(proc: Path, tgid: int) -> Facts | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from probes.identity import processes
 from probes.identity.cgroups import Membership, membership
-from probes.identity.containers import Container, Containers, service_of
+from probes.identity.containers import Containers, service_of
 from probes.identity.processes import Process
 from probes.identity.programs import script_of
 from probes.identity.rules import Rule, Subject, first
@@ -18,14 +19,16 @@ from probes.identity.service import Facts, Service, program_name
 
 _MOST: Final = 20_000
 _DOCKER_PROXY: Final = "docker-proxy"
+_NOBODY: Final = Subject("", "", (), 0)
 
 
 class _Found(NamedTuple):
-    """A name, and the ids of the container and pod that it follows from, if it does."""
+    """A name, and of a process in a container what else it follows from."""
 
     service: Service
     container: str = ""
     pod: str = ""
+    subject: Subject = _NOBODY
 
 
 class Services:
@@ -78,13 +81,14 @@ class Services:
         if self.generation != self._generation:
             self._generation = self.generation
             self._rename()
-        # a process may execute another program, and be the same
+        # a process may execute another program, and be the same; a connection counts for the one
+        # that opened it
         key = (
             facts.tgid,
             facts.started,
             facts.command,
             facts.executable,
-            bool(facts.arguments),
+            facts.arguments,
             port if self._by_port else 0,
         )
         known = self._known.get(key)
@@ -100,7 +104,8 @@ class Services:
         self.unresolved.clear()
         for key, found in self._known.items():
             if found.container or found.pod:
-                self._known[key] = self._of_container(found.container, found.pod) or found
+                named = self._of_container(found.container, found.pod, found.subject)
+                self._known[key] = named or found
 
     def is_ruled(self, name: str) -> bool:
         """Return whether a name is the user's own."""
@@ -129,39 +134,30 @@ class Services:
     def _find(self, facts: Facts, port: int) -> _Found:
         process = processes.read(self._proc, facts) if self._readable and facts.tgid else None
         member = self._membership(facts, process)
-        container = None
-        if (member.container or member.pod) and self._containers is not None:
-            container = self._containers.get(member.container, member.pod)
-        if self._rules and (rule := self._rule(facts, process, container, port)):
-            version = container.image if container else _version(process)
-            return _Found(Service(rule.name, "rule", version=version))
-        if named := self._of_container(member.container, member.pod):
+        subject = _subject(facts, process, port) if self._rules else _NOBODY
+        if named := self._of_container(member.container, member.pod, subject):
             return named
-        return _Found(_of_host(facts, process, member), "", member.pod)
+        if rule := first(self._rules, subject):
+            return _Found(Service(rule.name, "rule", version=_version(process)))
+        return _Found(_of_host(facts, process, member), "", member.pod, subject)
 
-    def _of_container(self, name: str, pod: str) -> _Found | None:
+    def _of_container(self, name: str, pod: str, subject: Subject) -> _Found | None:
         """Return what a container is called; None for a pod's cgroup that nobody knows."""
         container = None
         if (name or pod) and self._containers is not None:
             container = self._containers.get(name, pod)
-        if container is not None:
-            return _Found(service_of(container), name, pod)
-        if not name:
-            return None
-        self.unresolved.add(name)
-        return _Found(Service(name[:12], "container id"), name, pod)
-
-    def _rule(
-        self, facts: Facts, process: Process | None, container: Container | None, port: int
-    ) -> Rule | None:
-        subject = Subject(
-            executable=process.executable if process else facts.executable,
-            command=" ".join(process.arguments if process else facts.arguments),
-            cgroups=tuple(path for _, path in process.cgroups) if process else (),
-            labels=container.labels if container else {},
-            port=port,
-        )
-        return first(self._rules, subject)
+        if container is None:
+            if not name:
+                return None
+            self.unresolved.add(name)
+        labels = container.labels if container else {}
+        if rule := first(self._rules, replace(subject, labels=labels)):
+            service = Service(rule.name, "rule", version=container.image if container else "")
+        elif container:
+            service = service_of(container)
+        else:
+            service = Service(name[:12], "container id")
+        return _Found(service, name, pod, subject)
 
     def _membership(self, facts: Facts, process: Process | None) -> Membership:
         """What its cgroups say; of one that is gone, what they said of another in the same."""
@@ -171,12 +167,23 @@ class Services:
         said = [(controllers, membership(path)) for controllers, path in process.cgroups]
         # with v1, some hierarchies may know less than others
         best = max((one for _, one in said), key=_tells, default=Membership())
-        if facts.cgroup and best:
+        # of the hierarchy that the kernel side tells of: in the others, its mates are elsewhere
+        unified = next((one for controllers, one in said if not controllers), None)
+        if facts.cgroup and unified:
             self._cgroups.pop(facts.cgroup, None)  # last used, last forgotten
-            self._cgroups[facts.cgroup] = best
+            self._cgroups[facts.cgroup] = unified
             if len(self._cgroups) > _MOST:
                 del self._cgroups[next(iter(self._cgroups))]
         return best
+
+
+def _subject(facts: Facts, process: Process | None, port: int) -> Subject:
+    return Subject(
+        executable=(process.executable if process else "") or facts.executable,
+        command=" ".join(process.arguments if process else facts.arguments),
+        cgroups=tuple(path for _, path in process.cgroups) if process else (),
+        port=port,
+    )
 
 
 def _of_host(facts: Facts, process: Process | None, member: Membership) -> Service:

@@ -48,8 +48,8 @@ class Subject:
     executable: str
     command: str
     cgroups: Sequence[str]
-    labels: Mapping[str, str]
     port: int
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def first(rules: Sequence[Rule], subject: Subject) -> Rule | None:

@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, get_args
 
 Resolution = Literal[
     "rule", "kubernetes", "compose", "container", "container id", "machine", "unit", "user unit",
-    "script", "program", "kubernetes service", "kubernetes node", "address", "path", "unknown",
+    "script", "program", "dns", "reverse dns", "external", "kubernetes service",
+    "kubernetes node", "address", "path", "unknown",
 ]  # fmt: skip
 """How a name was found, the surest first."""
 
@@ -15,6 +16,12 @@ RESOLUTIONS: Final[tuple[str, ...]] = get_args(Resolution)
 
 CUT_OFF: Final = 127
 """Bytes of a command line that the kernel side keeps; struct details, bpf/records.h."""
+
+CGROUP_BYTES: Final = 95
+"""Bytes of the last part of a cgroup's path that the kernel side keeps."""
+
+NAME_BYTES: Final = 31
+"""Bytes of a file's name that the kernel side keeps; struct owner, bpf/records.h."""
 
 
 @dataclass(frozen=True, slots=True)

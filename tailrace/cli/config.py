@@ -29,6 +29,13 @@ SAMPLE = """\
 # container_sockets = ["/run/docker.sock", "/run/podman/podman.sock"]
 # Network namespaces to look at, by name (`ip netns`) or path; all if there is none.
 # netns = []
+# Call peers elsewhere by the names under which clients here found them: the DNS answers that they
+# were given are read. It is the only payload that ever is.
+# dns_names = true
+# Ask DNS for the names of addresses that have none so far.
+# reverse_dns = false
+# So many service pairs have rows of their own; those that do least count under `other`.
+# max_pairs = 10000
 # Where pods and Services get their names, if tailrace[kubernetes] is there: "auto" takes this pod's
 # service account, $KUBECONFIG, or what k3s, RKE2, k0s, MicroK8s or kubeadm leave on a node; or the
 # path of a kubeconfig, whose current context holds unless kubernetes_context names one; or "off".

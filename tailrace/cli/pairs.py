@@ -60,23 +60,30 @@ def pairs(
     from tailrace import pairs as table  # noqa: PLC0415 - slow to import
     from tailrace import state  # noqa: PLC0415
 
-    rows = None
+    rows, folded = None, ""
     if not live:
-        rows = table.published(state.directory(state_dir) / state.PAIRS, now=time.time())
+        found = table.published_by(state.directory(state_dir) / state.PAIRS, now=time.time())
+        if found is not None:
+            rows, folded = found.rows, found.condition.folded_text()
     if rows is None:
         if not live:
             say(f"no daemon is running: watching this host for {duration_text(duration_s)}")
-        rows = _observed(duration_s, window_s, config_path)
+        rows, folded = _observed(duration_s, window_s, config_path)
     if dot:
         from tailrace.graph import dot_of  # noqa: PLC0415
 
         click.echo(dot_of(rows))
     elif not emit(rows, output, to_json=lambda row: row, table=_table, columns=_KEY):
         say("no service pair at the moment")
+    if folded:
+        say(f"{folded}; [probes] max_pairs says how many have rows")
 
 
-def _observed(duration_s: float, window_s: float | None, config_path: Path | None) -> list[Row]:
+def _observed(
+    duration_s: float, window_s: float | None, config_path: Path | None
+) -> tuple[list[Row], str]:
     from tailrace import config, observe  # noqa: PLC0415
+    from tailrace.condition import Condition  # noqa: PLC0415
     from tailrace.pairs import PairTable  # noqa: PLC0415
 
     settings = config.load(config_path)
@@ -97,11 +104,12 @@ def _observed(duration_s: float, window_s: float | None, config_path: Path | Non
                 table.add(window)
                 if number >= limit:
                     break
+        folded = Condition.of(observer).folded_text()
     if interrupt.exit_code:
         raise KeyboardInterrupt
     if interrupt.number is not None:
         raise TailraceError("stopped before the time was over")
-    return table.rows()
+    return table.rows(), folded
 
 
 def _table(rows: Sequence[Row]) -> None:

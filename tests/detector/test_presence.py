@@ -59,3 +59,31 @@ def test_a_silence_that_stays_is_adopted() -> None:
 
     found = run([old(), PairModel(pair=Pair("batch", "db", 5432), fault=stops)], 800)
     assert [f.state for f in found if f.signal == "silent_pair"] == ["firing", "adopted"]
+
+
+def test_many_put_together_are_neither_new_nor_silent_nor_changed() -> None:
+    def grows(tick: int, traffic: Traffic) -> Traffic:
+        if 120 <= tick < 140:
+            return Traffic(request_rate=0.0, connection_rate=0.0)
+        return traffic if tick < 150 else Traffic(request_rate=5_000.0, refused=0.5)
+
+    others = [
+        PairModel(pair=Pair("other", "web", 80), start=60, fault=grows),
+        PairModel(pair=Pair("crawler", "other", 0), start=60, fault=grows),
+    ]
+    assert run([old(), *others], 300) == []
+
+
+def test_who_may_have_been_among_many_is_not_new() -> None:
+    hidden = [
+        (Pair("other", "web", 80), Pair("new", "web", 80)),
+        (Pair("crawler", "other", 0), Pair("crawler", "site", 443)),
+        (Pair("other", "other", 0), Pair("new", "any", 443)),
+    ]
+    for other, pair in hidden:
+        new = PairModel(pair=pair, start=90)
+        assert len(run([old(), new], 200)) == 1
+        assert run([old(), new, PairModel(pair=other, start=60)], 200) == []
+        # others elsewhere tell nothing of it
+        strange = PairModel(pair=Pair("other", "strange", 9), start=60)
+        assert len(run([old(), new, strange], 200)) == 1

@@ -15,7 +15,6 @@ from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.sources import NamingSettings
 from probes.observer import Observer
 from probes.window import Pair
-from tests.support.cgroups import Container, pod_container
 from tests.support.kubernetes import (
     Cluster,
     Said,
@@ -29,6 +28,7 @@ from tests.support.kubernetes import (
     service,
 )
 from tests.support.nat import Routed, routed
+from tests.support.pods import Container, pod_container
 from tests.support.traffic import hear, running, wait_for
 from tests.support.watching import Watch
 

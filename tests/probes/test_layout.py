@@ -28,7 +28,8 @@ def places(kind):
         name: [getattr(kind, name).offset, getattr(kind, name).size]
         for name, *_ in getattr(kind, "_fields_", ())
     } | {"": [0, ctypes.sizeof(kind)]}
-tables = {"groups": "Leaf", "group_slots": "Key", "listeners": "Leaf", "latencies": "Leaf"}
+tables = {"groups": "Leaf", "group_slots": "Key", "listeners": "Leaf", "latencies": "Leaf",
+          "answers": "Leaf"}
 found = {name: places(getattr(module[name.encode()], part)) for name, part in tables.items()}
 found["at"] = places(module[b"listeners"].Key)
 found["latency_key"] = places(module[b"latencies"].Key)
@@ -54,6 +55,7 @@ def compiled() -> dict[str, dict[str, tuple[int, int]]]:
         ("group_slots", layout.GROUP_KEY),
         ("listeners", layout.LISTENER),
         ("latencies", layout.LATENCY),
+        ("answers", layout.ANSWER),
         ("latency_key", layout.LATENCY_KEY),
         ("at", layout.ENDPOINT),
     ],

@@ -222,7 +222,7 @@ def test_too_many_clients_are_folded(tmp_path: Path) -> None:
     seen = run.sweep([_server(i, remote=f"10.1.0.{i}", bytes_in=1) for i in range(2, 7)])
     assert len({pair for pair, _ in seen}) == 3
     assert seen[Pair("other", "api", 80), "bytes_sent"][0] == 3
-    assert run.names.folded == 3
+    assert run.names.places.folded == 3
 
 
 def test_idle_pairs_make_room(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_idle_pairs_make_room(tmp_path: Path) -> None:
     seen = run.sweep([_server(4, remote="10.1.0.4", bytes_in=1)])
     assert seen[Pair("10.1.0.4", "api", 80), "bytes_sent"][0] == 1
     assert {pair for pair, _ in seen} == {Pair("10.1.0.4", "api", 80)}
-    assert run.names.folded == 0
+    assert run.names.places.folded == 0
 
 
 def test_a_group_is_given_up_only_when_nothing_uses_it(tmp_path: Path) -> None:

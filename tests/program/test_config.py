@@ -15,6 +15,8 @@ FULL = """\
 window = "500ms"
 hooks = "tracepoint"
 overhead_budget = "1.25 %"
+reverse_dns = true
+max_pairs = 500
 [detector]
 false_alerts = "2/day"
 warmup = 90
@@ -103,7 +105,7 @@ MISTAKES = {
         '[probes]\n\nwindw = "1s"\n',
         "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
         "  remedy: known keys in [probes]: window, hooks, overhead_budget, container_sockets, "
-        "netns, kubernetes, kubernetes_context",
+        "netns, dns_names, reverse_dns, max_pairs, kubernetes, kubernetes_context",
     ),
     "section": (
         "[detecter]\n",
@@ -229,6 +231,9 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "overhead_budget": "1.25%",
         "container_sockets": ["/run/docker.sock", "/run/podman/podman.sock"],
         "netns": [],
+        "dns_names": True,
+        "reverse_dns": True,
+        "max_pairs": 500,
         "kubernetes": "auto",
     }
     assert shown["services"] == [

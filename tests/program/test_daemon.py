@@ -265,6 +265,7 @@ def test_a_change_of_what_is_measured_is_said_once_and_so_is_loss(tmp_path: Path
     voice = Listener()
     levels = [0, 0, 1, 1, 2, 0, 0]
     lost = [0, 2, 2, 5, 5, 5, 5]
+    naming = [(), (), (), ("docker.sock: gone",), ("docker.sock: gone",), (), ()]
     conditions = iter(
         Condition(
             level=level,
@@ -272,8 +273,9 @@ def test_a_change_of_what_is_measured_is_said_once_and_so_is_loss(tmp_path: Path
             kernel=0.001,
             budget=0.005,
             lost={"latencies": number} if number else {},
+            naming=problems,
         )
-        for level, number in zip(levels, lost, strict=True)
+        for level, number, problems in zip(levels, lost, naming, strict=True)
     )
     with Store.open(tmp_path) as store:
         Daemon(
@@ -286,6 +288,7 @@ def test_a_change_of_what_is_measured_is_said_once_and_so_is_loss(tmp_path: Path
     assert voice.warnings == [
         "lost since the start: 2 latency samples that found no room",
         above + "round-trip times are sampled in every fifth window only; counts stay exact",
+        "names: docker.sock: gone",
         above + "round-trip times are sampled in every fifth window only, and one request in 16 is "
         "timed; counts stay exact",
     ]

@@ -130,6 +130,17 @@ def test_doctor_and_report_tell_how_a_daemon_does(
     assert "raise [probes] overhead_budget" in check["remedy"]
     assert "the daemon is at 0.6 % of a core" in report
     assert "the daemon lost since its start: 3 latency samples" in report
+    check, _ = told(Condition(folded=12, lost={"answers": 2, "malformed": 1}))
+    assert check["state"] == "warn"
+    assert check["detail"].endswith("12 pairs that do least are put under `other`")
+    assert "2 DNS answers not read for their names, 1 DNS answers that make no" in check["detail"]
+    assert "raise [probes] max_pairs" in check["remedy"]
+    assert main(["pairs", *where]) == 0
+    assert "12 pairs that do least are put under `other`" in capsys.readouterr().err
+    check, _ = told(Condition(naming=("docker.sock: it has ended the connection",)))
+    assert check["state"] == "warn"
+    assert check["detail"].endswith("; docker.sock: it has ended the connection")
+    assert "container's id" in check["remedy"]
 
 
 def test_doctor_finds_a_wrong_configuration_and_state(
@@ -143,6 +154,20 @@ def test_doctor_finds_a_wrong_configuration_and_state(
     checks = {c["name"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
     assert "c.toml:2: key `window` in [probes]" in checks["configuration"]["detail"]
     assert checks["state directory"]["state"] == "fail"
+
+
+def test_doctor_says_how_peers_elsewhere_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[probes]\nreverse_dns = true\n")
+    assert doctor._elsewhere(file).detail == (
+        "by the DNS answers of clients here; reverse lookup is on"
+    )
+    monkeypatch.setattr("probes.doctor.reads_calls", lambda: False)
+    assert doctor._elsewhere(file).state == "warn"
+    file.write_text("[probes]\ndns_names = false\n")
+    assert doctor._elsewhere(file).detail == "by network: [probes] dns_names is off"
 
 
 def test_doctor_says_why_containers_have_no_names(tmp_path: Path) -> None:

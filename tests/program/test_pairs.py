@@ -65,7 +65,7 @@ def test_how_the_daemon_does_goes_with_it(tmp_path: Path) -> None:
     table.add(next(traffic(1)))
     condition = Condition(
         level=1, user=0.004, kernel=None, budget=0.005, reason="not permitted",
-        lost={"latencies": 7},
+        lost={"latencies": 7}, naming=("docker.sock: it has ended the connection",),
     )  # fmt: skip
     publish(file, table, now=100.0, window_s=1.0, condition=condition)
     found = published_by(file, now=101.0)

@@ -34,6 +34,8 @@ class Scripted:
         self.hooks_in_use = f"hooks asked for: {hooks}"
         self.cost = Cost(level=Level.FULL, user=0.001, kernel=0.0005, budget=budget, reason="")
         self.lost: dict[str, int] = {}
+        self.folded = 0
+        self.naming_problems: list[str] = []
         self.stopped = False
         self.known = b"an observer's memory"
         self.services: dict[str, Service] = {}

@@ -1,54 +1,64 @@
-"""Control groups of our own, named as a kubelet's are."""
+"""Cgroups of our own, in the real hierarchies of this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-_SCRIPT = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+from tests.support.traffic import wait_for
 
 
-class Container:
-    """The cgroup of a container.
+def unified() -> Path | None:
+    """Return where cgroups of version 2 are mounted; None if nowhere."""
+    return next((place for place, kind, _ in _mounts() if kind == "cgroup2"), None)
 
-    Attributes:
-        id: the container's, 64 hexadecimal digits.
-        path: where the cgroup is.
+
+def named() -> Path | None:
+    """Return where systemd's own hierarchy of version 1 is mounted; None if nowhere."""
+    options = (each for each in _mounts() if "name=systemd" in each[2].split(","))
+    return next((place for place, _, _ in options), None)
+
+
+def _mounts() -> Iterator[tuple[Path, str, str]]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind.startswith("cgroup"):
+            yield Path(place), kind, options
+
+
+@contextmanager
+def cgroup(root: Path, path: str) -> Iterator[Path]:
+    """Make a cgroup, and what is missing above it; remove what was made, once nobody is in it.
+
+    Args:
+        root: of the hierarchy.
+        path: below it, e.g. "system.slice/web.service".
     """
-
-    def __init__(self, path: Path, container: str) -> None:
-        self.path, self.id = path, container
-
-    def running(self, *command: object) -> list[str]:
-        """Return the command that runs another in here."""
-        return ["/bin/sh", "-c", _SCRIPT, str(self.path), *map(str, command)]
-
-
-@contextlib.contextmanager
-def pod_container(pod_uid: str) -> Iterator[Container]:
-    """Make the cgroups of a pod with one container; remove them at the end."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    root = next(Path(line.split()[1]) for line in lines if line.split()[2] == "cgroup2")
-    container = uuid.uuid4().hex * 2
-    pod = root / f"kubepods-burstable-pod{pod_uid.replace('-', '_')}.slice"
-    path = pod / f"cri-containerd-{container}.scope"
-    path.mkdir(parents=True)
+    made = []
     try:
-        yield Container(path, container)
+        at = root
+        for part in path.split("/"):
+            at /= part
+            with contextlib.suppress(FileExistsError):
+                at.mkdir()
+                made.append(at)
+        yield at
     finally:
-        for directory in (path, pod):
-            _remove(directory)
+        for each in reversed(made):
+            wait_for(lambda each=each: _removed(each), what=f"{each} is empty")  # type: ignore[misc]
 
 
-def _remove(directory: Path) -> None:
-    """Remove a cgroup, which takes a moment to be empty after its last process."""
-    for _ in range(100):
+def _removed(directory: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
         try:
             directory.rmdir()
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
+            return False
+    return True
+
+
+def enter(directory: Path) -> None:
+    """Move this process there; for a child, before it executes anything."""
+    (directory / "cgroup.procs").write_text("0")

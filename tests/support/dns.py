@@ -41,17 +41,36 @@ server:
 forward-zone:
   name: "broken.test"
   forward-addr: 127.0.0.1
+auth-zone:
+  name: "shop.test"
+  zonefile: "{directory}/shop.zone"
+  for-upstream: no
 remote-control:
   control-enable: no
 """
 """good.test: two names, all others NXDOMAIN; refuse.test: REFUSED; silent.test: no answer;
-broken.test: SERVFAIL."""
+broken.test: SERVFAIL; shop.test: the zone below."""
+
+_SHOP = """
+$ORIGIN shop.test.
+@ 3600 IN SOA ns.shop.test. root.shop.test. 1 3600 600 86400 300
+@ 3600 IN NS ns.shop.test.
+ns 3600 IN A 11.9.9.9
+api 5 IN A 11.0.0.1
+api 5 IN AAAA 2a00:aaaa::1
+www 5 IN CNAME edge
+edge 5 IN CNAME e7
+e7 5 IN A 11.0.0.2
+other 5 IN A 11.0.0.2
+inside 5 IN A 10.99.0.5
+""" + "".join(f"many 5 IN A 11.1.0.{i}\n" for i in range(1, 61))
 
 
 @contextlib.contextmanager
 def dns_server(hosts: Hosts, directory: Path) -> Iterator[subprocess.Popen[str]]:
     """Run unbound on the right host."""
     configuration = directory / "unbound.conf"
+    (directory / "shop.zone").write_text(_SHOP)
     configuration.write_text(_UNBOUND.format(directory=directory, address=hosts.right_address))
     with running(*hosts.on_right("unbound", "-c", configuration)) as process:
         wait_for(lambda: "NOERROR" in dig(hosts, "a.good.test", "+time=1"), what="unbound answers")
@@ -88,12 +107,15 @@ while True:
 """
 
 
-def with_resolver(hosts: Hosts, directory: Path, options: str, *command: object) -> list[str]:
-    """Return the command that runs on the left host, whose C library asks the right one."""
+def with_resolver(
+    hosts: Hosts, directory: Path, options: str, *command: object, right: bool = False
+) -> list[str]:
+    """Return the command that runs on the left host, or on the right, and asks the right one."""
     configuration = directory / "resolv.conf"
     configuration.write_text(f"nameserver {hosts.right_address}\noptions {options}\n")
     mount = f'mount --bind {configuration} /etc/resolv.conf && exec "$@"'
-    return hosts.on_left("unshare", "--mount", "sh", "-c", mount, "sh", *command)
+    on = hosts.on_right if right else hosts.on_left
+    return on("unshare", "--mount", "sh", "-c", mount, "sh", *command)
 
 
 def dig(hosts: Hosts, *words: str, server: str = "") -> str:

@@ -61,23 +61,28 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(directory: Path) -> Iterator[Engine]:
-    """Run an engine; its containers are removed at the end."""
+def engine(directory: Path, *options: str) -> Iterator[Engine]:
+    """Run an engine with these options of dockerd; its containers are removed at the end."""
     socket, shared = directory / "docker.sock", directory / "srv"
     shared.mkdir()
     with lone_host() as host:
         found = Engine(host, socket, shared)
-        subprocess.run(found.on_host("sysctl", "-qw", "net.ipv4.ip_forward=1"), check=True)
+        for setting in (
+            "net.ipv4.ip_forward=1",
+            "net.ipv6.conf.all.forwarding=1",
+            "net.ipv6.conf.default.dad_transmits=0",  # a bridge's address can be used at once
+        ):
+            subprocess.run(found.on_host("sysctl", "-qw", setting), check=True)
         log = (directory / "dockerd.log").open("w")
         with log, running(
             *found.on_host(
                 "dockerd", "--data-root", directory / "data", "--exec-root", directory / "exec",
-                "--pidfile", directory / "pid", "-H", f"unix://{socket}",
+                "--pidfile", directory / "pid", "-H", f"unix://{socket}", *options,
             ),
             stdout=log, stderr=log,
         ):  # fmt: skip
             wait_for(socket.exists, within_s=30, what=f"dockerd starts: {log.name}")
-            found("import", "-", "host", stdin=_tree())
+            found("import", "-", "host", stdin=tree())
             try:
                 yield found
             finally:
@@ -85,7 +90,7 @@ def engine(directory: Path) -> Iterator[Engine]:
                     found("rm", "-f", *names)
 
 
-def _tree() -> bytes:
+def tree() -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name in _DIRECTORIES:

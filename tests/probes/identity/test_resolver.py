@@ -38,6 +38,9 @@ class _Proc:
         (directory / "cgroup").write_text(f"0::{cgroup}\n")
         (directory / "cmdline").write_bytes(b"".join(each.encode() + b"\0" for each in line))
 
+    def enter(self, tgid: int, *lines: str) -> None:
+        (self.root / str(tgid) / "cgroup").write_text("".join(f"{line}\n" for line in lines))
+
     def end(self, tgid: int) -> None:
         for file in (self.root / str(tgid)).iterdir():
             file.unlink()
@@ -186,6 +189,15 @@ def test_a_process_that_is_gone_is_named_by_its_cgroup_mates(tmp_path: Path) -> 
     assert services.service(_facts(9, "wget", cgroup=56, name="worker")).name == "wget"
 
 
+def test_who_shares_the_root_of_one_hierarchy_is_no_mate(tmp_path: Path) -> None:
+    # with v1, everybody is in the root of the unified one
+    proc, services = _Proc(tmp_path), Services(proc=tmp_path)
+    proc.start(7, "/")
+    proc.enter(7, "1:name=systemd:/system.slice/web.service", "0::/")
+    assert services.service(_facts(7, cgroup=1)).name == "web"
+    assert services.service(_facts(8, "curl", cgroup=1)) == Service("curl", "program")
+
+
 def test_a_process_id_used_again_is_another_process(tmp_path: Path) -> None:
     proc, services = _Proc(tmp_path), Services(proc=tmp_path)
     proc.start(7, "/system.slice/web.service", ticks=100)
@@ -194,6 +206,38 @@ def test_a_process_id_used_again_is_another_process(tmp_path: Path) -> None:
     assert services.service(_facts(7, ticks=150)).name == "batch"
     # who had the id in between is gone: what stands there is not his
     assert services.service(_facts(7, "curl", ticks=120)) == Service("curl", "program")
+
+
+def test_a_process_that_executes_another_program_has_both_names(tmp_path: Path) -> None:
+    proc, services = _Proc(tmp_path), Services(proc=tmp_path)
+    proc.start(7, "/", line=("python3", "a.py"))
+    first, second = (_facts(7, arguments=("python3", each)) for each in ("a.py", "b.py"))
+    assert services.service(first) == Service("a.py", "script")
+    proc.start(7, "/", line=("python3", "b.py"))
+    assert services.service(second) == Service("b.py", "script")
+    assert services.service(first) == Service("a.py", "script")
+    # it may have done so before we look
+    assert Services(proc=tmp_path).service(first) == Service("a.py", "script")
+    # and has more arguments than the kernel side keeps
+    proc.start(7, "/", line=("python3", "-X", "dev", "c.py"))
+    cut = _facts(7, arguments=("python3", "-X"))
+    assert Services(proc=tmp_path).service(cut) == Service("c.py", "script")
+
+
+def test_what_contradicts_the_kernel_is_another_process(tmp_path: Path) -> None:
+    # of the same id, started in the same 10 ms
+    _Proc(tmp_path).start(7, "/system.slice/web.service", line=("python3", "app.py"))
+    other = _facts(7, name="batch.service", arguments=("python3", "job.py"))
+    assert Services(proc=tmp_path).service(other) == Service("batch", "unit")
+    same = _facts(7, name="web.service", arguments=("python3", "app.py"))
+    assert Services(proc=tmp_path).service(same) == Service("web", "unit")
+
+
+def test_a_long_cgroup_s_name_is_known_by_its_beginning(tmp_path: Path) -> None:
+    pod = f"kubepods-besteffort-pod{'0a1b2c3d-1111-2222-3333-444455556666'}:cri-containerd:{ID}"
+    _Proc(tmp_path).start(7, f"/system.slice/containerd.service/{pod}")
+    found = Services(proc=tmp_path).service(_facts(7, name=pod[:95]))
+    assert found == Service(ID[:12], "container id")
 
 
 def test_starts_are_compared_over_two_clocks() -> None:
@@ -223,6 +267,21 @@ def test_rules_come_first(tmp_path: Path) -> None:
     assert services.service(_facts(7)) == Service("billing", "rule")
     assert services.service(_facts(8, "a"), 8080) == Service("web2", "rule")
     assert services.service(_facts(8, "a"), 8081) == Service("a", "program")
+
+
+def test_a_rule_by_label_finds_a_container_that_is_known_later(tmp_path: Path) -> None:
+    proc, containers = _Proc(tmp_path), _Known()
+    rules = (Rule("billing", labels={"team": "money"}), Rule("batch", command="*job.py"))
+    services = Services(proc=tmp_path, rules=rules, containers=containers)
+    proc.start(4, f"/docker/{ID}", line=("python3", "app.py"))
+    proc.start(5, f"/docker/{ID}", line=("python3", "job.py"))
+    assert services.service(_facts(4)) == Service(ID[:12], "container id")
+    assert services.service(_facts(5)) == Service("batch", "rule")
+    proc.end(4)
+    containers.add(Container(ID, "web", "img", {"team": "money"}))
+    assert services.service(_facts(4)) == Service("billing", "rule", version="img")
+    assert services.service(_facts(5)) == Service("billing", "rule", version="img")
+    assert services.unresolved == set()
 
 
 def test_this_process_by_the_real_procfs() -> None:
