@@ -105,6 +105,15 @@ static __always_inline void leave_half(void *sk, struct connection *c)
 		count_lost(LOST_LINKS);
 }
 
+/* Return whether a client's end has left word for this server's. */
+static __always_inline int is_awaited(void *sk)
+{
+	struct half half = {};
+
+	read_beginnings(&half, sk, ROLE_SERVER);
+	return halves.lookup(&half) != NULL;
+}
+
 static __always_inline void find_half(void *sk, struct connection *c)
 {
 	struct half half = {};

@@ -304,6 +304,7 @@ static __always_inline int found_open(void *task, void *socket)
 {
 	u32 pass = tuned(TUNING_PASS);
 	void *sk = sk_of(socket);
+	struct connection *c;
 	u8 role;
 
 	if (!sk || !is_tcp(sk))
@@ -316,8 +317,13 @@ static __always_inline int found_open(void *task, void *socket)
 	if (!is_open(sk))
 		return 0;
 	role = listener_of(sk) ? ROLE_SERVER : ROLE_CLIENT;
-	if (role == (pass == PASS_CLIENTS ? ROLE_CLIENT : ROLE_SERVER))
-		open_met(sk, task, role);
+	if (role != (pass == PASS_CLIENTS ? ROLE_CLIENT : ROLE_SERVER))
+		return 0;
+	/* a server's end that moved data before its client's end was met: now that is */
+	c = known(sk);
+	if (c && role == ROLE_SERVER && !c->peer && is_awaited(sk))
+		forget(sk, c);
+	open_met(sk, task, role);
 	return 0;
 }
 

@@ -199,6 +199,10 @@ def _combined(
     count = np.concatenate([windows[copy.view].count[copy.row] for copy, _ in parts])
     kinds = [kind_of(signal) for signal in signals]
     summed = np.array([kind in (Kind.COUNT, Kind.SUM) for kind in kinds], np.bool_)[key % width]
+    # a rate is so much in its own host's window, which another's is a little shorter or longer than
+    longest = max(windows[i].width for i in used)
+    own = np.concatenate([np.full(len(copy.row), windows[copy.view].width) for copy, _ in parts])
+    value = np.where(summed[of] & (own < longest), value * own / longest, value)
     counted = np.where(np.isnan(count), 0.0, count)
     total = np.bincount(of, counted, len(key))
     weight = np.where(total[of] > 0, counted, 1.0)
@@ -217,7 +221,7 @@ def _combined(
     pairs = tuple(book.pairs)
     window = Window(
         time=windows[0].time,
-        width=max(windows[i].width for i in used),
+        width=longest,
         nominal=windows[used[0]].nominal,
         lost=sum(windows[i].lost for i in used),
         pairs=pairs,

@@ -59,6 +59,25 @@ def test_a_connection_that_was_open_before() -> None:
                 expect(watch, Pair(asking, answering, port), 0, 20, 6000, 14000)
 
 
+def test_a_busy_connection_that_was_open_before() -> None:
+    # it moves data while it is looked for: its server's end may be met before its client's
+    (asking, answering) = names()
+    serve = 's = create_server(("", 0)); tell(s.getsockname()[1]); serve(s.accept()[0])'
+    ask = "c = create_connection((sys.argv[2], int(sys.argv[3]))); tell('open')\n"
+    with two_hosts() as hosts, program(answering, serve, prefix=hosts.on_right()) as serves:
+        port = int(hear(serves))
+        where = (hosts.right_address, port)
+        forever = ask + "while True: request(c)"
+        with program(asking, forever, *where, prefix=hosts.on_left()) as asks:
+            assert hear(asks) == "open"
+            for _ in range(3):
+                with watching() as watch:
+                    watch.settle(3)
+                    pair = Pair(asking, answering, port)
+                    assert seen(watch, asking, answering, port=port) == {pair}
+                    assert figures(watch, pair, "requests")["requests"] > 0
+
+
 def test_a_listener_that_was_there_before() -> None:
     asking, answering = names()
     with program(answering, SERVER + "serve(s.accept()[0])") as serves:

@@ -117,14 +117,19 @@ class Watch:
 
 
 @contextmanager
-def watching(window_s: float = 0.25, known: Sequence[tuple[Pair, float]] = ()) -> Iterator[Watch]:
+def watching(
+    window_s: float = 0.25,
+    known: Sequence[tuple[Pair, float]] = (),
+    netns: Sequence[str] = (),
+) -> Iterator[Watch]:
     """Watch this host for the length of a `with`.
 
     Args:
         window_s: length of a window.
         known: pairs that an earlier observer met, and so many seconds ago.
+        netns: network namespaces to look at; all if there is none.
     """
-    with Observer(window_s) as observer:
+    with Observer(window_s, netns=netns) as observer:
         if known:
             memory = json.loads(observer.memory())
             now = time.time()
