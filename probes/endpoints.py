@@ -23,6 +23,12 @@ def address_text(address: bytes) -> str:
     return str(parsed.ipv4_mapped or parsed)
 
 
+def endpoint_text(address: bytes, port: int) -> str:
+    """Return an address and a port: "10.96.0.10:80", "[fd96::10]:80"."""
+    text = address_text(address)
+    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+
+
 class Where(NamedTuple):
     """Where a client asked: a network namespace, an address of 16 bytes, a port."""
 

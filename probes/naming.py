@@ -20,6 +20,9 @@ from probes.window import OTHER, Pair
 IGNORED: Final = -1
 """Pair index of what nobody should see: Tailrace's own, and other ends that are counted at once."""
 
+_MOST_ASKED: Final = 8
+_MOST_ASKED_PAIRS: Final = 20_000
+
 UNKNOWN: Final = "unknown"
 
 
@@ -52,6 +55,7 @@ class PairNames:
         peers: names who is elsewhere.
         services: by name, what is known of it.
         endpoints: who answered where.
+        asked: by pair, the addresses and ports that its clients asked for, the newest last.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class PairNames:
         self._told = (b"", b"")
         self.services: dict[str, Service] = {}
         self.endpoints = Endpoints()
+        self.asked: dict[Pair, dict[tuple[bytes, int], None]] = {}
 
     @property
     def generation(self) -> int:
@@ -132,7 +137,18 @@ class PairNames:
             else:
                 who = Answerer(self._name_of(other.facts(), port), port)
             self.endpoints.learn(where, who)
-        return self.places.number(Pair(own, who.service, who.port, transport))
+        index = self.places.number(Pair(own, who.service, who.port, transport))
+        self._note_asked(self.places.pairs[index], where)
+        return index
+
+    def _note_asked(self, pair: Pair, where: Where) -> None:
+        asked = self.asked.setdefault(pair, {})
+        asked.pop((where.address, where.port), None)
+        asked[where.address, where.port] = None
+        if len(asked) > _MOST_ASKED:
+            del asked[next(iter(asked))]
+        if len(self.asked) > _MOST_ASKED_PAIRS:  # the longest known go first
+            del self.asked[next(iter(self.asked))]
 
     def server_pair(self, met: Met) -> int:
         """Return the pair of a server's group whose client is elsewhere, IGNORED for our own."""
@@ -171,7 +187,7 @@ class PairNames:
             if len(real) == 1:
                 self.endpoints.learn(where, *real)
                 return real.pop()
-        if known:
+        if known and not self._has_moved(where, known.service):
             return known
         netns, _, port = where
         if met.group["key"]["self"]:
@@ -183,6 +199,13 @@ class PairNames:
             here = Service(address_text(where.address), "address")
             return Answerer(self._known(here), port)
         return Answerer(self._name_at(where, met), port)
+
+    def _has_moved(self, where: Where, name: str) -> bool:
+        """Whether an address is somebody else's now: those of pods are used again."""
+        if self._services.is_ruled(name):
+            return False
+        now = self.peers.known(where)
+        return now is not None and now.resolution == "kubernetes" and now.name != name
 
     def _unix_server(self, group: Any) -> str:
         """Name who listens on a UNIX socket by his process, which the client's socket knows."""

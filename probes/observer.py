@@ -15,6 +15,7 @@ from probes.capacity import Capacity
 from probes.checks import HookLine
 from probes.conntrack.follower import Conntrack
 from probes.cost import Cost, CostKeeper
+from probes.endpoints import endpoint_text
 from probes.errors import ProbeError
 from probes.hookreport import in_use
 from probes.identity.elsewhere import Elsewhere
@@ -28,7 +29,7 @@ from probes.naming import PairNames
 from probes.programs import Programs
 from probes.selfcheck import check
 from probes.tracker import Tracker
-from probes.window import Window
+from probes.window import Pair, Window
 
 _SHORT_S: Final = 1.5
 _TRANSLATIONS_S: Final = 0.3
@@ -92,12 +93,12 @@ class Observer:
             self._programs.close()
             raise
         naming = naming or NamingSettings()
-        self._containers = HostContainers(naming.container_sockets)
+        self._containers = HostContainers(naming)
         services = Services(
             readable=not found.own_pid_namespace, rules=naming.rules, containers=self._containers
         )
         self._elsewhere = Elsewhere(reverse=ReverseNames() if naming.reverse_dns else None)
-        peers = Peers([AddressRules(naming.rules)], self._elsewhere)
+        peers = Peers([AddressRules(naming.rules), self._containers.kubernetes], self._elsewhere)
         if naming.dns_names:
             self._programs.tune(layout.TUNING_ANSWERS, 1)
         self.conntrack = Conntrack(self._programs.translate)
@@ -264,6 +265,11 @@ class Observer:
     def services(self) -> Mapping[str, Service]:
         """What is known of the services in the pairs, by name."""
         return self._names.services
+
+    def asked(self, pair: Pair) -> list[str]:
+        """Return where a pair's clients asked for it, "10.96.0.10:80": addresses are translated."""
+        found = self._names.asked.get(pair, {})
+        return [endpoint_text(address, port) for address, port in found]
 
     @property
     def naming_problems(self) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +28,7 @@ from alerts.settings import ReceiverSettings
 from detector.settings import DetectorSettings
 from probes.hooks import Hooks
 from probes.identity.docker import SOCKETS
+from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_errors import explain
@@ -61,6 +63,12 @@ Rate = Annotated[float, BeforeValidator(per_week)]
 Share = Annotated[float | None, BeforeValidator(share)]
 
 
+def _kubeconfig(asked: str) -> str:
+    if asked not in ("auto", "off") and not asked.startswith("/"):
+        raise ValueError(f'"auto", "off" or the whole path of a kubeconfig, not {asked!r}')
+    return asked
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -78,6 +86,8 @@ class Probes(_Section):
         dns_names: whether peers elsewhere are named by the DNS answers of clients here.
         reverse_dns: whether DNS is asked for the names of addresses that have none so far.
         max_pairs: so many pairs have rows of their own; the rest counts under `other`.
+        kubernetes: "auto", "off" or the path of a kubeconfig, to name pods and Services.
+        kubernetes_context: of that kubeconfig; None for its current one.
     """
 
     window: Annotated[float, BeforeValidator(lambda v: check_window(duration_s(v)))] = 1.0
@@ -88,6 +98,8 @@ class Probes(_Section):
     dns_names: bool = True
     reverse_dns: bool = False
     max_pairs: int = Field(default=10_000, ge=10, le=100_000)
+    kubernetes: Annotated[str, AfterValidator(_kubeconfig)] = "auto"
+    kubernetes_context: str | None = Field(default=None, min_length=1)
 
 
 class Detector(_Section):
@@ -188,6 +200,9 @@ class Config(_Section):
             dns_names=self.probes.dns_names,
             reverse_dns=self.probes.reverse_dns,
             most_pairs=self.probes.max_pairs,
+            kubernetes=KubernetesSettings(
+                config=self.probes.kubernetes, context=self.probes.kubernetes_context
+            ),
         )
 
     def detector_settings(self) -> DetectorSettings:
@@ -229,6 +244,9 @@ class Config(_Section):
                 "dns_names": self.probes.dns_names,
                 "reverse_dns": self.probes.reverse_dns,
                 "max_pairs": self.probes.max_pairs,
+                **self.probes.model_dump(
+                    include={"kubernetes", "kubernetes_context"}, exclude_none=True
+                ),
             },
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),

@@ -15,7 +15,7 @@ from typing import Protocol
 from alerts.errors import StoreError
 from detector.finding import Finding
 from probes.identity.service import Service
-from probes.window import Window
+from probes.window import Pair, Window
 from tailrace import pairs
 from tailrace.condition import Condition
 from tailrace.errors import TailraceError
@@ -92,6 +92,8 @@ class Daemon:
         recorder: keeps every window; None for no recording.
         memory: what the observer must know after a restart; None when there is no observer.
         condition: how the watching does; None when nothing is watched.
+        services: what is known of the services, by name.
+        asked: where a pair's clients asked for its server.
         pairs_file: where the current pairs are published; None for nowhere.
         clock: epoch seconds.
     """
@@ -107,6 +109,7 @@ class Daemon:
         memory: Callable[[], bytes] | None = None,
         condition: Callable[[], Condition] | None = None,
         services: Callable[[], Mapping[str, Service]] = dict,
+        asked: Callable[[Pair], Sequence[str]] = lambda _: (),
         pairs_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -115,7 +118,7 @@ class Daemon:
         self._clock = clock
         self._memory, self._memory_kept = memory, b""
         self._ask_condition, self._condition = condition, Condition()
-        self._pairs = pairs.PairTable(services=services)
+        self._pairs = pairs.PairTable(services=services, asked=asked)
         self._owed: list[Finding] = []
         self._store_failed = ""
         self._pairs_failed = ""

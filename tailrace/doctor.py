@@ -57,6 +57,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _containers(config_path)
     yield _conntrack()
     yield _elsewhere(config_path)
+    yield _kubernetes(config_path)
     yield _daemon(state_dir, now)
     yield _pyarrow()
 
@@ -250,6 +251,50 @@ def _conntrack() -> Check:
     if number:
         detail = f"conntrack of {number} network namespaces, {kept} translated connections"
     return Check(name="translations", state="ok", detail=detail)
+
+
+def _kubernetes(path: Path | None) -> Check:
+    """Whether pods and Services can be named."""
+    from probes.identity.kubernetes import KubernetesNames  # noqa: PLC0415 - slow to import
+
+    settings = config.Config().naming_settings().kubernetes
+    with contextlib.suppress(ConfigError):
+        settings = config.load(path).naming_settings().kubernetes
+    if settings.config == "off":
+        return Check(name="kubernetes names", state="ok", detail="switched off")
+    names = KubernetesNames(settings)
+    try:
+        problems = names.first_problems(_ENGINE_S)
+        where, counts = names.where, names.counts
+    finally:
+        names.close()
+    if not where:
+        return Check(
+            name="kubernetes names", state="ok", detail="this host is no node of a cluster we know"
+        )
+    known = f"{counts['Pod']} pods and {counts['Service']} Services, by {where}"
+    if not problems:
+        return Check(name="kubernetes names", state="ok", detail=known)
+    return Check(
+        name="kubernetes names",
+        state="warn",
+        detail=f"{known}; {'; '.join(problems)}",
+        remedy=_kubernetes_remedy(problems),
+    )
+
+
+def _kubernetes_remedy(problems: list[str]) -> str:
+    text = " ".join(problems)
+    if "pip install" in text:
+        return "pip install 'tailrace[kubernetes]', or set [probes] kubernetes = \"off\""
+    if "not allowed" in text:
+        return (
+            "give its account the verbs list and watch on pods, services, "
+            "endpointslices.discovery.k8s.io, replicasets.apps and jobs.batch: docs/kubernetes.md"
+        )
+    if "credentials" in text or "configuration" in text:
+        return 'correct the kubeconfig or name another, [probes] kubernetes = "PATH"'
+    return 'let this host reach the API server, or set [probes] kubernetes = "off"'
 
 
 def _state_dir(path: Path) -> Check:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probes.identity.service import Service
     from probes.identity.sources import NamingSettings
     from probes.programs import Programs
-    from probes.window import Window
+    from probes.window import Pair, Window
 
 
 class Observer(condition.Observer, Protocol):
@@ -28,6 +28,9 @@ class Observer(condition.Observer, Protocol):
     @property
     def services(self) -> Mapping[str, Service]:
         """What is known of the services in the pairs, by name."""
+
+    def asked(self, pair: Pair) -> Sequence[str]:
+        """Return where a pair's clients asked for its server."""
 
     @property
     def hooks_in_use(self) -> str:

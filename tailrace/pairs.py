@@ -41,14 +41,20 @@ class PairTable:
     """The last windows, and one row for every pair in them."""
 
     def __init__(
-        self, windows: int = WINDOWS, *, services: Callable[[], Mapping[str, Service]] = dict
+        self,
+        windows: int = WINDOWS,
+        *,
+        services: Callable[[], Mapping[str, Service]] = dict,
+        asked: Callable[[Pair], Sequence[str]] = lambda _: (),
     ) -> None:
         """Start without windows.
 
         Args:
             windows: how many to keep.
             services: what is known of the services, by name.
+            asked: where a pair's clients asked for its server.
         """
+        self._asked = asked
         self._windows: deque[Window] = deque(maxlen=windows)
         self._services = services
 
@@ -64,8 +70,9 @@ class PairTable:
 
         Rates are means per second, ratios are pooled with their denominators, and latencies are
         the quantiles of all samples together. What is known of the two services stands under
-        `client_resolution`, `client_namespace`, `client_version` and the server's. Where both ends
-        are seen, `difference` is what the client's end has more than the server's.
+        `client_resolution`, `client_namespace`, `client_version` and the server's; `asked` has
+        the addresses that the clients asked for, before any were translated. Where both ends are
+        seen, `difference` is what the client's end has more than the server's.
         """
         sums = _sum(self._windows)
         services = self._services()
@@ -81,6 +88,8 @@ class PairTable:
                     **_known("client", services.get(pair.client)),
                     **_known("server", services.get(pair.server)),
                 }
+                if asked := self._asked(pair):
+                    row["asked"] = list(asked)
             row[signal] = value
         for row in rows.values():
             if difference := _difference(row):

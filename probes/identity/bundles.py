@@ -40,7 +40,7 @@ class BundleContainers:
         self._known: dict[str, Container] = {}
         self.generation = 0
 
-    def get(self, container: str) -> Container | None:
+    def get(self, container: str, pod: str = "") -> Container | None:  # noqa: ARG002
         """Return a container by its id; None if no runtime has files of it."""
         known = self._known.get(container)
         if known is None and (known := self._read(container)):

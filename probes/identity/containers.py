@@ -33,6 +33,7 @@ class Container:
         image: the reference it was made from, with what tells this image from later ones.
         labels: as its runtime has them.
         addresses: in all of its networks, in their usual notation.
+        service: which it belongs to, if whoever knows it knows that too.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Container:
     image: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
+    service: Service | None = None
 
 
 class Containers(Protocol):
@@ -49,8 +51,13 @@ class Containers(Protocol):
     def generation(self) -> int:
         """A number that grows when an answer may have changed."""
 
-    def get(self, container: str) -> Container | None:
-        """Return a container by its id; None if it is not known (yet)."""
+    def get(self, container: str, pod: str = "") -> Container | None:
+        """Return a container; None if it is not known (yet).
+
+        Args:
+            container: its id; "" if only the pod is known.
+            pod: uid of the Kubernetes pod that it is in; "" if it is in none that is known.
+        """
 
     def at(self, address: str) -> Container | None:
         """Return the container that has an address now; None if it is not known (yet)."""
@@ -68,9 +75,9 @@ class AllContainers:
         """A number that grows when an answer may have changed."""
         return sum(source.generation for source in self._sources)
 
-    def get(self, container: str) -> Container | None:
-        """Return a container by its id; None if nobody knows it (yet)."""
-        return next((found for each in self._sources if (found := each.get(container))), None)
+    def get(self, container: str, pod: str = "") -> Container | None:
+        """Return a container, as `Containers.get`; None if nobody knows it (yet)."""
+        return next((found for each in self._sources if (found := each.get(container, pod))), None)
 
     def at(self, address: str) -> Container | None:
         """Return the container that has an address now; None if nobody knows it (yet)."""
@@ -84,6 +91,8 @@ def service_of(container: Container) -> Service:
     service, under the project's name, for two projects may each have a `db`; any other is named
     by its own name.
     """
+    if container.service is not None:
+        return container.service
     labels = container.labels
     if pod := labels.get(_POD_NAME):
         namespace = labels.get(_POD_NAMESPACE, "")

@@ -54,7 +54,7 @@ class DockerContainers:
         self._thread = threading.Thread(target=self._follow, name="docker", daemon=True)
         self._thread.start()
 
-    def get(self, container: str) -> Container | None:
+    def get(self, container: str, pod: str = "") -> Container | None:  # noqa: ARG002
         """Return a container by its id; None if the engine has not told of it (yet)."""
         with self._lock:
             known = self._known.get(container)

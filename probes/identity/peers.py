@@ -55,8 +55,12 @@ class Peers:
             where: as there.
             asker: who speaks with the peer.
         """
+        return self.known(where) or self.elsewhere.service(where, asker)
+
+    def known(self, where: Where) -> Service | None:
+        """Return the service that a namer knows at an address; None if none does."""
         for namer in self._namers:
             found = namer.service(where)
             if found is not None:
                 return found
-        return self.elsewhere.service(where, asker)
+        return None

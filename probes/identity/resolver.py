@@ -27,6 +27,7 @@ class _Found(NamedTuple):
 
     service: Service
     container: str = ""
+    pod: str = ""
     subject: Subject = _NOBODY
 
 
@@ -57,6 +58,7 @@ class Services:
         self._proc = proc
         self._readable = readable
         self._rules = tuple(rules)
+        self._ruled = {rule.name for rule in rules}
         self._by_port = any(rule.port is not None for rule in rules)
         self._containers = containers
         self._known: dict[tuple[object, ...], _Found] = {}
@@ -101,8 +103,13 @@ class Services:
         """Look at the containers again, and at them only: their processes may be gone by now."""
         self.unresolved.clear()
         for key, found in self._known.items():
-            if found.container:
-                self._known[key] = self._of_container(found.container, found.subject)
+            if found.container or found.pod:
+                named = self._of_container(found.container, found.pod, found.subject)
+                self._known[key] = named or found
+
+    def is_ruled(self, name: str) -> bool:
+        """Return whether a name is the user's own."""
+        return name in self._ruled
 
     def by_tgid(self, tgid: int) -> Service | None:
         """Return the service of a living process of which only the id is known."""
@@ -128,15 +135,20 @@ class Services:
         process = processes.read(self._proc, facts) if self._readable and facts.tgid else None
         member = self._membership(facts, process)
         subject = _subject(facts, process, port) if self._rules else _NOBODY
-        if member.container:
-            return self._of_container(member.container, subject)
+        if named := self._of_container(member.container, member.pod, subject):
+            return named
         if rule := first(self._rules, subject):
             return _Found(Service(rule.name, "rule", version=_version(process)))
-        return _Found(_of_host(facts, process, member))
+        return _Found(_of_host(facts, process, member), "", member.pod, subject)
 
-    def _of_container(self, name: str, subject: Subject) -> _Found:
-        container = self._containers.get(name) if self._containers is not None else None
+    def _of_container(self, name: str, pod: str, subject: Subject) -> _Found | None:
+        """Return what a container is called; None for a pod's cgroup that nobody knows."""
+        container = None
+        if (name or pod) and self._containers is not None:
+            container = self._containers.get(name, pod)
         if container is None:
+            if not name:
+                return None
             self.unresolved.add(name)
         labels = container.labels if container else {}
         if rule := first(self._rules, replace(subject, labels=labels)):
@@ -145,7 +157,7 @@ class Services:
             service = service_of(container)
         else:
             service = Service(name[:12], "container id")
-        return _Found(service, name, subject)
+        return _Found(service, name, pod, subject)
 
     def _membership(self, facts: Facts, process: Process | None) -> Membership:
         """What its cgroups say; of one that is gone, what they said of another in the same."""

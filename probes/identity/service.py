@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, get_args
 
 Resolution = Literal[
     "rule", "kubernetes", "compose", "container", "container id", "machine", "unit", "user unit",
-    "script", "program", "dns", "reverse dns", "external", "address", "path", "unknown",
+    "script", "program", "dns", "reverse dns", "external", "kubernetes service",
+    "kubernetes node", "address", "path", "unknown",
 ]  # fmt: skip
 """How a name was found, the surest first."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from probes.identity.bundles import BundleContainers
 from probes.identity.containers import AllContainers, Container
 from probes.identity.docker import SOCKETS, DockerContainers
+from probes.identity.kubernetes import KubernetesNames, KubernetesSettings
 from probes.identity.rules import Rule
 
 _SOON_S: Final = 10.0
@@ -28,6 +29,7 @@ class NamingSettings:
         dns_names: whether peers elsewhere are named by the DNS answers that clients were given.
         reverse_dns: whether the names of other addresses are asked for.
         most_pairs: so many pairs have rows of their own.
+        kubernetes: where the cluster is that this host is a node of.
     """
 
     rules: Sequence[Rule] = ()
@@ -35,24 +37,32 @@ class NamingSettings:
     dns_names: bool = True
     reverse_dns: bool = False
     most_pairs: int = 10_000
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
 
 
 class HostContainers(AllContainers):
-    """The engines of this host, and what runtimes leave on its disk. `close` it."""
+    """The cluster and the engines of this host, and what runtimes leave on disk. `close` it.
 
-    def __init__(self, sockets: Sequence[Path] = SOCKETS) -> None:
-        """Begin to follow the engines.
+    Attributes:
+        kubernetes: the cluster, which names addresses too.
+    """
+
+    def __init__(self, naming: NamingSettings) -> None:
+        """Begin to follow them.
 
         Args:
-            sockets: where they listen, or may come to.
+            naming: where they are, or may come to be.
         """
         self._unknown: dict[str, float] = {}  # id: when it was first asked for
-        self._engines = [DockerContainers(socket) for socket in sockets]
-        super().__init__([*self._engines, BundleContainers()])
+        self.kubernetes = KubernetesNames(naming.kubernetes)
+        self._engines = [DockerContainers(socket) for socket in naming.container_sockets]
+        super().__init__([self.kubernetes, *self._engines, BundleContainers()])
 
-    def get(self, container: str) -> Container | None:
-        """Return a container by its id; None if nobody knows it (yet)."""
-        found = super().get(container)
+    def get(self, container: str, pod: str = "") -> Container | None:
+        """Return a container, as `Containers.get`; None if nobody knows it (yet)."""
+        found = super().get(container, pod)
+        if not container:
+            return found
         if found is not None:
             self._unknown.pop(container, None)
         elif container not in self._unknown:
@@ -64,7 +74,7 @@ class HostContainers(AllContainers):
     @property
     def problems(self) -> list[str]:
         """What keeps containers from being named; of engines that are there, or have been."""
-        found = [
+        found = self.kubernetes.problems + [
             f"{engine.socket}: {engine.problem}"
             for engine in self._engines
             if engine.problem and (engine.met or engine.socket.exists())
@@ -79,5 +89,6 @@ class HostContainers(AllContainers):
 
     def close(self) -> None:
         """Stop following them."""
+        self.kubernetes.close()
         for engine in self._engines:
             engine.close()

@@ -36,6 +36,10 @@ SAMPLE = """\
 # reverse_dns = false
 # So many service pairs have rows of their own; those that do least count under `other`.
 # max_pairs = 10000
+# Where pods and Services get their names, if tailrace[kubernetes] is there: "auto" takes this pod's
+# service account, $KUBECONFIG, or what k3s, RKE2, k0s, MicroK8s or kubeadm leave on a node; or the
+# path of a kubeconfig, whose current context holds unless kubernetes_context names one; or "off".
+# kubernetes = "auto"
 
 # Names of your own, before any other; the first whose conditions are all met counts.
 

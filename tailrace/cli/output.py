@@ -63,6 +63,8 @@ def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in item.items():
         if isinstance(value, Mapping):
             flat |= {f"{key}_{inner}": v for inner, v in value.items()}
+        elif isinstance(value, list):
+            flat[key] = " ".join(map(str, value))
         else:
             flat[key] = value
     return flat

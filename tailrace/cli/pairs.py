@@ -98,7 +98,7 @@ def _observed(
     ) as observer:
         for note in observer.notes:
             say(note)
-        table = PairTable(windows=limit, services=lambda: observer.services)
+        table = PairTable(windows=limit, services=lambda: observer.services, asked=observer.asked)
         with observe.stopped_by_signals(observer.stop) as interrupt:
             for number, window in enumerate(observer.windows(), start=1):
                 table.add(window)

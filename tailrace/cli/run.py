@@ -95,6 +95,7 @@ def run(
             memory=observer.memory,
             condition=lambda: Condition.of(observer),
             services=lambda: observer.services,
+            asked=observer.asked,
             pairs_file=directory / state.PAIRS,
         )
 

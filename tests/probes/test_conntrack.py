@@ -148,7 +148,7 @@ def test_a_server_elsewhere_behind_a_virtual_address(*, transport: str, ruled: b
 def test_a_client_elsewhere_behind_a_source_address(number: int) -> None:
     with routed() as hosts:
         hosts.translate(source="masquerade", destination=False, ports=(_ASKED, _REAL))
-        far = [f"198.51.{hosts.net}.{1 + each}" for each in range(number)]
+        far = [f"10.251.{hosts.net}.{1 + each}" for each in range(number)]
         server_command = within(hosts.server, sys.executable, "-c", _SERVER, _REAL)
         with running(*server_command, stdout=-1) as server, watching(0.5) as watch:
             assert hear(server) == "ready"

@@ -96,11 +96,16 @@ def test_the_sample_is_right_with_and_without_its_comments(file: Path) -> None:
 
 
 MISTAKES = {
+    "kubeconfig": (
+        '[probes]\nkubernetes = "on"\n',
+        "{file}:2: key `kubernetes` in [probes]: \"auto\", \"off\" or the whole path of a "
+        "kubeconfig, not 'on'",
+    ),
     "key": (
         '[probes]\n\nwindw = "1s"\n',
         "{file}:3: unknown key `windw` in [probes], did you mean `window`?\n"
         "  remedy: known keys in [probes]: window, hooks, overhead_budget, container_sockets, "
-        "netns",
+        "netns, dns_names, reverse_dns, max_pairs, kubernetes, kubernetes_context",
     ),
     "section": (
         "[detecter]\n",
@@ -229,6 +234,7 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "dns_names": True,
         "reverse_dns": True,
         "max_pairs": 500,
+        "kubernetes": "auto",
     }
     assert shown["services"] == [
         {"name": "billing", "command": "*-m billing.*", "labels": {"app": "b*"}, "port": 8080},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from tailrace import doctor, state
 from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.pairs import PairTable, publish
+from tests.support.kubernetes import Cluster, pod, served
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -208,3 +210,40 @@ def test_capabilities(tmp_path: Path) -> None:
         check = doctor._capabilities(status)
         assert check.state == wanted
         assert bool(check.remedy) == (wanted == "fail")
+
+
+def test_doctor_says_how_kubernetes_is_followed(tmp_path: Path) -> None:
+    pytest.importorskip("kubernetes", reason="an extra")
+    file = tmp_path / "c.toml"
+    cluster = Cluster()
+    cluster.put(pod("web-0", "10.1.0.1"))
+    with served(tmp_path, cluster) as api:
+        file.write_text(f'[probes]\nkubernetes = "{api.kubeconfig}"\n')
+        found = doctor._kubernetes(file)
+        assert (found.state, found.remedy) == ("ok", "")
+        assert found.detail == f"1 pods and 0 Services, by {api.kubeconfig}"
+        cluster.faults.refused = {"endpointslices": 403}
+        found = doctor._kubernetes(file)
+        assert found.state == "warn"
+        assert "not allowed to list and watch endpointslices" in found.detail
+        assert "list and watch on pods, services, endpointslices.discovery.k8s.io" in found.remedy
+        cluster.faults.refused = {}
+        cluster.token = "changed"
+        found = doctor._kubernetes(file)
+        assert "does not accept the credentials" in found.detail
+        assert "correct the kubeconfig" in found.remedy
+    found = doctor._kubernetes(file)
+    assert "cannot reach the API server" in found.detail
+    assert "let this host reach" in found.remedy
+    file.write_text('[probes]\nkubernetes = "off"\n')
+    assert doctor._kubernetes(file).detail == "switched off"
+
+
+def test_doctor_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.toml"
+    (tmp_path / "kubeconfig").write_text("{}")
+    file.write_text(f'[probes]\nkubernetes = "{tmp_path}/kubeconfig"\n')
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    found = doctor._kubernetes(file)
+    assert found.state == "warn"
+    assert "tailrace[kubernetes]" in found.remedy

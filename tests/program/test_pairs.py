@@ -35,6 +35,16 @@ def test_rates_are_means_ratios_are_pooled() -> None:
     }
 
 
+def test_where_clients_asked() -> None:
+    asked = {WEB_API: ["10.96.0.10:80", "[fd96::10]:80"]}
+    table = PairTable(asked=lambda pair: asked.get(pair, []))
+    other = Pair("cron", "db", 5432)
+    table.add(window([(WEB_API, "requests", 1.0, math.nan), (other, "requests", 1.0, math.nan)]))
+    by_client = {row["client"]: row for row in table.rows()}
+    assert by_client["web"]["asked"] == ["10.96.0.10:80", "[fd96::10]:80"]
+    assert "asked" not in by_client["cron"]
+
+
 def test_latencies_are_quantiles_of_all_samples() -> None:
     fast, slow = (int(bucket_of(ns)) for ns in (1_000_000, 100_000_000))
     table = PairTable()

@@ -39,6 +39,7 @@ class Scripted:
         self.stopped = False
         self.known = b"an observer's memory"
         self.services: dict[str, Service] = {}
+        self.asked = lambda _pair: ()
 
     def windows(self) -> Iterator[Window]:
         yield from self._windows

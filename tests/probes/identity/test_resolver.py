@@ -58,8 +58,8 @@ class _Known:
         self.all[container.id] = container
         self.generation += 1
 
-    def get(self, container: str) -> Container | None:
-        return self.all.get(container)
+    def get(self, container: str, pod: str = "") -> Container | None:
+        return self.all.get(container) or self.all.get(pod)
 
     def at(self, address: str) -> Container | None:
         return next((one for one in self.all.values() if address in one.addresses), None)
@@ -103,6 +103,24 @@ def test_the_surest_name_counts(tmp_path: Path) -> None:
     assert services.unresolved == set()
     containers.add(Container(ID, "renamed", "pg:16"))
     assert services.service(_facts(4)) == Service("renamed", "container", "", "pg:16")
+
+
+def test_a_pod_is_known_before_its_containers(tmp_path: Path) -> None:
+    proc, containers = _Proc(tmp_path), _Known()
+    services = Services(proc=tmp_path, containers=containers)
+    uid = "01234567-89ab-cdef-0123-456789abcdef"
+    slice_ = f"/kubepods.slice/kubepods-burstable-pod{uid.replace('-', '_')}.slice"
+    proc.start(1, f"{slice_}/cri-containerd-{ID}.scope")
+    proc.start(2, slice_)
+    assert services.service(_facts(1)) == Service(ID[:12], "container id")
+    assert services.service(_facts(2)) == Service("python3", "program")
+    web = Service("shop/web", "kubernetes", "shop", "web:1")
+    containers.add(Container(uid, "web", service=web))
+    assert services.service(_facts(1)) == services.service(_facts(2)) == web
+    proc.end(1)
+    db = Service("shop/db", "kubernetes", "shop")
+    containers.add(Container(ID, "db", service=db))
+    assert services.service(_facts(1)) == db
 
 
 def test_a_container_is_renamed_though_its_process_is_gone(tmp_path: Path) -> None:
