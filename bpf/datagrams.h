@@ -103,8 +103,10 @@ static __always_inline void open_flow(void *sk, u64 flow, const u8 *address, u16
 			waiting->group_id = c.group_id;
 			waiting->settled = 1;
 		}
-	} else if (tuned(TUNING_HOLD)) {
-		hold(sk, flow, &c, port);
+	} else {
+		raise_mark(groups.lookup(&c.group), mark_of_flow(address, port, c.port));
+		if (tuned(TUNING_HOLD))
+			hold(sk, flow, &c, port);
 	}
 	if (flows.update(&flow, &c))
 		count_lost(LOST_CONNECTIONS);

@@ -9,6 +9,16 @@
 
 #define HOLD_NS 1000000000ULL /* nearly always it is a matter of milliseconds */
 
+/* What tells a UDP flow from others, at both its ends and on whatever hosts, unless its addresses are
+ * translated: a server bound to the wildcard does not know which of its own was asked. */
+static __always_inline u64 mark_of_flow(const u8 *client, u16 client_port, u16 server_port)
+{
+	u64 h = mix(TRANSPORT_UDP, *(u64 *)client);
+
+	h = mix(h, *(u64 *)(client + 8));
+	return mix(h, (u32)client_port << 16 | server_port);
+}
+
 /* Word of a client's flow, under its own address; if that is not chosen yet, under none, and under
  * its namespace. */
 static __always_inline void leave_udp_half(void *sk, struct connection *c, const u8 *server,
@@ -26,7 +36,10 @@ static __always_inline void leave_udp_half(void *sk, struct connection *c, const
 	mine.id = c->group_id;
 	mine.netns = netns_of(sk);
 	__builtin_memcpy(mine.server, server, 16);
-	if (is_wildcard(half.client)) {
+	if (!is_wildcard(half.client)) {
+		raise_mark(groups.lookup(&c->group),
+			   mark_of_flow(half.client, half.client_port, server_port));
+	} else {
 		__builtin_memset(half.client, 0, 16);
 		if (tuned(TUNING_HOLD)) {
 			*(u32 *)half.client = mine.netns;

@@ -178,7 +178,7 @@ struct connection {
 	u64 opened_ns;
 	u64 group_id; /* a flow's, which may outlive its group */
 	u64 peer;     /* a server's end: id of the client's group, 0 if that is elsewhere */
-	u64 mark;     /* of TCP: both ends have the same, on whatever hosts; else 0 */
+	u64 mark;     /* of TCP: both ends have the same, on whatever hosts; of a flow, 0 */
 	u32 peer_group;
 	u32 datagrams;
 	u64 requests_folded; /* up to where it has been counted in the group */

@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bpf import layout
+
 _AGAIN_S: Final = 60.0
 
 
@@ -19,6 +21,7 @@ class Marks:
         Args:
             capacity: how many groups there can be.
         """
+        self._id = np.zeros(capacity, np.uint64)
         self._mark = np.zeros(capacity, np.uint64)
         self._told_s = np.full(capacity, -np.inf)
 
@@ -35,6 +38,13 @@ class Marks:
             now_s: of a monotonic clock.
         """
         key, mark = groups["key"], groups["mark"]
+        fresh = self._id[slots] != groups["id"]
+        self._id[slots] = groups["id"]
+        self._mark[slots[fresh]] = 0
+        self._told_s[slots[fresh]] = -np.inf
+        # a connection's is there as long as it is open; a flow's once, as nobody knows its end
+        flow = (key["transport"] == layout.UDP) & (mark == 0)
+        mark = np.where(flow, self._mark[slots], mark)
         alone = (groups["link"] == 0) & (key["peer"] == 0) & (key["self"] == 0) & (mark > 0)
         again = self._told_s[slots] < now_s - _AGAIN_S
         told = alone & (again | (self._mark[slots] != mark))

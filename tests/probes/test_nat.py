@@ -132,24 +132,30 @@ def _check(watch: Watch, hosts: Routed, transport: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
-@pytest.mark.parametrize("translated", [False, True], ids=["none", "both"])
-def test_two_agents_that_see_one_end_each(*, translated: bool, version: int) -> None:
+@pytest.mark.parametrize(
+    ("transport", "translated"),
+    [("tcp", False), ("tcp", True), ("udp", False)],
+    ids=["TCP", "TCP, SNAT and DNAT", "UDP"],
+)
+def test_two_agents_that_see_one_end_each(
+    *, transport: str, translated: bool, version: int
+) -> None:
     with routed() as hosts, ExitStack() as stack:
         hosts.translate(
             source="snat" if translated else "", destination=translated, ports=(_ASKED, _REAL)
         )
         where = (hosts.public, _ASKED) if translated else (hosts.real, _REAL)
-        serving = within(hosts.server, sys.executable, "-c", _SERVERS["tcp"], _REAL)
+        serving = within(hosts.server, sys.executable, "-c", _SERVERS[transport], _REAL)
         assert hear(stack.enter_context(running(*serving, stdout=-1))) == "ready"
         left, right = (
             stack.enter_context(watching(0.5, netns=[name]))
             for name in (hosts.client, hosts.server)
         )
-        _call(hosts, where[0][version], where[1])
+        _call(hosts, transport, where[0][version], where[1])
         for each in (left, right):
             each.settle(3)
         met = max(left.windows[-1].time, right.windows[-1].time)
-        _call(hosts, where[0][version], where[1])
+        _call(hosts, transport, where[0][version], where[1])
         for each in (left, right):
             each.settle(3)
     by_time: dict[float, list[tuple[str, Window]]] = {}
@@ -163,20 +169,22 @@ def test_two_agents_that_see_one_end_each(*, translated: bool, version: int) -> 
             amount = round(float(value) * joined.width)
             if time > met and amount and joined.signals[signal] in _RATES:
                 moved[joined.pairs[pair], joined.signals[signal]] += amount
-    one = Pair("python", "python", _REAL)
+    one, asked = Pair("python", "python", _REAL, transport), _QUESTIONS[transport]
     assert moved == {
         (one, "connections"): _NUMBER,
-        (one, "requests"): _NUMBER,
-        (one, "server_requests"): _NUMBER,
-        (one, "bytes_sent"): 100 * _NUMBER,
-        (one, "server_bytes_received"): 100 * _NUMBER,
-        (one, "bytes_received"): 200 * _NUMBER,
-        (one, "server_bytes_sent"): 200 * _NUMBER,
+        (one, "requests"): asked,
+        (one, "server_requests"): asked,
+        (one, "bytes_sent"): 100 * asked,
+        (one, "server_bytes_received"): 100 * asked,
+        (one, "bytes_received"): 200 * asked,
+        (one, "server_bytes_sent"): 200 * asked,
     }
 
 
-def _call(hosts: Routed, address: str, port: int) -> None:
-    command = within(hosts.client, sys.executable, "-c", _CLIENTS["tcp"], address, port, _NUMBER)
+def _call(hosts: Routed, transport: str, address: str, port: int) -> None:
+    command = within(
+        hosts.client, sys.executable, "-c", _CLIENTS[transport], address, port, _NUMBER
+    )
     with running(*command, stdin=-1, stdout=-1) as client:
         assert hear(client) == "done"
 
