@@ -79,8 +79,6 @@ sys.stdin.read()  # one that is gone has no name
 _QUESTIONS = {"tcp": _NUMBER, "udp": sum(1 + number % 3 for number in range(_NUMBER))}
 
 
-@pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
 @pytest.mark.parametrize(
     ("source", "destination", "routers"),
     [
@@ -95,39 +93,40 @@ _QUESTIONS = {"tcp": _NUMBER, "udp": sum(1 + number % 3 for number in range(_NUM
     ids=["none", "SNAT", "masquerade", "DNAT", "SNAT and DNAT", "masquerade and DNAT",
          "two routers, SNAT and DNAT"],
 )  # fmt: skip
-def test_one_pair(
-    *, source: Source, destination: bool, routers: int, transport: str, version: int
-) -> None:
-    with routed(routers) as hosts:
+def test_one_pair(*, source: Source, destination: bool, routers: int) -> None:
+    with routed(routers) as hosts, ExitStack() as stack:
         hosts.translate(source=source, destination=destination, ports=(_ASKED, _REAL))
-        where = (hosts.public, _ASKED) if destination else (hosts.real, _REAL)
-        server_command = within(hosts.server, sys.executable, "-c", _SERVERS[transport], _REAL)
-        with running(*server_command, stdout=-1) as server, watching(0.5) as watch:
-            assert hear(server) == "ready"
+        addresses, port = (hosts.public, _ASKED) if destination else (hosts.real, _REAL)
+        for source_text in _SERVERS.values():
+            command = within(hosts.server, sys.executable, "-c", source_text, _REAL)
+            assert hear(stack.enter_context(running(*command, stdout=-1))) == "ready"
+        with watching(0.5) as watch:
             assert watch.observer.conntrack.wait(20)
-            client_command = within(hosts.client, sys.executable, "-c", _CLIENTS[transport])
-            arguments = where[0][version], str(where[1]), str(_NUMBER)
-            with running(*client_command, *arguments, stdin=-1, stdout=-1) as client:
-                assert hear(client) == "done"
-                watch.settle(6)
-        _check(watch, hosts, transport)
+            for source_text in _CLIENTS.values():
+                command = within(hosts.client, sys.executable, "-c", source_text)
+                for address in addresses:
+                    asking = (*command, address, str(port), str(_NUMBER))
+                    client = stack.enter_context(running(*asking, stdin=-1, stdout=-1))
+                    assert hear(client) == "done"
+            watch.settle(6)
+        pairs = {transport: Pair("python", "python", _REAL, transport) for transport in _SERVERS}
+        assert _of(watch, hosts) == set(pairs.values())
+        for transport, pair in pairs.items():
+            _check(watch, pair, len(addresses) * _NUMBER, len(addresses) * _QUESTIONS[transport])
 
 
-def _check(watch: Watch, hosts: Routed, transport: str) -> None:
-    pair = Pair("python", "python", _REAL, transport)
-    assert _of(watch, hosts) == {pair}
-    questions = _QUESTIONS[transport]
-    assert watch.total(pair, "connections") == _NUMBER
+def _check(watch: Watch, pair: Pair, connections: int, questions: int) -> None:
+    assert watch.total(pair, "connections") == connections
     assert watch.total(pair, "requests") == questions
     assert watch.total(pair, "bytes_sent") == 100 * questions
     assert watch.total(pair, "bytes_received") == 200 * questions
-    if transport == "udp":
+    if pair.transport == "udp":
         assert watch.samples(pair, "connect_errors") == 2 * questions  # datagrams of the client's
         assert watch.samples(pair, "drops") == 4 * questions  # and of both ends
         # a port may come again, and of what waits one request is timed
-        assert watch.samples(pair, "server_latency") >= _NUMBER // 2
+        assert watch.samples(pair, "server_latency") >= connections // 2
     else:
-        assert watch.samples(pair, "server_latency") == _NUMBER  # the server's end is joined
+        assert watch.samples(pair, "server_latency") == connections  # the server's end is joined
     assert watch.lost == 0
 
 
