@@ -116,7 +116,8 @@ def test_without_a_budget_it_is_measured_only() -> None:
         assert 0 < cost.kernel < 2
         assert cost.total == cost.user + cost.kernel
         assert all(_samples(watch, port, "rtt", slice(-2, None)))
-        assert set(watch.observer.lost) == {*layout.LOST_KINDS, "missed"}
+        more = {"missed", "malformed", "overruns", "translations"}
+        assert set(watch.observer.lost) == {*layout.LOST_KINDS, *more}
 
 
 def test_a_share_that_is_not_known_is_left_out() -> None:

@@ -27,7 +27,7 @@ from tests.support.kubernetes import (
     served,
     service,
 )
-from tests.support.nat import Routed, routed
+from tests.support.nat import Routed, routed, within
 from tests.support.pods import Container, pod_container
 from tests.support.traffic import hear, running, wait_for
 from tests.support.watching import Watch
@@ -38,8 +38,6 @@ pytestmark = pytest.mark.kernel
 _NUMBER = 60
 _ASKED, _PORT, _DOWN_PORT = 18043, 19093, 15437  # that nobody else on this machine uses
 _VIRTUAL = ("10.96.0.10", "fd96::10")
-_PODS = (("10.82.0.2", "fd82::2"), ("10.82.0.3", "fd82::3"))
-_DOWN = ("10.82.0.4", "fd82::4")
 
 _RULES = r"""
 flush ruleset
@@ -101,6 +99,16 @@ class _Scene:
     front: Container
     servers: list[Container] = field(default_factory=list)
 
+    @property
+    def pods(self) -> tuple[tuple[str, str], ...]:
+        """The addresses of the pods that answer, each IPv4 and IPv6."""
+        return _pods_of(self.hosts)
+
+    @property
+    def down(self) -> tuple[str, str]:
+        """Those of one that does not."""
+        return self.hosts.address(1, 4)
+
     def ask(self, address: str, port: int, number: int) -> int:
         """Have the front's pod ask so many times; return how many were refused."""
         inside = ["nsenter", f"--net=/run/netns/{self.hosts.client}", sys.executable, "-c", _CLIENT]
@@ -112,7 +120,7 @@ class _Scene:
     def serving(self, family: int) -> Iterator[None]:
         """Run the pods' servers."""
         with contextlib.ExitStack() as stack:
-            for container, addresses in zip(self.servers, _PODS, strict=True):
+            for container, addresses in zip(self.servers, self.pods, strict=True):
                 inside = ["nsenter", f"--net=/run/netns/{self.hosts.server}", sys.executable, "-c"]
                 command = container.running(*inside, _SERVER, addresses[family], _PORT)
                 server = stack.enter_context(running(*command, stdout=-1))
@@ -125,17 +133,25 @@ def _pod(name: str, deployment: str, addresses: tuple[str, ...], *containers: st
     return pod(name, *addresses, ownerReferences=by, containers=containers)
 
 
+def _pods_of(hosts: Routed) -> tuple[tuple[str, str], ...]:
+    return hosts.address(1, 2), hosts.address(1, 3)
+
+
 @contextlib.contextmanager
 def _scene(directory: Path) -> Iterator[_Scene]:
     cluster = Cluster()
     with contextlib.ExitStack() as stack:
         hosts = stack.enter_context(routed())
-        (a4, a6), (b4, b6) = _PODS
+        pods, down = _pods_of(hosts), hosts.address(1, 4)
+        (a4, a6), (b4, b6) = pods
         rules = _RULES.format(v4=_VIRTUAL[0], v6=_VIRTUAL[1], asked=_ASKED, port=_PORT,
                               a4=a4, a6=a6, b4=b4, b6=b6)  # fmt: skip
-        subprocess.run(["ip", "netns", "exec", hosts.router, "nft", "-f", "-"], input=rules,
-                       text=True, check=True)  # fmt: skip
-        for addresses in (_PODS[1], _DOWN):
+        for gateway in hosts.public:
+            way = ("ip", "-n", hosts.client, "route", "add", "default", "via", gateway)
+            subprocess.run(way, check=True)
+        load = within(hosts.routers[0], "nft", "-f", "-")
+        subprocess.run(load, input=rules, text=True, check=True)
+        for addresses in (pods[1], down):
             for address, length in zip(addresses, (24, 64), strict=True):
                 more = ["nodad"] if length == 64 else []
                 subprocess.run(["ip", "-n", hosts.server, "addr", "add", f"{address}/{length}",
@@ -143,23 +159,18 @@ def _scene(directory: Path) -> Iterator[_Scene]:
         for name in ("front", "api", "db"):
             cluster.put(managed("ReplicaSet", f"{name}-5d9c", by=("Deployment", name)))
         front = stack.enter_context(pod_container(meta("front-5d9c-a")["uid"]))
-        cluster.put(_pod("front-5d9c-a", "front", hosts_of(hosts), front.id))
+        cluster.put(_pod("front-5d9c-a", "front", hosts.address(0, 2), front.id))
         ends, containers = [], []
-        for name, addresses in zip(("api-5d9c-a", "api-5d9c-b"), _PODS, strict=True):
+        for name, addresses in zip(("api-5d9c-a", "api-5d9c-b"), pods, strict=True):
             container = stack.enter_context(pod_container(meta(name)["uid"]))
             containers.append(container)
             one = cluster.put(_pod(name, "api", addresses, container.id))
             ends.append((addresses[0], one, True))
-        cluster.put(_pod("db-5d9c-a", "db", _DOWN))
+        cluster.put(_pod("db-5d9c-a", "db", down))
         cluster.put(service("api", *_VIRTUAL, ports=({"port": _ASKED, "targetPort": _PORT},)))
         cluster.put(endpoints("api-1", "api", *ends))
         api = stack.enter_context(served(directory, cluster))
         yield _Scene(hosts, cluster, api, front, containers)
-
-
-def hosts_of(hosts: Routed) -> tuple[str, str]:
-    """Return the client's own addresses."""
-    return hosts.public[0].removesuffix("1") + "2", hosts.public[1].removesuffix("1") + "2"
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
@@ -193,7 +204,7 @@ def test_a_service_is_the_pods_behind_it(tmp_path: Path, family: int) -> None:
         # the servers are gone: it is the same pair that fails
         assert scene.ask(_VIRTUAL[family], _ASKED, 10) == 10
         # a pod that never answered
-        assert scene.ask(_DOWN[family], _DOWN_PORT, 10) == 10
+        assert scene.ask(scene.down[family], _DOWN_PORT, 10) == 10
         down = Pair("shop/front", "shop/db", _DOWN_PORT)
         watch.settle(3)
         assert {one for one in watch.pairs() if one.port in ports} == {pair, down}
@@ -211,7 +222,7 @@ def test_an_address_that_another_pod_has_now(tmp_path: Path) -> None:
         watch = Watch(observer)
         watch.start()
         stack.callback(watch.stop)
-        address = _PODS[0][0]
+        address = scene.pods[0][0]
         with scene.serving(0):
             assert scene.ask(address, _PORT, 5) == 0
             watch.settle(2)
