@@ -19,8 +19,9 @@ static __always_inline void open_new(void *sk, u8 role)
 	struct connection *already = known(sk);
 
 	c.opened_ns = bpf_ktime_get_ns();
-	/* told twice (see mark_seen); a socket of the same address comes later than that */
+	/* told twice (see mark_seen); the next of the same address comes after its end, or later */
 	if (already && already->role == role && already->flags & FLAG_ATTEMPT &&
+	    !(already->flags & FLAG_CLOSED) &&
 	    c.opened_ns - already->opened_ns < TWICE_NS)
 		return;
 	if (!is_watched(netns_of(sk)))
