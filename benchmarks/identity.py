@@ -178,7 +178,7 @@ class _Watched:
 
     def clients(self, port: int) -> set[str]:
         """Return who has asked a server so far."""
-        pairs = self.observer._names.pairs
+        pairs = self.observer._names.places.pairs
         return {pair.client for pair in pairs if pair.port == port}
 
     def close(self) -> None:
