@@ -1,0 +1,93 @@
+"""The shape of the day: by how much a stream has moved at this hour on earlier days.
+
+A profile of means would have to be right to the minute, or it makes a step where there is none
+and finds one where the traffic has not followed it (a holiday). The band is only widened, and
+only in the direction, by which the stream has been seen to leave it at the same hour before; the
+baseline itself follows the last hour. What was told as a change counts half, so that a nightly
+job is told two or three times and then no more. A week later two thirds of it are left, which
+keeps the shape of a week.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.table import Column, Table
+
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
+
+HOURS = 24
+UNIT = np.float32(1.0 / 32.0)
+"""Nats per step of what is kept, as a byte: up to a factor of 50."""
+KEPT = np.float32(0.95)
+"""What is left of a move of yesterday."""
+TOLD = np.float32(0.5)
+"""How much of a move counts that was told as a change."""
+
+
+class Seasons:
+    """Columns of a bank's table, and what is done with them.
+
+    `rise`, `fall` (bytes, by hour of the day, UTC): moves beyond the band on earlier days; `peak`,
+    `trough`: in the hour that goes on; `hour`: which one that is.
+    """
+
+    def __init__(self, table: Table, *, falls: bool) -> None:
+        self.table = table
+        self.time = 0.0
+        self._sides = (("rise", "peak"), ("fall", "trough")) if falls else (("rise", "peak"),)
+
+    @staticmethod
+    def columns(*, falls: bool) -> dict[str, Column]:
+        """Return the columns that a bank's table needs."""
+        columns = {"hour": Column("i1", (), -1), "rise": Column("i1", (HOURS,))}
+        columns["peak"] = Column("f4")
+        if falls:
+            columns |= {"fall": Column("i1", (HOURS,)), "trough": Column("f4")}
+        return columns
+
+    def learn(self, at: Ints, moved: Floats, band: Floats, firing: NDArray[np.bool_]) -> None:
+        """Take one block.
+
+        Args:
+            at: streams that have a baseline.
+            moved: float32[m], ln of the block's level over the baseline's.
+            band: float32[m], half width of the band, ln.
+            firing: bool[m], whether the stream's change is being told.
+        """
+        t, hour = self.table, int(self.time % 86_400.0 // 3600.0)
+        turned = t["hour"][at] != hour
+        if turned.any():
+            self._turn(at[turned], hour)
+        for sign, (kept, now) in zip((1.0, -1.0), self._sides, strict=False):
+            beyond = np.maximum(np.float32(sign) * moved - band, 0.0)
+            known = t[kept][hour, at] * UNIT
+            beyond = np.where(firing, known + TOLD * np.maximum(beyond - known, 0.0), beyond)
+            t[now][at] = np.maximum(t[now][at], beyond)
+
+    def _turn(self, at: Ints, hour: int) -> None:
+        t = self.table
+        before = t["hour"][at].astype(np.int64)
+        for kept, now in self._sides:
+            level = np.maximum(t[kept][before, at] * (UNIT * KEPT), t[now][at])
+            steps = np.clip(np.rint(level / UNIT), 0, 127).astype(np.int8)
+            seen = before >= 0
+            t[kept][before[seen], at[seen]] = steps[seen]
+            t[now][at] = 0.0
+        t["hour"][at] = hour
+
+    def widening(self, at: Ints) -> tuple[Floats, Floats]:
+        """Return float32[m] twice: by how much the band is wider now, upwards and downwards, ln."""
+        hours = self.time % 86_400.0 / 3600.0
+        hour = int(hours)
+        # What begins at the full hour may begin a little earlier
+        near = (hour + 1) % HOURS if hours - hour >= 0.5 else hour
+        up = np.maximum(self.table["rise"][hour, at], self.table["rise"][near, at]) * UNIT
+        if len(self._sides) == 1:
+            return up, np.zeros_like(up)
+        down = np.maximum(self.table["fall"][hour, at], self.table["fall"][near, at]) * UNIT
+        return up, down
