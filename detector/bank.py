@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detector import evidence
 from detector.episodes import Episodes, Outcome, Suspects
-from detector.parts import At, Moment, Obs, parts, rows_of
+from detector.parts import At, Moment, Obs, narrow, parts, rows_of
 from detector.seasons import Seasons
 from detector.settings import DetectorSettings
 from detector.table import Column, Table
@@ -30,6 +30,8 @@ BLOCK = 8
 """Windows per block. A block is learned one to two blocks late, unless suspicion arose."""
 SUPER, HYPER = 4, 32
 """Blocks per super-block and hyper-block, which show slower wander than a block can."""
+YOUNG = 256.0
+"""Windows up to which the null is computed anew with every block; later with every super-block."""
 MEMORY = 3600.0
 """Windows the baseline remembers: it follows the time of day, not a fault of some minutes."""
 HELD_BACK = 8
@@ -70,6 +72,7 @@ class Bank(ABC):
         up: bool[K], which alternatives are increases.
         columns: further columns of the model.
         kept: of those, what a new baseline does not change.
+        pause_s: longest pause that is no change, seconds.
         carried: what is learned late: columns of the block that is open, of the one that waits,
             and of the baseline.
         seasonal: whether the shape of the day is kept; then there is a column `band` (ln).
@@ -81,6 +84,7 @@ class Bank(ABC):
     up: ClassVar[NDArray[np.bool_]]
     columns: ClassVar[Mapping[str, Column]] = {}
     kept: ClassVar[tuple[str, ...]] = ()
+    pause_s: ClassVar[float] = evidence.PAUSE_S
     carried: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     seasonal: ClassVar[bool] = True
     falls: ClassVar[bool] = True
@@ -131,7 +135,7 @@ class Bank(ABC):
         """Return which streams have learned enough to be judged; `age` of their pairs, s."""
 
     @abstractmethod
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute the null of streams whose baseline has moved."""
 
     @abstractmethod
@@ -142,11 +146,11 @@ class Bank(ABC):
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative that explains a run best, of those in its direction."""
 
-    def clipped(self, at: Ints, block: list[Floats]) -> list[Floats]:  # noqa: ARG002 - for models
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:  # noqa: ARG002 - for models
         """Return a block, as `carried` has it, with its influence on a baseline bounded."""
         return block
 
-    def count_block(self, at: Ints, block: list[Floats]) -> None:  # noqa: B027 - optional
+    def count_block(self, at: At, block: list[Floats]) -> None:  # noqa: B027 - optional
         """Learn from a whole block what is particular to the model."""
 
     def deviation(self, at: Ints, block: Floats) -> Floats:
@@ -282,7 +286,7 @@ class Bank(ABC):
         self._drop(ids[live == FIRING])
         early = ids[live == LEARNING]
         if len(early):
-            self._commit(early, [t[name][:, early] for name, _, _ in self._carried])
+            self._commit(narrow(early), [t[name][:, early] for name, _, _ in self._carried])
             for name, _, _ in self._carried:
                 t[name][:, early] = 0
         doubted &= (live == JUDGED) & (t["held_back"][ids] < HELD_BACK)
@@ -290,7 +294,7 @@ class Bank(ABC):
         self._drop(ids[doubted])
         late = ids[(live == JUDGED) & ~doubted]
         if len(late):
-            self._learn_late(late)
+            self._learn_late(narrow(late))
 
     def _drop(self, at: Ints) -> None:
         if len(at):
@@ -298,18 +302,19 @@ class Bank(ABC):
                 self.table[current][:, at] = 0
                 self.table[held][:, at] = 0
 
-    def _learn_late(self, at: Ints) -> None:
+    def _learn_late(self, at: At) -> None:
         t = self.table
         t["held_back"][at] = 0
-        known = at[t["held"][-1, at] > 0]
-        if len(known):
+        waits = t["held"][-1, at] > 0
+        if waits.any():
+            known = at if waits.all() else narrow(rows_of(at, np.flatnonzero(waits)))
             block = [t[held][:, known] for _, held, _ in self._carried]
             self._commit(known, self.clipped(known, block))
         for current, held, _ in self._carried:
             t[held][:, at] = t[current][:, at]
             t[current][:, at] = 0
 
-    def _commit(self, at: Ints, block: list[Floats]) -> None:
+    def _commit(self, at: At, block: list[Floats]) -> None:
         t, moments = self.table, block[0]
         windows = moments[-1]
         fade = np.minimum(np.float32(1.0), MEMORY / np.maximum(t["base"][-1, at] + windows, 1.0))
@@ -330,7 +335,11 @@ class Bank(ABC):
             number[whole] = 0.0
         t["spread"][:, at], t["wide"][:, at] = spread, wide
         self.count_block(at, block)
-        self.refresh(at)
+        due = (t["base"][-1, at] < YOUNG) | (wide[1] == 0.0)
+        if due.all():
+            self.refresh(at)
+        elif due.any():
+            self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
 
 
 def _joined(rows: list[Any]) -> Any:

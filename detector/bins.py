@@ -34,21 +34,29 @@ def bin_of(bucket: Ints, origin: Ints) -> Ints:
     return found
 
 
-def quantiles(bins: Floats, share: Floats) -> Floats:
+def summed(bins: Floats) -> Floats:
+    """Return float32[BINS, m]: samples in each bin and all below."""
+    upto = bins.astype(np.float32)
+    for row in range(1, BINS):
+        upto[row] += upto[row - 1]
+    return upto
+
+
+def quantiles(upto: Floats, share: Floats) -> Floats:
     """Return a quantile of each stream, in buckets after its origin.
 
     Args:
-        bins: float32[BINS, m], samples per bin.
+        upto: float32[BINS, m], as `summed` returns it.
         share: float32[m], the quantile wanted of each, in [0, 1].
 
     Returns:
         float32[m]; within the bins, whose outermost stand for all beyond.
     """
-    upto = np.cumsum(bins, axis=0)
     rank = share * upto[-1]
-    at = np.minimum((upto < rank).sum(axis=0), BINS - 1)
-    each = np.arange(bins.shape[1])
-    inside = (rank - (upto[at, each] - bins[at, each])) / np.maximum(bins[at, each], 1e-30)
+    at = np.minimum(np.add.reduce(upto < rank, axis=0, dtype=np.int8), BINS - 1).astype(np.int64)
+    each = np.arange(upto.shape[1])
+    below = np.where(at > 0, upto[at - 1, each], 0.0)
+    inside = (rank - below) / np.maximum(upto[at, each] - below, 1e-30)
     found: Floats = LOWER[at] + np.clip(inside, 0.0, 1.0) * (LOWER[at + 1] - LOWER[at])
     return found
 

@@ -93,7 +93,7 @@ class CountBank(Bank):
         moved: Floats = np.log((block[0] * t["span"][at] + 1.0) / usual)
         return moved
 
-    def clipped(self, at: Ints, block: list[Floats]) -> list[Floats]:
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
         """Keep one block's rate within twice the band of the baseline."""
         t, moments = self.table, block[0]
         mean, reach = t["mean"][at], np.exp(2.0 * t["band"][at])
@@ -103,7 +103,7 @@ class CountBank(Bank):
         scale = np.where(rate > 0, scale, 1.0).astype(np.float32)
         return [moments * np.stack([scale, scale**2, np.ones_like(scale)]), *block[1:]]
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute mean, band, shape and what follows from them."""
         t = self.table
         base, span = t["base"][:, at], t["width"][at]

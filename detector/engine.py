@@ -194,6 +194,7 @@ class Detector:
             adopt_s=ADOPT_S,
             scored=self._scored,
             alternatives=len(bank.up),
+            pause_s=bank.pause_s,
         )
         if not len(part.row):
             return [], (part, spacing)

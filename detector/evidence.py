@@ -41,12 +41,12 @@ def log_threshold(streams: int, spacing_s: Floats, alerts_per_week: float) -> Fl
     return np.maximum(budget, LEAST_NATS)
 
 
-def window_cap(log_c: Floats, spacing_s: Floats) -> Floats:
+def window_cap(log_c: Floats, spacing_s: Floats, pause_s: float = PAUSE_S) -> Floats:
     """Return the most that one window may contribute, nats, so that a pause cannot fire alone.
 
-    Three windows of a second are the least then, and one of three seconds or longer.
+    As many windows are the least as begin within a pause, and no more than that many of a second.
     """
-    least = np.clip(np.ceil(PAUSE_S / np.maximum(spacing_s, 1e-3)), 1.0, 3.0)
+    least = np.clip(np.ceil(pause_s / np.maximum(spacing_s, 1e-3)), 1.0, pause_s)
     # Just above what a single window needs, where one is enough
     cap: Floats = np.where(least > 1.0, log_c / least, log_c + 1.0)
     return cap

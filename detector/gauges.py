@@ -176,7 +176,7 @@ class GaugeBank(Bank):
         windows: Floats = self.table["n"][at]
         return windows
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Do nothing: this model learns by window."""
 
     def relearn(self, at: Ints, age: Floats) -> None:

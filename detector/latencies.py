@@ -30,6 +30,9 @@ EXTRA_SHIFT = np.array([1.0, 1.25, 1.6])
 FLOOR_S = np.array([0.3e-3, 1e-3, 5e-3])
 """Least shift of each quantile that is news, seconds: a busy host moves a median of 60 us on
 loopback to 200 us by scheduling alone, and a preempted thread waits for time slices of 3-4 ms."""
+ONE_SIDED = frozenset({"rtt", "connect_latency"})
+"""Nobody's news when they fall. The kernel's rtt even falls when a server gets slow, as soon as
+the delayed-ACK timer sends the ACK that would have ridden on the answer."""
 DESIGN: Mapping[str, float] = {"rtt": 4.0, "connect_latency": 1.5, "request_latency": 1.5}
 """Samples per independent sample. The kernel's rtt is smoothed and stays from window to window."""
 WIDEST = float(np.log(4.0))
@@ -55,6 +58,8 @@ class LatencyBank(Bank):
     """
 
     run = RUN_BINS + 2
+    # The requests of a window that fall into a stall of a busy host are slow together
+    pause_s = 5.0
     which = np.array([0, 0, 1, 1, 2, 2, 3, 3])
     null = np.array([0.5, 0.5, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5])
     other = np.array([0.75, 0.97, 0.3, 0.85, 0.1, 0.6, 0.75, 0.95])
@@ -67,13 +72,14 @@ class LatencyBank(Bank):
         "origin": Column("i2", (), UNSEEN),
         "edge": Column("i2", (4,), NEVER),
         "samples": Column("f4"),
+        "falls": Column("i1"),
         "least": Column("f4"),
         "prior": Column("f4", (), 1.5),
         "design": Column("f4", (), 1.5),
         "band": Column("f4", (), 1.0),
         "excess": Column("f4", (2,)),
     }
-    kept = ("least", "prior")
+    kept = ("falls", "least", "prior")
     carried = (("open", "waiting", "bins"),)
     _log_null = np.log((1.0 - other) / (1.0 - null)).astype(np.float32)[:, None]
     _log_odds = (np.log(other / null) - np.log((1.0 - other) / (1.0 - null))).astype(np.float32)
@@ -81,6 +87,7 @@ class LatencyBank(Bank):
     def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
         """Set the prior design effect and the least change that is news."""
         t = self.table
+        t["falls"][at] = [signal not in ONE_SIDED for signal in signals]
         t["prior"][at] = [DESIGN.get(signal, 1.5) for signal in signals]
         t["least"][at] = [np.log1p(settings.least_change(signal)) for signal in signals]
 
@@ -105,14 +112,12 @@ class LatencyBank(Bank):
         ratio = self._log_null * (obs.trials / design)
         if entries is None:
             return ratio
-        # Rows are in order: the hits of each are a difference of the running sum
-        ends = np.searchsorted(entries.row, np.arange(m + 1))
+        length = np.bincount(entries.row, minlength=m)
         for q in range(4):
-            limit = edge[q][entries.row]
+            limit = np.repeat(edge[q], length)
             beyond = entries.bucket >= limit if q < 3 else entries.bucket < limit
-            upto = np.zeros(len(limit) + 1)
-            np.cumsum(entries.number * beyond, out=upto[1:])
-            hits = (upto[ends[1:]] - upto[ends[:-1]]).astype(np.float32) / design
+            hits = np.bincount(entries.row, entries.number * beyond, m).astype(np.float32)
+            hits /= design
             for k in np.flatnonzero(self.which == q).tolist():
                 ratio[k] += self._log_odds[k] * hits
         return ratio
@@ -148,7 +153,7 @@ class LatencyBank(Bank):
         done: NDArray[np.bool_] = (age - t["born"][at] >= warmup_s) & enough
         return done
 
-    def count_block(self, at: Ints, block: list[Floats]) -> None:
+    def count_block(self, at: At, block: list[Floats]) -> None:
         """Add the excess chi-square at the median's edge, and the number of blocks."""
         t, cells = self.table, block[1].astype(np.float32)
         trials = cells.sum(axis=0)
@@ -161,11 +166,11 @@ class LatencyBank(Bank):
         old = t["excess"][:, at] * np.where(full, fade, 1.0)
         t["excess"][:, at] = old + np.stack([square, np.ones_like(square)])
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute band, design effect and the four edges."""
         t = self.table
-        self._recentre(at)
-        base, cells = t["base"][:, at], t["bins"][:, at]
+        upto = self._recentred(at)
+        base = t["base"][:, at]
         windows = np.maximum(base[2], 1.0)
         spread = wander(base[0] / windows, base[1] / windows, windows, t["spread"][:, at])
         slow = with_prior(spread.slow, t["spread"][1, at])
@@ -174,42 +179,44 @@ class LatencyBank(Bank):
         blocks = t["excess"][1, at] + PRIOR_BLOCKS
         design = t["prior"][at] * np.maximum(2.0 * t["excess"][0, at] + PRIOR_BLOCKS, PRIOR_BLOCKS)
         design = np.maximum(design / blocks, t["prior"][at])
-        trials = cells.sum(axis=0)
+        trials = upto[-1]
         t["band"][at], t["design"][at], t["samples"][at] = band, design, trials
         up, _ = self.seasons.widening(at)
-        t["edge"][:, at] = self._edges(at, cells, band + up, band)
+        t["edge"][:, at] = self._edges(at, upto, band + up, band)
 
-    def _edges(self, at: Ints, cells: Floats, rise: Floats, fall: Floats) -> Ints:
+    def _edges(self, at: At, upto: Floats, rise: Floats, fall: Floats) -> Ints:
         """Return int[4, m]: the buckets from which a sample counts as beyond each quantile."""
         t, trials = self.table, self.table["samples"][at]
         alone, origin = np.maximum(trials / t["design"][at], 1e-9), t["origin"][at]
-        edge = np.full((4, len(at)), NEVER, np.int64)
+        edge = np.full((4, len(trials)), NEVER, np.int64)
         for q, share in enumerate(LEVELS):
             sure = share + 2.33 * np.sqrt(share * (1.0 - share) / alone)
-            value = binned.seconds(origin + binned.quantiles(cells, np.minimum(sure, 1.0)))
+            value = binned.seconds(origin + binned.quantiles(upto, np.minimum(sure, 1.0)))
             moved = np.maximum(value * np.exp(rise) * EXTRA_SHIFT[q], value + FLOOR_S[q])
             known = sure < 1.0 - 0.5 / np.maximum(trials, 1.0)
             edge[q, known] = bucket_of(moved[known] * 1e9) + 1
         sure = 0.5 - 2.33 * np.sqrt(0.25 / alone)
-        value = binned.seconds(origin + binned.quantiles(cells, np.maximum(sure, 0.0)))
+        value = binned.seconds(origin + binned.quantiles(upto, np.maximum(sure, 0.0)))
         moved = np.minimum(value * np.exp(-fall), value - FLOOR_S[0])
-        edge[3] = np.where((sure > 0) & (moved > 0), bucket_of(np.maximum(moved, 0.0) * 1e9), 0)
+        told = (t["falls"][at] > 0) & (sure > 0) & (moved > 0)
+        edge[3] = np.where(told, bucket_of(np.maximum(moved, 0.0) * 1e9), 0)
         return np.minimum(edge, NEVER)
 
-    def _recentre(self, at: Ints) -> None:
-        """Move the bins of streams whose median has left the fine ones."""
+    def _recentred(self, at: At) -> Floats:
+        """Return the summed bins, after moving those whose median has left the fine ones."""
         t = self.table
-        cells = t["bins"][:, at]
-        median = binned.quantiles(cells, np.full(len(at), 0.5, np.float32))
+        upto = binned.summed(t["bins"][:, at])
+        median = binned.quantiles(upto, np.full(upto.shape[1], 0.5, np.float32))
         off = (median < binned.EARLIEST) | (median > binned.LATEST)
-        off &= cells.sum(axis=0) > 0
+        off &= upto[-1] > 0
         if not off.any():
-            return
-        who = at[off]
+            return upto
+        who = rows_of(at, np.flatnonzero(off))
         shift = np.rint(median[off] - binned.MIDDLE).astype(np.int64)
         for name in ("open", "waiting", "bins"):
             t[name][:, who] = binned.rebinned(t[name][:, who], shift)
         t["origin"][who] += shift.astype(np.int16)
+        return binned.summed(t["bins"][:, at])
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""
@@ -263,7 +270,7 @@ class LatencyBank(Bank):
 
     def _quantile(self, i: int, share: float) -> float:
         t = self.table
-        where = binned.quantiles(t["bins"][:, [i]], np.array([share], np.float32))
+        where = binned.quantiles(binned.summed(t["bins"][:, [i]]), np.array([share], np.float32))
         return float(binned.seconds(where + float(t["origin"][i]))[0])
 
 

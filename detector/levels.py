@@ -88,7 +88,7 @@ class LevelBank(Bank):
         del age
         return enough_windows(self, at, spacing, warmup_s, 20.0)
 
-    def clipped(self, at: Ints, block: list[Floats]) -> list[Floats]:
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
         """Move a block that lies beyond twice the band back to there."""
         t, (first, second, n) = self.table, block[0]
         mean, level, width = first / n, t["level"][at], 2.0 * t["band"][at]
@@ -96,7 +96,7 @@ class LevelBank(Bank):
         # The spread about the block's mean stays what it was
         return [np.stack([target * n, second + n * (target**2 - mean**2), n]), *block[1:]]
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute level, spread and band."""
         t, base = self.table, self.table["base"][:, at]
         windows = np.maximum(base[2], 1.0)

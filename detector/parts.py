@@ -32,10 +32,14 @@ def parts(at: Ints) -> list[tuple[int, int, At]]:
     for low, high in pairwise(cuts):
         if low == high:
             continue
-        first, last = int(at[low]), int(at[high - 1])
-        whole = last - first == high - low - 1
-        found.append((low, high, slice(first, last + 1) if whole else at[low:high]))
+        found.append((low, high, narrow(at[low:high])))
     return found
+
+
+def narrow(at: Ints) -> At:
+    """Return ascending stream numbers as a slice, if they are neighbours."""
+    neighbours = len(at) > 0 and at[-1] - at[0] == len(at) - 1
+    return slice(int(at[0]), int(at[-1]) + 1) if neighbours else at
 
 
 def rows_of(at: At, rows: Ints) -> Ints:
@@ -109,6 +113,7 @@ class Moment:
         log_c: float32[m] or [1], threshold of each row's stream, nats.
         spacing: float32[m] or [1], seconds between windows of each row's stream.
         alternatives: how many share a stream's evidence.
+        pause_s: longest pause that is no change.
         idle: float32[m], seconds without a row since the last one; None if no stream waited.
         age: gives float64[k], seconds for which the pairs of rows have been watched.
         warmup_s: shortest history before a stream is judged.
@@ -129,6 +134,7 @@ class Moment:
     adopt_s: float
     scored: bool
     alternatives: int = 1
+    pause_s: float = evidence.PAUSE_S
     cap: Floats = field(default_factory=lambda: np.zeros(1))
     c: Floats = field(default_factory=lambda: np.zeros(1))
     hot: Floats = field(default_factory=lambda: np.zeros(1))
@@ -137,7 +143,7 @@ class Moment:
         """Return rows [low, high), with what is derived."""
         log_c, spacing = _cut(self.log_c, low, high), _cut(self.spacing, low, high)
         # so that one alternative at its cap is enough, however many there are
-        cap = evidence.window_cap(log_c + np.log(self.alternatives), spacing)
+        cap = evidence.window_cap(log_c + np.log(self.alternatives), spacing, self.pause_s)
         return replace(
             self,
             log_c=log_c,

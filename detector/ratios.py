@@ -82,7 +82,7 @@ class RatioBank(Bank):
         done: NDArray[np.bool_] = age - self.table["born"][at] >= warmup_s
         return done
 
-    def count_block(self, at: Ints, block: list[Floats]) -> None:
+    def count_block(self, at: At, block: list[Floats]) -> None:
         """Add Pearson's chi-square of the excess over the edge, and the number of blocks."""
         t = self.table
         hits, trials, windows = block[0]
@@ -96,7 +96,7 @@ class RatioBank(Bank):
         old = t["excess"][:, at] * np.where(full, fade, 1.0)
         t["excess"][:, at] = old + np.stack([np.minimum(square, 50.0), np.ones_like(square)])
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute the edge and the design effect."""
         t = self.table
         (hits, attempts, _), extra = t["base"][:, at], t["excess"][:, at]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.parts import At
 from detector.table import Column, Table
 
 Floats = NDArray[Any]
@@ -80,7 +81,7 @@ class Seasons:
             t[now][at] = 0.0
         t["hour"][at] = hour
 
-    def widening(self, at: Ints) -> tuple[Floats, Floats]:
+    def widening(self, at: At) -> tuple[Floats, Floats]:
         """Return float32[m] twice: by how much the band is wider now, upwards and downwards, ln."""
         hours = self.time % 86_400.0 / 3600.0
         hour = int(hours)
