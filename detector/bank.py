@@ -251,6 +251,13 @@ class Bank(ABC):
         self.table.reset(at, ("r", *(n for now, held, _ in self._carried for n in (now, held))))
         self.table["live"][at] = FIRING
 
+    def came_back(self, at: Ints, run: Floats) -> None:
+        """Remember changes that ended by themselves; `run` has their statistics."""
+        if self.seasonal and self.falls and len(at):
+            moved = self.deviation(at, run[: self.moments].astype(np.float32))
+            self.seasons.came_back(at, moved, self.table["band"][at])
+            self.refresh(at)
+
     def resume(self, at: Ints) -> None:
         """Judge streams `at` again, whose change is over."""
         self.table["live"][at] = JUDGED

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 
-RECOVERED = 5.0
-"""Nats of evidence for the baseline, against the change, that end a finding."""
+RECOVERED = 10.0
+"""Nats of evidence for the baseline, against the change, that end a finding: a lull in failures
+that come by chance is not the end of them."""
 RECOVERY_WINDOWS = 5
 FLAP_S = 900.0
 """A change within this time of the last one's end is flapping: the next end takes twice as long."""
@@ -205,6 +206,7 @@ class Episodes:
         lasting = moment.end - t["detected"][rows] >= moment.adopt_s
         settled = ~back & lasting & (t["told_windows"][rows] >= ADOPT_WINDOWS)
         resolved, adopted = t["of"][rows[back]], t["of"][rows[settled]]
+        bank.came_back(resolved, t["run"][:, rows[back]])
         self._end(bank, rows[back | settled], moment.end)
         return resolved, adopted
 

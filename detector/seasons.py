@@ -1,4 +1,6 @@
-"""The shape of the day: by how much a stream has moved at this hour on earlier days.
+"""Habits: by how much a stream has moved before without anything being wrong.
+
+The shape of the day is how far it has moved at this hour on earlier days.
 
 A profile of means would have to be right to the minute, or it makes a step where there is none
 and finds one where the traffic has not followed it (a holiday). The band is only widened, and
@@ -6,6 +8,11 @@ only in the direction, by which the stream has been seen to leave it at the same
 baseline itself follows the last hour. What was told as a change counts half, so that a nightly
 job is told two or three times and then no more. A week later two thirds of it are left, which
 keeps the shape of a week.
+
+Excursions are how far rates have gone, at any hour, and come back by themselves: a job that runs
+every ten minutes is told when it runs first, and the second time. They fade by half in twelve
+hours without a further one. Latencies and failures have no such memory: that they come and go does
+not make them less bad.
 """
 
 from __future__ import annotations
@@ -26,6 +33,10 @@ UNIT = np.float32(1.0 / 32.0)
 """Nats per step of what is kept, as a byte: up to a factor of 50."""
 KEPT = np.float32(0.95)
 """What is left of a move of yesterday."""
+FADED = np.float32(2.0 ** (-1.0 / 12.0))
+"""What is left of an excursion after an hour without another."""
+MARGIN = np.float32(0.25)
+"""A second excursion may go this much (ln) further than it did, from then on."""
 TOLD = np.float32(0.5)
 """How much of a move counts that was told as a change."""
 
@@ -34,13 +45,14 @@ class Seasons:
     """Columns of a bank's table, and what is done with them.
 
     `rise`, `fall` (bytes, by hour of the day, UTC): moves beyond the band on earlier days; `peak`,
-    `trough`: in the hour that goes on; `hour`: which one that is.
+    `trough`: in the hour that goes on; `hour`: which one that is; `high`, `low`: excursions.
     """
 
     def __init__(self, table: Table, *, falls: bool) -> None:
         self.table = table
         self.time = 0.0
         self._sides = (("rise", "peak"), ("fall", "trough")) if falls else (("rise", "peak"),)
+        self._excursions = falls
 
     @staticmethod
     def columns(*, falls: bool) -> dict[str, Column]:
@@ -49,6 +61,7 @@ class Seasons:
         columns["peak"] = Column("f4")
         if falls:
             columns |= {"fall": Column("i1", (HOURS,)), "trough": Column("f4")}
+            columns |= {"high": Column("f4"), "low": Column("f4")}
         return columns
 
     def learn(self, at: Ints, moved: Floats, band: Floats, firing: NDArray[np.bool_]) -> None:
@@ -73,6 +86,11 @@ class Seasons:
     def _turn(self, at: Ints, hour: int) -> None:
         t = self.table
         before = t["hour"][at].astype(np.int64)
+        if self._excursions:
+            for reach, now in (("high", "peak"), ("low", "trough")):
+                # One that came again within the hour keeps it as it is
+                again = np.minimum(t[now][at], t[reach][at])
+                t[reach][at] = np.maximum(t[reach][at] * FADED, again)
         for kept, now in self._sides:
             level = np.maximum(t[kept][before, at] * (UNIT * KEPT), t[now][at])
             steps = np.clip(np.rint(level / UNIT), 0, 127).astype(np.int8)
@@ -91,4 +109,14 @@ class Seasons:
         if len(self._sides) == 1:
             return up, np.zeros_like(up)
         down = np.maximum(self.table["fall"][hour, at], self.table["fall"][near, at]) * UNIT
-        return up, down
+        return np.maximum(up, self.table["high"][at]), np.maximum(down, self.table["low"][at])
+
+    def came_back(self, at: Ints, moved: Floats, band: Floats) -> None:
+        """Take note of changes that have ended by themselves; arguments as of `learn`."""
+        if not self._excursions:
+            return
+        t = self.table
+        for sign, reach in ((1.0, "high"), (-1.0, "low")):
+            beyond, known = np.float32(sign) * moved - band, t[reach][at]
+            again = np.maximum(known, beyond + MARGIN)
+            t[reach][at] = np.where(beyond > 0, np.where(known > 0, again, TOLD * beyond), known)
