@@ -109,7 +109,7 @@ class Bank(ABC):
             }
         )
         self.episodes = Episodes(self.run)
-        self.seasons = Seasons(self.table, falls=self.falls)
+        self.seasons = Seasons(self.table, self.level, falls=self.falls)
         self._carried = (("current", "held", "base"), *self.carried)
 
     # What a model adds
@@ -160,6 +160,15 @@ class Bank(ABC):
             t["base"][-1, at], 1.0
         )
         return moved
+
+    def level(self, at: Ints) -> Floats:
+        """Return float32[m]: ln of the baseline's level."""
+        return self.reached(self.table["base"][:, at])
+
+    def reached(self, moments: Floats) -> Floats:
+        """Return float32[m]: ln of the level of what `moments` sum up."""
+        level: Floats = moments[0] / np.maximum(moments[-1], 1.0)
+        return level
 
     def score(self, at: At, obs: Obs, strength: Floats) -> Floats:  # noqa: ARG002 - for models
         """Return anomaly scores in [0, 1]; `strength` is evidence in units of the threshold."""
@@ -254,8 +263,9 @@ class Bank(ABC):
     def came_back(self, at: Ints, run: Floats) -> None:
         """Remember changes that ended by themselves; `run` has their statistics."""
         if self.seasonal and self.falls and len(at):
-            moved = self.deviation(at, run[: self.moments].astype(np.float32))
-            self.seasons.came_back(at, moved, self.table["band"][at])
+            level, band = self.level(at), self.table["band"][at]
+            reached = self.reached(run.astype(np.float32))
+            self.seasons.came_back(at, reached, level + band, level - band)
             self.refresh(at)
 
     def resume(self, at: Ints) -> None:

@@ -93,6 +93,11 @@ class CountBank(Bank):
         moved: Floats = np.log((block[0] * t["span"][at] + 1.0) / usual)
         return moved
 
+    def reached(self, moments: Floats) -> Floats:
+        """Return float32[m]: ln of a rate."""
+        level: Floats = np.log(np.maximum(super().reached(moments), 1e-9))
+        return level
+
     def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
         """Keep one block's rate within twice the band of the baseline."""
         t, moments = self.table, block[0]
@@ -121,8 +126,9 @@ class CountBank(Bank):
         up, down = self.seasons.widening(at)
         # Poisson's upper 99 % limit, for the streams where nearly nothing has been seen
         unseen = (events + 4.6 + 2.33 * np.sqrt(events)) / (windows * span)
-        upper = np.maximum(np.maximum(mean * np.exp(band + up), unseen), FLOOR_RATE)
-        lower = mean * np.exp(-band - down)
+        level = np.log(np.maximum(mean, 1e-9))
+        over, under = self.seasons.within(at, level + band + up, level - band - down)
+        upper, lower = np.maximum(np.maximum(np.exp(over), unseen), FLOOR_RATE), np.exp(under)
         # The Poisson share is not dispersion
         phi = np.maximum(fast - poisson, 0.0)
         phi = (windows * phi + PRIOR_WINDOWS * PRIOR_JITTER) / (windows + PRIOR_WINDOWS)

@@ -110,7 +110,8 @@ class LevelBank(Bank):
         up, down = self.seasons.widening(at)
         t["level"][at], t["band"][at] = level, band
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD)
-        t["upper"][at], t["lower"][at] = level + band + up, level - band - down
+        edges = self.seasons.within(at, level + band + up, level - band - down)
+        t["upper"][at], t["lower"][at] = edges
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""

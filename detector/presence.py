@@ -148,7 +148,9 @@ class Presence:
         ended = learn & busy & (t["gap"][law] > 0)
         t["returns"][law] += ended
         t["gap_windows"][law] += np.where(ended, t["gap"][law], 0.0)
-        longest = np.maximum(t["longest"][law], np.where(ended, t["gap"][law], 0.0))
+        # The longest is learned of reported ones too: the next of that length is no news
+        over = busy & (t["gap"][law] > 0)
+        longest = np.maximum(t["longest"][law], np.where(over, t["gap"][law], 0.0))
         t["longest"][law] = np.where(learn & busy, longest * GAP_MEMORY, longest)
         t["active"][law] += learn & busy
         t["windows"][law] += learn

@@ -17,6 +17,7 @@ not make them less bad.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,12 @@ class Seasons:
     """Columns of a bank's table, and what is done with them.
 
     `rise`, `fall` (bytes, by hour of the day, UTC): moves beyond the band on earlier days; `peak`,
-    `trough`: in the hour that goes on; `hour`: which one that is; `high`, `low`: excursions.
+    `trough`: in the hour that goes on; `hour`: which one that is; `high`, `low`: the levels (ln)
+    that excursions reached; NaN without one.
     """
 
-    def __init__(self, table: Table, *, falls: bool) -> None:
-        self.table = table
+    def __init__(self, table: Table, level: Callable[[Ints], Floats], *, falls: bool) -> None:
+        self.table, self._level = table, level
         self.time = 0.0
         self._sides = (("rise", "peak"), ("fall", "trough")) if falls else (("rise", "peak"),)
         self._excursions = falls
@@ -61,7 +63,7 @@ class Seasons:
         columns["peak"] = Column("f4")
         if falls:
             columns |= {"fall": Column("i1", (HOURS,)), "trough": Column("f4")}
-            columns |= {"high": Column("f4"), "low": Column("f4")}
+            columns |= {"high": Column("f4", (), np.nan), "low": Column("f4", (), np.nan)}
         return columns
 
     def learn(self, at: Ints, moved: Floats, band: Floats, firing: NDArray[np.bool_]) -> None:
@@ -87,10 +89,12 @@ class Seasons:
         t = self.table
         before = t["hour"][at].astype(np.int64)
         if self._excursions:
+            level = self._level(at)
             for reach, now in (("high", "peak"), ("low", "trough")):
                 # One that came again within the hour keeps it as it is
-                again = np.minimum(t[now][at], t[reach][at])
-                t[reach][at] = np.maximum(t[reach][at] * FADED, again)
+                fades = (t[now][at] == 0.0) & ~np.isnan(t[reach][at])
+                away = t[reach][at] - level
+                t[reach][at] = np.where(fades, level + FADED * away, t[reach][at])
         for kept, now in self._sides:
             level = np.maximum(t[kept][before, at] * (UNIT * KEPT), t[now][at])
             steps = np.clip(np.rint(level / UNIT), 0, 127).astype(np.int8)
@@ -109,14 +113,26 @@ class Seasons:
         if len(self._sides) == 1:
             return up, np.zeros_like(up)
         down = np.maximum(self.table["fall"][hour, at], self.table["fall"][near, at]) * UNIT
-        return np.maximum(up, self.table["high"][at]), np.maximum(down, self.table["low"][at])
+        return up, down
 
-    def came_back(self, at: Ints, moved: Floats, band: Floats) -> None:
-        """Take note of changes that have ended by themselves; arguments as of `learn`."""
-        if not self._excursions:
-            return
+    def within(self, at: At, upper: Floats, lower: Floats) -> tuple[Floats, Floats]:
+        """Return the band's edges, ln, with the excursions inside it; float32[m] each."""
         t = self.table
-        for sign, reach in ((1.0, "high"), (-1.0, "low")):
-            beyond, known = np.float32(sign) * moved - band, t[reach][at]
-            again = np.maximum(known, beyond + MARGIN)
-            t[reach][at] = np.where(beyond > 0, np.where(known > 0, again, TOLD * beyond), known)
+        return np.fmax(upper, t["high"][at]), np.fmin(lower, t["low"][at])
+
+    def came_back(self, at: Ints, reached: Floats, upper: Floats, lower: Floats) -> None:
+        """Take note of changes that have ended by themselves.
+
+        Args:
+            at: streams.
+            reached: float32[m], ln of the level of the change.
+            upper: float32[m], ln of the band's upper edge.
+            lower: float32[m], ln of its lower edge.
+        """
+        t = self.table
+        for sign, name, edge in ((1.0, "high", upper), (-1.0, "low", lower)):
+            beyond, known = np.float32(sign) * (reached - edge) > 0.0, t[name][at]
+            further = reached + np.float32(sign) * MARGIN
+            again = np.where(np.float32(sign) * (further - known) > 0.0, further, known)
+            first = edge + TOLD * (reached - edge)
+            t[name][at] = np.where(beyond, np.where(np.isnan(known), first, again), known)
