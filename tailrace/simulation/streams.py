@@ -41,6 +41,7 @@ from tailrace.simulation.laws import (
     need,
     wobble_of,
 )
+from tailrace.simulation.samples import bucket_of_float, histograms_of
 
 __all__ = [
     "BEGIN",
@@ -57,9 +58,7 @@ __all__ = [
 ]  # fmt: skip
 
 _CHUNK: Final = 1024
-"""Streams whose histograms are counted at once: their bins fit the cache."""
-_FLOAT_BUCKETS: Final = 130 * 16
-"""See `_bucket_of`."""
+"""Streams whose latencies are drawn at once."""
 
 
 class Common(TypedDict, total=False):
@@ -339,56 +338,27 @@ class LatencyStreams(Streams):
         self, number: NDArray[np.int64], median: NDArray[np.float32], effect: Effect
     ) -> Histograms:
         """Return the histograms of all streams; `row` is the stream's number."""
-        parts = [
-            self._some(slice(at, at + _CHUNK), number, median, effect)
-            for at in range(0, self.number, _CHUNK)
-        ]
-        row, bucket, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Histograms(row, bucket, entries)
+        parts = []
+        for at in range(0, self.number, _CHUNK):
+            # in chunks, so that samples stay in the cache
+            stream, sample = self._samples(number[at : at + _CHUNK], median[at:], effect)
+            some = histograms_of(stream, bucket_of_float(sample), _CHUNK)
+            parts.append(some._replace(row=some.row + np.int32(at)))
+        return Histograms(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
-    def _some(
-        self, part: slice, number: NDArray[np.int64], median: NDArray[np.float32], effect: Effect
-    ) -> Histograms:
-        number, median = number[part], median[part]
-        total = int(number.sum())
-        if total == 0:
-            return no_histograms()
+    def _samples(
+        self, number: NDArray[np.int64], median: NDArray[np.float32], effect: Effect
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         stream = np.repeat(np.arange(len(number), dtype=np.int32), number)
-        z = self._normal(total)
+        z = self._normal(len(stream))
         sample = z * self._spread
         sample += median[stream]
         share, shift = self._slow
         if share > 0.0:
-            sample += shift * (self._rng.random(total, np.float32) < share)
+            sample += shift * (self._rng.random(len(stream), np.float32) < share)
         if effect.tail != 1.0:
             sample += np.float32(math.log(effect.tail)) * (z > _upper_normal(effect.tail_share))
-        bucket = _bucket_of(np.exp(sample))
-        least, most = int(bucket.min()), int(bucket.max())
-        span = most - least + 1
-        key = stream * np.int32(span) + (bucket - np.int32(least))
-        if span * len(number) <= 64 * total:
-            bins = np.bincount(key, minlength=span * len(number))
-            filled = np.flatnonzero(bins)
-            entries = bins[filled]
-        else:  # few samples over many bins
-            filled, entries = np.unique(key, return_counts=True)
-        return Histograms(
-            (filled // span + part.start).astype(np.int32),
-            (filled % span + least).astype(np.int16),
-            entries.astype(np.int64),
-        )
-
-
-def _bucket_of(nanoseconds: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return `probes.histogram.bucket_of`, for float32 of at least 16 ns.
-
-    A float32 is an exponent, biased by 127, and a fraction, of which the four highest bits say
-    which sixteenth of its power of two it falls into: the bucket stands in its bits.
-    """
-    clipped = np.clip(nanoseconds, np.float32(16.0), np.float32(1e18))
-    bits: NDArray[np.int32] = clipped.view(np.int32)
-    bucket: NDArray[np.int32] = (bits >> 19) - _FLOAT_BUCKETS
-    return bucket
+        return stream, np.exp(sample)
 
 
 def _upper_normal(share: float) -> float:
