@@ -223,7 +223,7 @@ class _Tables:
             window=self._length,
             begin=float(self._time[0]),
             follows=np.append(False, np.diff(self._time) < 1.5 * self._length),
-            series=fit_series(x),
+            series=fit_series(x, {s.bad: s.good for s in streams if isinstance(s, Shared)}),
             streams=tuple(streams),
             here=here,
             skipped=skipped,

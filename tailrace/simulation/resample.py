@@ -3,8 +3,8 @@
 Stretches of some minutes of the recording follow one another, all pairs together, so that what
 moved together does so again. A stretch is followed by one that begins where the levels were most
 like those at its end (the matched-block bootstrap: Carlstein et al., Bernoulli 4, 1998), so that
-none of the joins is a step that the recording does not have. Of each window the numbers and the
-latencies are drawn anew from what was learned (`calibrate`).
+joins are no steps, unless the recording shows something once that is like nothing else in it. Of
+each window the numbers and the latencies are drawn anew from what was learned (`calibrate`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ STRETCH_S = 180.0
 """Mean length of a stretch."""
 _CANDIDATES = 512
 """Places for the next stretch of which the most alike is taken."""
-_EVENLY = 2.0
-"""What it weighs that a place was taken as often as the others, beside being alike."""
+_EVENLY = 0.5
+"""What it weighs that a place was taken once more than the others, beside being alike: it adds up,
+so that in the long run all are taken as often."""
 _AROUND = 8
 """Windows over which levels are smoothed to compare them."""
 _BLOCK, _CELLS = 256, 200_000
@@ -48,6 +49,8 @@ class Resampled:
 
     Attributes:
         about: how many windows there will be.
+        levels: float32[T, S], by which windows of the recording are compared.
+        joins: where stretches ended, and where the next began.
     """
 
     def __init__(self, known: Known, *, seed: int, lasts: float, daily: float = 0.0) -> None:
@@ -62,7 +65,7 @@ class Resampled:
         self._known, self._daily = known, daily
         self._rng = np.random.Generator(np.random.SFC64(seed))
         self.about = max(math.ceil(lasts / known.window - 1e-9), 1)
-        self._features = _features(known.series.x)
+        self.levels = _features(known.series.x)
         total = len(known.follows)
         self._stretch = int(np.clip(STRETCH_S / known.window, 5, max(total / 4, 5)))
         self._at, self._left = 0, self._length()
@@ -118,13 +121,13 @@ class Resampled:
         places = places[far & self._known.follows[places]]
         if not len(places):
             return int(self._rng.integers(0, total))
-        apart = self._features[places - 1] - self._features[self._at]
+        apart = self.levels[places - 1] - self.levels[self._at]
         unlike = (apart**2).sum(axis=1)
         # what is like nothing else would be left for good and never come again
         upto = np.append(0.0, np.cumsum(self._seen))
         ahead = np.minimum(places + self._stretch, total)
         seen = (upto[ahead] - upto[places]) / (ahead - places)
-        cost = unlike / max(float(np.median(unlike)), 1e-9) + _EVENLY * seen / self._seen.mean()
+        cost = unlike / max(float(np.mean(unlike)), 1e-9) + _EVENLY * (seen - self._seen.mean())
         best = int(places[np.argmin(cost)])
         self.joins.append((self._at, best))
         return best

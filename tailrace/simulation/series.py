@@ -9,6 +9,7 @@ was: as many as make the drawn series most like the recorded in variance and aut
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,7 @@ class Series:
         shape: float64[S], r; inf for Poisson.
         regular: bool[S], whether it repeats its numbers as they were.
         half: int64[S], windows to either side of the level; 0 for all.
+        follows: int64[S], the series whose windows set how much may happen here, -1 for none.
     """
 
     x: Floats
@@ -45,6 +47,7 @@ class Series:
     shape: Floats
     regular: Bools
     half: NDArray[np.int64]
+    follows: NDArray[np.int64]
 
     def draw(self, rng: np.random.Generator, at: NDArray[np.int64], factor: Floats) -> Floats:
         """Return float64[B, S] numbers like those of the windows `at`, int64[B].
@@ -54,9 +57,21 @@ class Series:
             at: windows.
             factor: float64[B] on the intensity.
         """
+        by = np.broadcast_to(factor[:, None], (len(at), self.x.shape[1]))
+        drawn = self._draw(rng, at, by)
+        some = np.flatnonzero(self.follows >= 0)
+        if len(some):
+            # failures go with what they are failures of, as that was drawn
+            was = self.x[at][:, self.follows[some]]
+            now = drawn[:, self.follows[some]]
+            by = by.copy()
+            by[:, some] = np.where(was > 0, now / np.maximum(was, 1.0), by[:, some])
+            drawn[:, some] = self._draw(rng, at, by)[:, some]
+        return drawn
+
+    def _draw(self, rng: np.random.Generator, at: NDArray[np.int64], by: Floats) -> Floats:
         x, level = self.x[at], self.level[at]
-        by = np.broadcast_to(factor[:, None], x.shape)
-        drawn = np.floor(x * by + rng.random(x.shape)) if (factor != 1.0).any() else x.copy()
+        drawn = np.floor(x * by + rng.random(x.shape)) if (by != 1.0).any() else x.copy()
         for_chance = ~self.regular
         if for_chance.any():
             x, level, r = x[:, for_chance], level[:, for_chance], self.shape[for_chance]
@@ -70,16 +85,26 @@ class Series:
         return drawn
 
 
-def fit_series(x: Floats) -> Series:
-    """Return what can be drawn from, float64[T, S] numbers per window."""
+def fit_series(x: Floats, follows: Mapping[int, int]) -> Series:
+    """Return what can be drawn from.
+
+    Args:
+        x: float64[T, S], numbers per window.
+        follows: series of failures, and the series of what did not fail with each.
+    """
     on = _on(x)
+    exposure = on.astype(np.float64)
+    of = np.full(x.shape[1], -1, np.int64)
+    for bad, good in follows.items():
+        of[bad] = good
+        exposure[:, bad] = x[:, bad] + x[:, good]
     windows = max(len(x), 1)
     best = np.full(x.shape[1], np.inf)
     level, shape = np.zeros(x.shape), np.full(x.shape[1], np.inf)
     half = np.zeros(x.shape[1], np.int64)
     wanted, variance = _autocorrelation(x), x.var(axis=0)
     for h in (*(h for h in _HALVES if 4 * h < windows), 0):
-        m = _level(x, on, h)
+        m = _level(x, exposure, h)
         square = (m**2).sum(axis=0)
         # no correction for m having x in it: so m's own noise and this make up x's variance
         excess = ((x - m) ** 2).sum(axis=0) - m.sum(axis=0)
@@ -100,7 +125,7 @@ def fit_series(x: Floats) -> Series:
     overall = np.where(on, x, 0.0).sum(axis=0) / np.maximum(on.sum(axis=0), 1)
     around = np.where(on, (x - overall) ** 2, 0.0).sum(axis=0) / np.maximum(on.sum(axis=0), 1)
     regular = (around < _REGULAR * overall) & (overall > 0)
-    return Series(x=x, level=level, shape=shape, regular=regular, half=half)
+    return Series(x=x, level=level, shape=shape, regular=regular, half=half, follows=of)
 
 
 def _on(x: Floats) -> Bools:
@@ -129,22 +154,28 @@ def _zero_runs(x: Floats) -> Floats:
     return np.where(zero, before + after - 1, 0.0)
 
 
-def _level(x: Floats, on: Bools, half: int) -> Floats:
-    """Return the mean of the windows within `half` that are on; of all for 0; 0 where it is off."""
-    kept = np.where(on, x, 0.0)
+def _level(x: Floats, exposure: Floats, half: int) -> Floats:
+    """Return what is expected in each window, from those within `half`; from all for 0.
+
+    Numbers are in proportion to the exposure: 1 where a series is on and 0 where it is off; of
+    failures, what could fail.
+    """
+    kept = np.where(exposure > 0, x, 0.0)
     if half == 0:
-        mean = kept.sum(axis=0) / np.maximum(on.sum(axis=0), 1)
-        return np.where(on, mean, 0.0)
+        overall: Floats = kept.sum(axis=0) / np.maximum(exposure.sum(axis=0), 1e-12) * exposure
+        return overall
     many = len(x)
     lo = np.maximum(np.arange(many) - half, 0)
     hi = np.minimum(np.arange(many) + half + 1, many)
 
     def around(values: Floats) -> Floats:
-        upto = np.vstack([np.zeros(x.shape[1]), np.cumsum(values, axis=0)])
-        return upto[hi] - upto[lo]
+        upto: Floats = np.vstack([np.zeros(x.shape[1]), np.cumsum(values, axis=0)])
+        # numbers are whole: what is left of a difference of sums is rounding
+        whole: Floats = np.rint(upto[hi] - upto[lo])
+        return whole
 
-    number = around(on.astype(np.float64))
-    return np.where(on, np.maximum(around(kept), 0.0) / np.maximum(number, 1.0), 0.0)
+    level: Floats = around(kept) / np.maximum(around(exposure), 1.0) * exposure
+    return level
 
 
 def _autocorrelation(x: Floats) -> Floats:
