@@ -26,8 +26,9 @@ from tests.program.windows import WEB_API, traffic, window
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["doctor"], ["config"],
-    ["config", "init"], ["config", "check"], ["config", "show"], ["alert"], ["alert", "test"],
+    ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
+    ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
+    ["alert"], ["alert", "test"],
 ]  # fmt: skip
 
 
