@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -290,6 +291,7 @@ def test_config_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "s3cret" not in shown
     assert '[probes]\nwindow = "1s"\n' in shown
+    assert tomllib.loads(shown)["detector"]["min_change"]["count"] == "20%"
     assert main(["config", "show", "--config", str(file), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["detector"]["false_alerts"] == "1/week"
     file.write_text("[probs]\n")
