@@ -116,6 +116,11 @@ class Detector(_Section):
     warmup: Seconds = 45.0
     min_change: Annotated[dict[str, float], BeforeValidator(by_name)] = {}
 
+    @property
+    def false_alerts_text(self) -> str:
+        """The budget as it is written, e.g. "1/week"."""
+        return _rate_text(self.false_alerts)
+
 
 class Receiver(_Section):
     """Who is told."""
@@ -259,7 +264,7 @@ class Config(_Section):
                 ),
             },
             "detector": {
-                "false_alerts": _rate_text(self.detector.false_alerts),
+                "false_alerts": self.detector.false_alerts_text,
                 "warmup": exact_text(self.detector.warmup),
                 "min_change": {
                     name: share_text(value)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from alerts.aftermath import Aftermath
 from alerts.errors import StoreError
 from detector.finding import Finding
+from detector.settings import DetectorSettings
 from probes.identity.service import Service
 from probes.window import Pair, Window
 from tailrace import pairs
@@ -52,9 +54,14 @@ class Store(Protocol):
     """What the loop needs of a store."""
 
     def commit(
-        self, findings: Sequence[Finding], *, snapshot: bytes | None, now: float
+        self,
+        findings: Sequence[Finding],
+        *,
+        snapshot: bytes | None,
+        now: float,
+        lasted: Collection[str],
     ) -> Sequence[object]:
-        """Store findings and the detector's state, together."""
+        """Store findings, those that lasted, and the detector's state, together."""
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state."""
@@ -95,6 +102,7 @@ class Daemon:
         services: what is known of the services, by name.
         asked: where a pair's clients asked for its server.
         pairs_file: where the current pairs are published; None for nowhere.
+        least_change: the least change that is news, by signal; None for the detector's own.
         clock: epoch seconds.
     """
 
@@ -111,6 +119,7 @@ class Daemon:
         services: Callable[[], Mapping[str, Service]] = dict,
         asked: Callable[[Pair], Sequence[str]] = lambda _: (),
         pairs_file: Path | None = None,
+        least_change: Callable[[str], float] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._detector, self._store, self._deliverer = detector, store, deliverer
@@ -119,7 +128,9 @@ class Daemon:
         self._memory, self._memory_kept = memory, b""
         self._ask_condition, self._condition = condition, Condition()
         self._pairs = pairs.PairTable(services=services, asked=asked)
+        self._aftermath = Aftermath(least_change or DetectorSettings().least_change)
         self._owed: list[Finding] = []
+        self._lasted: set[str] = set()
         self._store_failed = ""
         self._pairs_failed = ""
         self._snapshot_due = -math.inf
@@ -151,7 +162,7 @@ class Daemon:
             # A file that is still there tells of a daemon that did not end by itself
             self._pairs_file.unlink(missing_ok=True)
         if self._store_failed:
-            self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
+            self._store_all()
 
     def stop(self) -> None:
         """Stop after the window at hand; may be called from any thread."""
@@ -169,8 +180,10 @@ class Daemon:
             # run see the same
             self._record(window)
             findings = self._detector.update(window)
+            lasted = self._aftermath.update(window, self._detector.firing())
+            self._lasted.update(lasted)
         due = time.monotonic() >= self._snapshot_due
-        if findings or self._owed or due:
+        if findings or self._owed or self._lasted or due:
             self._commit(findings)
         for finding in findings:
             self._voice.finding(finding)
@@ -216,7 +229,7 @@ class Daemon:
         self._snapshot_due = time.monotonic() + SNAPSHOT_EVERY_S
         try:
             self._keep_memory()
-            self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
+            changed = self._store_all()
         except StoreError as error:
             # Nothing was stored: all of it is tried again with the next window
             if str(error) != self._store_failed:
@@ -227,9 +240,18 @@ class Daemon:
         if self._store_failed:
             self._voice.note(f"stored again, with {len(self._owed)} findings that had to wait")
         self._store_failed = ""
-        if self._owed and self._deliverer is not None:
+        if (self._owed or changed) and self._deliverer is not None:
             self._deliverer.wake()
         self._owed = []
+        self._lasted.clear()
+
+    def _store_all(self) -> Sequence[object]:
+        return self._store.commit(
+            self._owed,
+            snapshot=self._detector.to_bytes(),
+            now=self._clock(),
+            lasted=self._lasted,
+        )
 
     def _keep_memory(self) -> None:
         memory = b"" if self._memory is None else self._memory()

@@ -10,7 +10,8 @@ from typing import Any
 
 from alerts import words
 from alerts.alert import Alert
-from alerts.receivers.base import Message
+from alerts.digest import Digest
+from alerts.receivers.base import AnyMessage, DigestMessage, Message
 from detector.finding import Finding, rfc3339
 
 HEADER_LIMIT = 150
@@ -40,8 +41,10 @@ def escape(text: str, *, limit: int = SECTION_LIMIT) -> str:
     return "".join(parts)
 
 
-def render(message: Message) -> dict[str, Any]:
-    """Return `text` and `blocks` of the message that tells of an alert, or that it is over."""
+def render(message: AnyMessage) -> dict[str, Any]:
+    """Return `text` and `blocks` of a message: an alert, or that it is over, or a digest."""
+    if isinstance(message, DigestMessage):
+        return _digest(message.digest)
     alert = message.alert
     headline = f"{_sign(message)} {_title(message)}"
     latest = alert.findings[-1]
@@ -61,6 +64,32 @@ def render_ending(message: Message) -> dict[str, Any]:
     """Return `text` and `blocks` of the reply, in the alert's thread, that it is over."""
     text = escape(_sentence(message))
     return {"text": text, "blocks": [{"type": "section", "text": _markdown(text)}]}
+
+
+def _digest(digest: Digest) -> dict[str, Any]:
+    number = digest.alert_count
+    headline = f"🗒️ {number} alert{'s were' if number > 1 else ' was'} held back"
+    listed = digest.alerts[:FINDINGS_LISTED]
+    lines = [
+        f"• {escape(f'{_SIGNS[entry.severity]} {entry.title} ({entry.state})', limit=LINE_LIMIT)}"
+        f" `{escape(entry.finding, limit=64)}`"
+        for entry in listed
+    ]
+    if number > len(listed):
+        lines.append(f"… and {number - len(listed)} more")
+    while sum(len(line) + 1 for line in lines) > SECTION_LIMIT:
+        lines.pop(0)
+    why = f"{digest.reason[:1].upper()}{digest.reason[1:]}."
+    hint = "All of them: `tailrace report`. One that is real: `tailrace alert confirm ID`"
+    return {
+        "text": escape(f"{headline}: {digest.reason}"),
+        "blocks": [
+            {"type": "header", "text": _plain(headline, limit=HEADER_LIMIT)},
+            {"type": "section", "text": _markdown(escape(why))},
+            {"type": "section", "text": _markdown("\n".join(lines))},
+            {"type": "context", "elements": [_markdown(hint)]},
+        ],
+    }
 
 
 def _sign(message: Message) -> str:
