@@ -8,7 +8,7 @@ again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -82,25 +82,25 @@ class Aftermath:
         self._after = {id_: self._after.get(id_, _After()) for id_ in watched}
         if not watched:
             return []
-        pairs = {pair: i for i, pair in enumerate(window.pairs)}
-        signals = {signal: i for i, signal in enumerate(window.signals)}
+        rows = _rows(window, watched.values())
+        # The window that found it is part of why it was found
+        later = {
+            row: finding
+            for row, finding in rows.items()
+            if window.time >= finding.detected and not self._after[finding.id].done
+        }
+        levels = {row: self._after[finding.id].at_hand() for row, finding in later.items()}
+        _add(levels, window)
         plain = []
-        for id_, finding in watched.items():
-            after, pair = self._after[id_], pairs.get(finding.pair)
-            signal = signals.get(finding.signal)
-            # The window that found it is part of why it was found
-            if after.done or pair is None or signal is None or window.time < finding.detected:
-                continue
-            _add(
-                after.at_hand(),
-                window,
-                np.flatnonzero((window.pair == pair) & (window.signal == signal)),
-            )
-            if after.long() and all(
-                self._is_plain(finding, half) for half in (after.first, after.second)
+        for finding in later.values():
+            after = self._after[finding.id]
+            if (
+                not after.done
+                and after.long()
+                and all(self._is_plain(finding, half) for half in (after.first, after.second))
             ):
                 after.done = True
-                plain.append(id_)
+                plain.append(finding.id)
         return plain
 
     def _is_plain(self, finding: Finding, after: _Level) -> bool:
@@ -113,28 +113,42 @@ class Aftermath:
         if kind_of(finding.signal) is Kind.RATIO:
             return (level - before if up else before - level) >= 2.0 * least
         # The least change, and the same again on top of it
-        return level >= before * (1.0 + least) ** 2 if up else level <= before * _twice_less(least)
+        if up:
+            return level > before and level - before >= ((1.0 + least) ** 2 - 1.0) * abs(before)
+        return before - level >= (1.0 - max(1.0 - least, 0.0) ** 2) * abs(before) > 0.0
 
 
-def _twice_less(least: float) -> float:
-    return max(1.0 - least, 0.0) ** 2
+def _rows(window: Window, findings: Iterable[Finding]) -> dict[int, Finding]:
+    """Return the rows of a window that are streams of these findings."""
+    pairs = {pair: i for i, pair in enumerate(window.pairs)}
+    signals = {signal: i for i, signal in enumerate(window.signals)}
+    of_stream = {
+        pairs[f.pair] * len(signals) + signals[f.signal]: f
+        for f in findings
+        if f.pair in pairs and f.signal in signals
+    }
+    stream = window.pair.astype(np.int64) * len(signals) + window.signal
+    at = np.flatnonzero(np.isin(stream, list(of_stream)))
+    return {row: of_stream[int(stream[row])] for row in at.tolist()}
 
 
-def _add(after: _Level, window: Window, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+def _add(levels: Mapping[int, _Level], window: Window) -> None:
+    """Add what rows of a window say to their levels, by row."""
     width = next((w for w in (window.width, window.nominal) if w > 0), 1.0)
-    for row in rows.tolist():
+    for row, level in levels.items():
         value, count = float(window.value[row]), float(window.count[row])
         if not math.isfinite(value):
             continue
         counted = kind_of(window.signals[window.signal[row]]) in (Kind.RATIO, Kind.LATENCY)
         weight = count if counted and count > 0 else width
-        after.weight += weight
-        after.total += weight * value
-        after.covered_s += width
-        mine = window.histograms.row == row
-        for bucket, number in zip(
-            window.histograms.bucket[mine].tolist(),
-            window.histograms.number[mine].tolist(),
-            strict=True,
-        ):
-            after.buckets[bucket] = after.buckets.get(bucket, 0) + number
+        level.weight += weight
+        level.total += weight * value
+        level.covered_s += width
+    entries = window.histograms
+    mine = np.isin(entries.row, list(levels))
+    for row, bucket, number in zip(
+        *(column[mine].tolist() for column in (entries.row, entries.bucket, entries.number)),
+        strict=True,
+    ):
+        buckets = levels[row].buckets
+        buckets[bucket] = buckets.get(bucket, 0) + number

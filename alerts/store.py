@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from alerts import ledger, outbox, records
+from alerts import feed, ledger, outbox, records
 from alerts.alert import (
     SEVERITIES,
     Alert,
@@ -28,6 +28,7 @@ from alerts.alert import (
 from alerts.budget import Budget, Ledger, Verdict
 from alerts.database import Database
 from alerts.errors import StoreError
+from alerts.feed import Shown
 from alerts.outbox import Outbox
 from detector.finding import Finding
 
@@ -92,6 +93,7 @@ class Store:
         snapshot: bytes | None,
         now: float,
         lasted: Collection[str] = (),
+        changes: Sequence[Shown] = (),
     ) -> list[Alert]:
         """Store one step of the detector in one transaction.
 
@@ -100,18 +102,18 @@ class Store:
         puts one message per receiver into the outbox. Committing a finding again changes nothing
         more, and a finding that ended stays ended, so a replay is harmless.
 
-        With a budget (`keep_to`), the outbox gets what `alerts.budget` lets pass, and now and
-        then a digest of what it does not. Call it now and then without findings too.
+        With a budget (`keep_to`), the outbox gets what `alerts.budget` lets pass, and a digest of
+        the rest; that takes a call now and then, without findings too.
 
         Args:
             findings: what the detector returned, in its order.
             snapshot: the detector's state after it returned them; None keeps the one stored.
             now: epoch seconds.
             lasted: ids of findings that lasted with a plain effect, see `alerts.aftermath`.
+            changes: rows of the feed of changes that are new or different.
 
         Returns:
-            The alerts that changed their state, in order: an alert that fired and was resolved
-            in one call is there twice. Then those that had waited and are told now.
+            The alerts that changed their state, in order, then those that are told after a wait.
 
         Raises:
             StoreError: nothing of this call was stored; what was stored before is safe. Call
@@ -125,6 +127,8 @@ class Store:
                     changed += self._take(db, finding, book, now=now)
                 if book is not None:
                     changed += ledger.settle(db, book, lasted, self._receivers, now=now)
+                if changes:
+                    feed.save(db, changes, now=now)
                 if snapshot is not None:
                     _save_snapshot(db, DETECTOR, snapshot, now=now)
         except BaseException:
@@ -286,8 +290,24 @@ class Store:
         )
         return [alert_from_json(json.loads(row["alert"])) for row in rows]
 
+    def changes(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        client: str | None = None,
+        server: str | None = None,
+        signal: str | None = None,
+        still: bool = False,
+    ) -> list[Shown]:
+        """Return the feed of changes; `still`: what has not ended; the rest as for `findings`."""
+        if self._database.version < ledger.SINCE_VERSION:
+            return []
+        rows = self._database.rows(feed.SELECT, (since, until, client, server, signal, still))
+        return [feed.from_row(row) for row in rows]
+
     def held_back(self) -> Mapping[str, str]:
-        """Return why findings were not told, by id, of those of alerts that were held back."""
+        """Return why findings were not told, by id; those that were told are not there."""
         if self._database.version < ledger.SINCE_VERSION:
             return {}
         rows = self._database.rows(

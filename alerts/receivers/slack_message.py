@@ -21,6 +21,8 @@ TOTAL_LIMIT = 12_000
 """Slack states no limit on a whole message; about 13,200 characters are refused."""
 FINDINGS_LISTED = 10
 LINE_LIMIT = 400
+DIGEST_LINE_LIMIT = 200
+"""So that the lines of a digest, with the ids behind them, fit into one section."""
 
 _SIGNS = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
@@ -71,14 +73,12 @@ def _digest(digest: Digest) -> dict[str, Any]:
     headline = f"🗒️ {number} alert{'s were' if number > 1 else ' was'} held back"
     listed = digest.alerts[:FINDINGS_LISTED]
     lines = [
-        f"• {escape(f'{_SIGNS[entry.severity]} {entry.title} ({entry.state})', limit=LINE_LIMIT)}"
-        f" `{escape(entry.finding, limit=64)}`"
+        f"• {_SIGNS[entry.severity]} {escape(entry.title, limit=DIGEST_LINE_LIMIT)}"
+        f" ({entry.state}) `{escape(entry.finding, limit=64)}`"
         for entry in listed
     ]
     if number > len(listed):
         lines.append(f"… and {number - len(listed)} more")
-    while sum(len(line) + 1 for line in lines) > SECTION_LIMIT:
-        lines.pop(0)
     why = f"{digest.reason[:1].upper()}{digest.reason[1:]}."
     hint = "All of them: `tailrace report`. One that is real: `tailrace alert confirm ID`"
     return {

@@ -30,11 +30,14 @@ from alerts.budget import (
     Ledger,
 )
 from alerts.database import Database
+from alerts.deliver import Deliverer
 from alerts.errors import StoreError
 from alerts.ledger import give_verdict
+from alerts.receivers import make_receiver
 from alerts.store import Store
 from probes.window import Pair
-from tests.alerts.examples import T0, ended, finding
+from tests.alerts.examples import T0, ended, finding, webhook_settings, written
+from tests.servers.webhook import SECRET, WebhookServer
 
 ROOT = Path(__file__).parents[2]
 WEEKLY = Budget(per_week=1.0, text="1/week")
@@ -424,6 +427,24 @@ def test_a_digest_reaches_the_same_receivers_once(store):
     commit(store, *map(ended, six), now=T0 + 300 * 60)
     store.prune(now=T0 + 40 * DAY_S)
     assert store.outbox.deliveries() == []
+
+
+def test_a_digest_is_delivered_like_any_message(tmp_path):
+    with WebhookServer() as server, Store.open(tmp_path / "state") as store:
+        store.register_receivers(["pager"])
+        store.keep_to(WEEKLY)
+        secret = written(tmp_path / "secret", SECRET)
+        receiver = make_receiver(webhook_settings(server.url, secret_file=secret))
+        now = time.time()  # signatures of another time are refused
+        commit(store, *[about(n) for n in range(7)], now=now - PATIENCE_S)
+        commit(store, now=now)
+        deliverer = Deliverer(store, [receiver])
+        deliverer.start()
+        server.wait_for(lambda: len(server.accepted) == 6, timeout_s=20)
+        assert deliverer.stop(10.0)
+        assert [row.type for row in server.accepted] == ["alert.firing"] * 5 + ["alert.digest"]
+        assert server.accepted[-1].body["data"]["alert_count"] == 2
+        assert {row.state for row in store.outbox.deliveries()} == {"sent"}
 
 
 def test_without_receivers_nothing_is_held_back(tmp_path):
