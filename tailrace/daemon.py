@@ -14,6 +14,8 @@ from typing import Protocol
 
 from alerts.aftermath import Aftermath
 from alerts.errors import StoreError
+from alerts.feed import Feed, Shown
+from detector.calibration import Calibration, Change
 from detector.finding import Finding
 from detector.settings import DetectorSettings
 from probes.identity.service import Service
@@ -46,6 +48,12 @@ class Detector(Protocol):
     def learning(self) -> tuple[int, int]:
         """Return how many streams are still learning, and how many are judged."""
 
+    def calibration(self) -> Sequence[Calibration]:
+        """Return whether each kind of signal honours the theory."""
+
+    def changes(self) -> Sequence[Change]:
+        """Return what is significant at a false discovery rate."""
+
     def to_bytes(self) -> bytes:
         """Return all state."""
 
@@ -60,8 +68,9 @@ class Store(Protocol):
         snapshot: bytes | None,
         now: float,
         lasted: Collection[str],
+        changes: Sequence[Shown],
     ) -> Sequence[object]:
-        """Store findings, those that lasted, and the detector's state, together."""
+        """Store findings, those that lasted, the feed and the detector's state, together."""
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state."""
@@ -102,6 +111,7 @@ class Daemon:
         services: what is known of the services, by name.
         asked: where a pair's clients asked for its server.
         pairs_file: where the current pairs are published; None for nowhere.
+        feed: the changes that are shown and not told, as they were stored; None for none.
         least_change: the least change that is news, by signal; None for the detector's own.
         clock: epoch seconds.
     """
@@ -119,6 +129,7 @@ class Daemon:
         services: Callable[[], Mapping[str, Service]] = dict,
         asked: Callable[[Pair], Sequence[str]] = lambda _: (),
         pairs_file: Path | None = None,
+        feed: Feed | None = None,
         least_change: Callable[[str], float] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -129,6 +140,7 @@ class Daemon:
         self._ask_condition, self._condition = condition, Condition()
         self._pairs = pairs.PairTable(services=services, asked=asked)
         self._aftermath = Aftermath(least_change or DetectorSettings().least_change)
+        self._feed = feed or Feed()
         self._owed: list[Finding] = []
         self._lasted: set[str] = set()
         self._store_failed = ""
@@ -180,8 +192,9 @@ class Daemon:
             # run see the same
             self._record(window)
             findings = self._detector.update(window)
-            lasted = self._aftermath.update(window, self._detector.firing())
-            self._lasted.update(lasted)
+            self._lasted.update(self._aftermath.update(window, self._detector.firing()))
+            width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
+            self._feed.update(self._detector.changes(), end=window.time + width)
         due = time.monotonic() >= self._snapshot_due
         if findings or self._owed or self._lasted or due:
             self._commit(findings)
@@ -244,6 +257,7 @@ class Daemon:
             self._deliverer.wake()
         self._owed = []
         self._lasted.clear()
+        self._feed.stored()
 
     def _store_all(self) -> Sequence[object]:
         return self._store.commit(
@@ -251,6 +265,7 @@ class Daemon:
             snapshot=self._detector.to_bytes(),
             now=self._clock(),
             lasted=self._lasted,
+            changes=self._feed.unstored(),
         )
 
     def _keep_memory(self) -> None:
@@ -270,6 +285,7 @@ class Daemon:
                 now=self._clock(),
                 window_s=window.nominal if window.nominal > 0 else 1.0,
                 condition=self._condition,
+                calibration=self._detector.calibration(),
             )
             self._pairs_failed = ""
         except OSError as error:
@@ -293,6 +309,7 @@ class Daemon:
             learning=learning,
             judged=judged,
             firing=len(self._detector.firing()),
+            changes=len(self._feed),
             lost=self._lost,
             pending=self._pending,
             condition=self._condition,

@@ -52,8 +52,8 @@ SAMPLE = """\
 # address = "203.0.113.0/24"           # a peer that is not on this host
 
 [detector]
-# How many findings without a real cause are acceptable, for the whole host:
-# "1/week", "2/day", "1/month".
+# How many alerts without a real cause are acceptable, for the whole host: "1/week", "2/day",
+# "1/month". Beyond it, what does not prove real goes into a digest; hard failures are always told.
 # false_alerts = "1/week"
 # A pair is judged once it was seen for this long.
 # warmup = "45s"

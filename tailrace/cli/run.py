@@ -58,6 +58,7 @@ def run(
         # The rest is imported while the probes are being compiled
         loading = stack.enter_context(observe.Loading(settings.probes.hooks))
         from alerts.budget import TOGETHER_S, Budget  # noqa: PLC0415
+        from alerts.feed import Feed  # noqa: PLC0415
         from alerts.store import Store  # noqa: PLC0415
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
@@ -106,6 +107,7 @@ def run(
             services=lambda: observer.services,
             asked=observer.asked,
             pairs_file=directory / state.PAIRS,
+            feed=Feed(store.changes(still=True)),
             least_change=knobs.least_change,
         )
 

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["doctor"], ["config"],
     ["config", "init"], ["config", "check"], ["config", "show"], ["alert"], ["alert", "test"],
+    ["alert", "confirm"], ["alert", "dismiss"],
 ]  # fmt: skip
 
 
