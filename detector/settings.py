@@ -17,10 +17,11 @@ MIN_CHANGE: Final[Mapping[str, float]] = MappingProxyType(
         "ratio": 0.02,
         "resets": 0.05,
         "retransmits": 0.0075,
+        "gauge": 0.0,
     }
 )
-"""Least change that is news where the user says nothing, by signal, else by kind: relative to
-the baseline; of ratios, the least share."""
+"""The least change that is news where nothing else was asked for, by signal, else by kind. A gauge
+may be anything, around any zero: its own scatter decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +32,21 @@ class DetectorSettings:
         false_alerts_per_week: how many findings without a real change are acceptable, for all
             pairs and signals together.
         warmup_s: shortest history, in seconds of windows, before a stream may be judged.
-        min_change: least change that is news, by name of a signal or of a kind ("count", "sum",
-            "latency", "ratio"): relative to the baseline, 0.2 for a fifth; of ratios the least
-            share. What is not there is as in `MIN_CHANGE`.
+        min_change: by name of a signal, or of a kind of signal for all those that are not named:
+            the least relative change that is news (0.2 is 20 %); for ratios the least change of
+            the share itself (0.02: from 1 % to 3 %). What is not there is as in `MIN_CHANGE`.
+            Not to be changed afterwards.
     """
 
     false_alerts_per_week: float = 1.0
     warmup_s: float = 45.0
-    min_change: Mapping[str, float] = field(default_factory=dict)
+    min_change: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def least_change(self, signal: str) -> float:
-        """Return the least change of `signal` that is news; 0.0 for a gauge."""
-        names = (signal, kind_of(signal).value)
+        """Return the least change of `signal` that is news, as `min_change` says."""
+        kind = kind_of(signal).value
         for table in (self.min_change, MIN_CHANGE):
-            for name in names:
+            for name in (signal, kind):
                 if name in table:
-                    return float(table[name])
-        return 0.0
+                    return table[name]
+        return 0.0  # one that is new or silent has no size

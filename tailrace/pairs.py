@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.calibration import Calibration
 from detector.finding import rfc3339
 from probes.histogram import quantile_s
 from probes.identity.service import Service
 from probes.window import Kind, Pair, Window, kind_of
+from tailrace import calibration as calibrations
 from tailrace.condition import Condition
 from tailrace.errors import TailraceError
 
@@ -203,7 +205,13 @@ def _width_s(window: Window) -> float:
 
 
 def publish(
-    path: Path, table: PairTable, *, now: float, window_s: float, condition: Condition
+    path: Path,
+    table: PairTable,
+    *,
+    now: float,
+    window_s: float,
+    condition: Condition,
+    calibration: Sequence[Calibration] = (),
 ) -> None:
     """Replace the file that `tailrace pairs` and `tailrace doctor` read, at once and as a whole."""
     data = {
@@ -211,6 +219,7 @@ def publish(
         "time": now,
         "window_s": window_s,
         "condition": condition.to_json(),
+        "calibration": calibrations.to_json(calibration),
         "pairs": table.rows(),
     }
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".pairs-")
@@ -234,10 +243,11 @@ def published(path: Path, *, now: float) -> list[Row] | None:
 
 
 class Published(NamedTuple):
-    """What a running daemon tells: its pairs, and how it does."""
+    """What a running daemon tells: its pairs, how it does, and whether detection does as well."""
 
     rows: list[Row]
     condition: Condition
+    calibration: list[Calibration]
 
 
 def published_by(path: Path, *, now: float) -> Published | None:
@@ -249,7 +259,11 @@ def published_by(path: Path, *, now: float) -> Published | None:
     remedy = "restart `tailrace run`, or look for yourself with `tailrace pairs --live`"
     try:
         data = json.loads(path.read_bytes())
-        found = Published(data["pairs"], Condition.from_json(data["condition"]))
+        found = Published(
+            data["pairs"],
+            Condition.from_json(data["condition"]),
+            calibrations.from_json(data.get("calibration", ())),
+        )
         age = now - float(data["time"])
         limit = max(STALE_S, 5 * float(data["window_s"]))
     except FileNotFoundError:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ from tests.program.windows import WEB_API, traffic, window
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
-    ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
-    ["alert"], ["alert", "test"],
+    ["config"], ["config", "init"], ["config", "check"], ["config", "show"], ["alert"], ["alert", "test"],
+    ["alert", "confirm"], ["alert", "dismiss"],
 ]  # fmt: skip
 
 
@@ -291,6 +292,7 @@ def test_config_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "s3cret" not in shown
     assert '[probes]\nwindow = "1s"\n' in shown
+    assert tomllib.loads(shown)["detector"]["min_change"]["count"] == "20%"
     assert main(["config", "show", "--config", str(file), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["detector"]["false_alerts"] == "1/week"
     file.write_text("[probs]\n")
