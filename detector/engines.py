@@ -93,15 +93,15 @@ def parse(model: str) -> Spec:
     """
     match = re.fullmatch(r"\s*([\w:.\-]+)\s*(\(.*\))?\s*", model, re.DOTALL)
     if match is None:
-        raise ValueError(f"{model!r} is not a model: {_known()}")
+        raise ValueError(f"{model!r} is not a model; {_known()}")
     name, options = match[1], match[2]
     if name.startswith(ANY_RIVER):
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name.removeprefix(ANY_RIVER)):
             raise ValueError(f'{name!r} names no class, write it like "river:drift.KSWIN"')
     elif name not in KNOWN:
         near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6)
-        meant = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no model {name!r}{meant}: {_known()}")
+        meant = f", did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"no model {name!r}{meant} {_known()}")
     spec = Spec(name, {} if options is None else _options(model, options))
     if name == DEFAULT and spec.options:
         raise ValueError("the model 'tailrace' takes no options: its knobs are keys of [detector]")
@@ -173,7 +173,7 @@ def model_of(data: bytes) -> str:
 
 
 def _known() -> str:
-    return f'known are {", ".join(KNOWN)}, and "river:drift.KSWIN" or any such class'
+    return f'known models are {", ".join(KNOWN)}, and "river:drift.KSWIN" or any such class'
 
 
 def _options(model: str, text: str) -> dict[str, Option]:

@@ -59,7 +59,8 @@ class AnomalyJudge:
 
         self._model, self._supervised = model, supervised
         self._rare = stats.RollingQuantile(RARE, SCORES)
-        self._seen, self._run, self._last = 0, 0, 0.0
+        self._run: list[float] = []
+        self._seen, self._last = 0, 0.0
 
     def update(self, z: float) -> Verdict:
         """Take the next deviation."""
@@ -70,10 +71,13 @@ class AnomalyJudge:
         self._last = z
         limit = self._rare.get() if self._seen >= LEAST_SCORES else None
         odd = limit is not None and score > limit
-        self._run = self._run + 1 if odd else 0
-        self._rare.update(score)
+        self._run.append(score)
+        if not odd:  # a run does not raise the quantile that it must exceed
+            for each in self._run:
+                self._rare.update(each)
+            self._run.clear()
         self._seen += 1
-        return Verdict(self._run >= RUN, abs(z) / USUAL_Z if odd else 0.0)
+        return Verdict(len(self._run) >= RUN, abs(z) / USUAL_Z if odd else 0.0)
 
 
 class ForecastJudge:
@@ -151,7 +155,7 @@ def _forecaster(spec: Spec) -> Callable[[], Judge]:
     if not (k > 0 and run >= 1):
         raise ValueError(f"{spec.name} needs k > 0 and run >= 1")
     if options.get("multiplicative"):
-        raise ValueError(f"{spec.name} forecasts deviations, which cannot be multiplied")
+        raise ValueError(f"{spec.name} forecasts deviations: its options cannot be multiplicative")
     if options.get("seasonality"):
         options.setdefault("gamma", 0.3)
     make: Any = HoltWinters

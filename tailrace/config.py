@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from alerts.settings import ReceiverSettings
+from detector import engines
 from detector.settings import DetectorSettings
 from probes.hooks import Hooks
 from probes.identity.docker import SOCKETS
@@ -103,10 +104,17 @@ class Probes(_Section):
 
 
 class Detector(_Section):
-    """What is worth a finding."""
+    """What is worth a finding.
+
+    Attributes:
+        false_alerts: how many findings without a real cause are acceptable.
+        warmup: how long a pair is watched before it is judged, seconds.
+        model: which engine judges, as `detector.engines` says.
+    """
 
     false_alerts: Rate = Field(default="1/week", validate_default=True)
     warmup: Seconds = 45.0
+    model: Annotated[str, AfterValidator(engines.check)] = engines.DEFAULT
 
 
 class Receiver(_Section):
@@ -208,7 +216,9 @@ class Config(_Section):
     def detector_settings(self) -> DetectorSettings:
         """Return what the detector needs to know."""
         return DetectorSettings(
-            false_alerts_per_week=self.detector.false_alerts, warmup_s=self.detector.warmup
+            false_alerts_per_week=self.detector.false_alerts,
+            warmup_s=self.detector.warmup,
+            model=self.detector.model,
         )
 
     def receiver_settings(self) -> tuple[ReceiverSettings, ...]:
@@ -251,6 +261,7 @@ class Config(_Section):
             "detector": {
                 "false_alerts": _rate_text(self.detector.false_alerts),
                 "warmup": exact_text(self.detector.warmup),
+                "model": self.detector.model,
             },
             "alerts": {"receivers": receivers},
         }

@@ -57,6 +57,10 @@ SAMPLE = """\
 # false_alerts = "1/week"
 # A pair is judged once it was seen for this long.
 # warmup = "45s"
+# What judges: "tailrace"; or "river-adwin", "river-page-hinkley" or "river-holt-winters"; or any
+# drift or anomaly detector with river's interface, such as "river:drift.KSWIN". Of
+# these, false_alerts holds for "tailrace" only.
+# model = "tailrace"
 
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are
 # relative to this file. `tailrace alert test NAME` tries one out.
