@@ -40,9 +40,7 @@ def remember(store: Store, name: str, observer: Observer, *, note: Callable[[str
         note(f"who was watched before is not known any more: {error}")
 
 
-def detector_of(
-    store: Store, settings: DetectorSettings, *, note: Callable[[str], None]
-) -> Engine:
+def detector_of(store: Store, settings: DetectorSettings, *, note: Callable[[str], None]) -> Engine:
     """Return the engine with its stored baselines, or a new one when there are none.
 
     A state that cannot be read (of another version, or of another engine) is set aside, never

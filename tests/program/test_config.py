@@ -127,7 +127,8 @@ MISTAKES = {
     "model": (
         '[detector]\nmodel = "river-adwinn"\n',
         "{file}:2: key `model` in [detector]: no model 'river-adwinn', did you mean "
-        "'river-adwin'? known models are tailrace, river-adwin, river-page-hinkley, river-holt-winters, "
+        "'river-adwin'? known models are tailrace, river-adwin, river-page-hinkley, "
+        "river-holt-winters, "
         'and "river:drift.KSWIN" or any such class',
     ),
     "model's class": (
