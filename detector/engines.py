@@ -157,6 +157,16 @@ def restore(data: bytes, settings: DetectorSettings) -> Engine:
     return RiverEngine.from_bytes(data, settings)
 
 
+def caution(model: str) -> str:
+    """Return what a user must know who has chosen this model, "" for the default."""
+    if parse(model).name == DEFAULT:
+        return ""
+    return (
+        f"judged by {model}: false_alerts does not hold for it, and it tells of no new or silent "
+        "pairs"
+    )
+
+
 def model_of(data: bytes) -> str:
     """Return the model whose state `data` is.
 

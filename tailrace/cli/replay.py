@@ -49,6 +49,8 @@ def replay(
     from tailrace.cli.findings import COLUMNS, emit_findings  # noqa: PLC0415
 
     settings = config.load(config_path).detector_settings()
+    if caution := engines.caution(settings.model):
+        say(caution)
     recorded = recording.load(files, note=say)
     run = _Replay(recorded, engines.new(settings))
     found = emit_findings(run.findings(), output, columns=COLUMNS)

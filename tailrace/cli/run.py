@@ -58,6 +58,7 @@ def run(
         # The rest is imported while the probes are being compiled
         loading = stack.enter_context(observe.Loading(settings.probes.hooks))
         from alerts.store import Store  # noqa: PLC0415
+        from detector import engines  # noqa: PLC0415
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
         from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
@@ -65,6 +66,8 @@ def run(
 
         store = stack.enter_context(Store.open(directory))
         voice = stack.enter_context(status.voice())
+        if caution := engines.caution(settings.detector.model):
+            voice.note(caution)
         detector = detector_of(store, settings.detector_settings(), note=voice.note)
         recorder = None
         if record_path is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,6 +195,16 @@ def test_beside_adwin_in_a_classifier_that_starts_anew_on_drift() -> None:
 def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         TailraceDrift(**wrong)
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    exec(compile(example, "engines.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "requests went up"
+    assert said[1].startswith("Accuracy: ")
+    assert said[2:] == ["True"]
 
 
 def test_river_is_what_it_was_written_for() -> None:

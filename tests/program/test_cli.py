@@ -300,7 +300,9 @@ def test_replay_is_repeatable_and_scores_every_row(
     knobs = tmp_path / "knobs.toml"
     knobs.write_text('[detector]\nmodel = "river-page-hinkley"\n')
     assert main(["replay", str(file), "--config", str(knobs), "-o", "jsonl"]) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    captured = capsys.readouterr()
+    found = [json.loads(line) for line in captured.out.splitlines()]
+    assert "judged by river-page-hinkley: false_alerts does not hold for it" in captured.err
     assert found[0]["signal"] == "request_latency"
     assert [each["significance"] for each in found] == [0.0] * len(found)
     assert all(0.0 <= float(row["score"]) <= 1.0 for row in rows)
