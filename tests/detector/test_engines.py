@@ -80,16 +80,21 @@ def test_the_order_of_rows_leaves_no_trace(model: str) -> None:
     assert one.to_bytes() == two.to_bytes()
 
 
-@pytest.mark.parametrize("cut", [1, 30, 62, 72, 95, 140])
+@pytest.mark.parametrize("cut", [1, 62, 95, 140])
 def test_a_restored_engine_continues_as_if_never_stopped(model: str, cut: int) -> None:
-    windows = eventful(180)
+    windows = eventful(170)
     whole, first = fresh(model), fresh(model)
     expected = told(whole, windows)
     begun = told(first, windows[:cut])
     second = restarted(first, model)
     assert second.firing() == first.firing()
     assert second.to_bytes() == first.to_bytes()
-    assert begun + told(second, windows[cut:]) == expected
+    for window in windows[cut:]:
+        ended = second.update(window)
+        begun += ended
+        assert ended == first.update(window)
+        assert second.scores().tobytes() == first.scores().tobytes()
+    assert begun == expected
     assert second.to_bytes() == whole.to_bytes()
 
 
@@ -229,7 +234,7 @@ def test_windows_that_come_again_or_late_are_ignored(model: str) -> None:
     assert engine.to_bytes() == calm.to_bytes()
 
 
-def test_a_row_that_is_there_twice_counts_once(model: str) -> None:
+def test_of_a_row_that_is_there_twice_the_lower_value_counts(model: str) -> None:
     def doubled(window: Window) -> Window:
         entries = window.histograms
         first, n = entries.row, len(window)
@@ -237,7 +242,7 @@ def test_a_row_that_is_there_twice_counts_once(model: str) -> None:
             window,
             pair=np.tile(window.pair, 2),
             signal=np.tile(window.signal, 2),
-            value=np.concatenate([window.value, window.value * 1.0]),
+            value=np.concatenate([window.value * 3.0, window.value]),
             count=np.tile(window.count, 2),
             histograms=type(entries)(
                 np.concatenate([first, first + n]).astype(np.int32),
