@@ -75,6 +75,8 @@ class Bank(ABC):
         pause_s: longest pause that is no change, seconds.
         carried: what is learned late: columns of the block that is open, of the one that waits,
             and of the baseline.
+        by_steps: whether wander is measured from one block to the next: then there is a column
+            `before`, and a level that only goes one way is no wander.
         seasonal: whether the shape of the day is kept; then there is a column `band` (ln).
         falls: whether it is kept for decreases too.
     """
@@ -86,6 +88,7 @@ class Bank(ABC):
     kept: ClassVar[tuple[str, ...]] = ()
     pause_s: ClassVar[float] = evidence.PAUSE_S
     carried: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    by_steps: ClassVar[bool] = False
     seasonal: ClassVar[bool] = True
     falls: ClassVar[bool] = True
 
@@ -149,6 +152,11 @@ class Bank(ABC):
     def clipped(self, at: At, block: list[Floats]) -> list[Floats]:  # noqa: ARG002 - for models
         """Return a block, as `carried` has it, with its influence on a baseline bounded."""
         return block
+
+    def admits(self, at: At, block: Floats) -> NDArray[np.bool_] | None:
+        """Return which blocks may be learned at all; None for every one."""
+        del at, block
+        return None
 
     def count_block(self, at: At, block: list[Floats]) -> None:  # noqa: B027 - optional
         """Learn from a whole block what is particular to the model."""
@@ -310,6 +318,10 @@ class Bank(ABC):
         t["held_back"][ids[doubted]] += 1
         self._drop(ids[doubted])
         late = ids[(live == JUDGED) & ~doubted]
+        admitted = self.admits(narrow(late), t["current"][:, late]) if len(late) else None
+        if admitted is not None and not admitted.all():
+            self._drop(late[~admitted])
+            late = late[admitted]
         if len(late):
             self._learn_late(narrow(late))
 
@@ -338,16 +350,16 @@ class Bank(ABC):
         for (_, _, name), part in zip(self._carried, block, strict=True):
             t[name][:, at] = t[name][:, at] * fade + part
         spread = t["spread"][:, at] * fade
-        spread[0] += (moments[0] / np.maximum(windows, 1.0)) ** 2
-        spread[1] += windows > 0
+        every = np.arange(len(windows))
+        self._scatter(spread, 0, at, every, moments[0] / np.maximum(windows, 1.0))
         wide = t["wide"][:, at]
         for scale, length in enumerate((SUPER * BLOCK, HYPER * BLOCK)):
             total, number = wide[2 * scale], wide[2 * scale + 1]
             total += moments[0]
             number += windows
             whole = np.flatnonzero(number >= length)
-            spread[2 + 2 * scale, whole] += (total[whole] / number[whole]) ** 2
-            spread[3 + 2 * scale, whole] += 1.0
+            if len(whole):
+                self._scatter(spread, scale + 1, at, whole, total[whole] / number[whole])
             total[whole] = 0.0
             number[whole] = 0.0
         t["spread"][:, at], t["wide"][:, at] = spread, wide
@@ -357,6 +369,18 @@ class Bank(ABC):
             self.refresh(at)
         elif due.any():
             self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
+
+    def _scatter(self, spread: Floats, scale: int, at: At, which: Ints, mean: Floats) -> None:
+        """Add means of blocks of one scale to what is known of their scatter."""
+        square, many = mean * mean, np.ones_like(mean)
+        if self.by_steps:
+            before, ids = self.table["before"], rows_of(at, which)
+            many = ~np.isnan(before[scale, ids])
+            # Half the mean square of successive differences: the variance, without a trend
+            square = np.where(many, 0.5 * (mean - before[scale, ids]) ** 2, 0.0)
+            before[scale, ids] = mean
+        spread[2 * scale, which] += square
+        spread[2 * scale + 1, which] += many
 
 
 def _joined(rows: list[Any]) -> Any:

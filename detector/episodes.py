@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 
-RECOVERED = 10.0
+RECOVERED = 14.0
 """Nats of evidence for the baseline, against the change, that end a finding: a lull in failures
 that come by chance is not the end of them."""
 RECOVERY_WINDOWS = 5

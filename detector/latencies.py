@@ -39,6 +39,8 @@ WIDEST = float(np.log(4.0))
 MOST_PER_WINDOW = 4000.0
 """Samples of a window that are learned from; of more, as many in the same proportions."""
 PRIOR_BLOCKS = 20.0
+SETTLED = 480.0
+"""Windows up to which a baseline may follow at any speed."""
 
 RUN_FOLD, RUN_FIRST, RUN_BINS = 4, 20, 128
 """Of changes that are told: bins of four buckets each, from 256 ns to near 1,000 s."""
@@ -65,6 +67,7 @@ class LatencyBank(Bank):
     other = np.array([0.75, 0.97, 0.3, 0.85, 0.1, 0.6, 0.75, 0.95])
     up = which < 3
     falls = False
+    by_steps = True
     columns: ClassVar[Mapping[str, Column]] = {
         "open": Column("u2", (BINS,)),
         "waiting": Column("u2", (BINS,)),
@@ -78,6 +81,9 @@ class LatencyBank(Bank):
         "design": Column("f4", (), 1.5),
         "band": Column("f4", (), 1.0),
         "excess": Column("f4", (2,)),
+        "before": Column("f4", (3,), np.nan),
+        "anchor": Column("f4", (), np.nan),
+        "since": Column("i1"),
     }
     kept = ("falls", "least", "prior")
     carried = (("open", "waiting", "bins"),)
@@ -153,6 +159,22 @@ class LatencyBank(Bank):
         done: NDArray[np.bool_] = (age - t["born"][at] >= warmup_s) & enough
         return done
 
+    def admits(self, at: At, block: Floats) -> NDArray[np.bool_]:
+        """Keep from the baseline what would raise it by more than the least change in an hour.
+
+        A baseline that follows at any speed never sees a leak.
+        """
+        t, hour = self.table, int(self.seasons.time // 3600.0)
+        level = t["base"][0, at] / np.maximum(t["base"][2, at], 1.0)
+        anchor = t["anchor"][at]
+        young = np.isnan(anchor) | (t["base"][2, at] < SETTLED)
+        turned = (t["since"][at] != hour % 120) & ~young
+        moved = np.fmin(level, anchor + t["least"][at])
+        t["anchor"][at] = anchor = np.where(young, level, np.where(turned, moved, anchor))
+        t["since"][at] = hour % 120
+        admitted: NDArray[np.bool_] = block[0] / block[2] <= anchor + t["least"][at]
+        return admitted | young
+
     def count_block(self, at: At, block: list[Floats]) -> None:
         """Add the excess chi-square at the median's edge, and the number of blocks."""
         t, cells = self.table, block[1].astype(np.float32)
@@ -172,7 +194,9 @@ class LatencyBank(Bank):
         upto = self._recentred(at)
         base = t["base"][:, at]
         windows = np.maximum(base[2], 1.0)
-        spread = wander(base[0] / windows, base[1] / windows, windows, t["spread"][:, at])
+        spread = wander(
+            base[0] / windows, base[1] / windows, windows, t["spread"][:, at], by_steps=True
+        )
         slow = with_prior(spread.slow, t["spread"][1, at])
         floor = t["least"][at] + 0.35 * np.sqrt(60.0 / np.maximum(windows, 60.0))
         band = np.clip(2.5 * np.sqrt(slow), floor, np.maximum(WIDEST, floor))

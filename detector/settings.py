@@ -36,11 +36,13 @@ class DetectorSettings:
             the least relative change that is news (0.2 is 20 %); for ratios the least change of
             the share itself (0.02: from 1 % to 3 %). What is not there is as in `MIN_CHANGE`.
             Not to be changed afterwards.
+        model: which engine judges, as `detector.engines` says.
     """
 
     false_alerts_per_week: float = 1.0
     warmup_s: float = 45.0
     min_change: Mapping[str, float] = field(default_factory=dict, hash=False)
+    model: str = "tailrace"
 
     def least_change(self, signal: str) -> float:
         """Return the least change of `signal` that is news, as `min_change` says."""

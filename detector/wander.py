@@ -35,7 +35,9 @@ class Wander(NamedTuple):
     slow: Floats
 
 
-def wander(level: Floats, square: Floats, windows: Floats, spread: Floats) -> Wander:
+def wander(
+    level: Floats, square: Floats, windows: Floats, spread: Floats, *, by_steps: bool = False
+) -> Wander:
     """Split the variance of a baseline.
 
     Args:
@@ -44,6 +46,8 @@ def wander(level: Floats, square: Floats, windows: Floats, spread: Floats) -> Wa
         windows: float32[m], number of windows.
         spread: float32[6, m], of blocks, super-blocks and hyper-blocks: sum of the squared means,
             and number.
+        by_steps: whether it sums half the squares of their successive differences instead (von
+            Neumann 1941), which a trend leaves small.
     """
     mean2 = level * level
     single = np.maximum(square - mean2, 0.0) * windows / np.maximum(windows - 1.0, 1.0)
@@ -51,8 +55,9 @@ def wander(level: Floats, square: Floats, windows: Floats, spread: Floats) -> Wa
     for scale, longer in enumerate((BLOCK, SUPER, HYPER // SUPER)):
         number = spread[2 * scale + 1]
         free = np.maximum(number - 1.0, 1.0)
-        seen = np.maximum(spread[2 * scale] / np.maximum(number, 1.0) - mean2, 0.0)
-        seen *= number / free
+        seen = spread[2 * scale] / np.maximum(number, 1.0)
+        if not by_steps:
+            seen = np.maximum(seen - mean2, 0.0) * (number / free)
         # Of independent parts the mean varies by so much less as there are parts
         excess = np.maximum(seen - shorter / longer, 0.0) * (longer / (longer - 1.0))
         excess *= 1.0 + 1.64 * np.sqrt(2.0 / free)

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from alerts.settings import ReceiverSettings
+from detector import engines
 from detector.settings import MIN_CHANGE, DetectorSettings
 from probes.hooks import Hooks
 from probes.identity.docker import SOCKETS
@@ -110,11 +111,13 @@ class Detector(_Section):
         false_alerts: how many alerts without a real cause are acceptable, per week.
         warmup: shortest history before a pair is judged, seconds.
         min_change: by signal or kind of signal, the least change that is news, a fraction.
+        model: which engine judges, as `detector.engines` says.
     """
 
     false_alerts: Rate = Field(default="1/week", validate_default=True)
     warmup: Seconds = 45.0
     min_change: Annotated[dict[str, float], BeforeValidator(by_name)] = {}
+    model: Annotated[str, AfterValidator(engines.check)] = engines.DEFAULT
 
     @property
     def false_alerts_text(self) -> str:
@@ -224,6 +227,7 @@ class Config(_Section):
             false_alerts_per_week=self.detector.false_alerts,
             warmup_s=self.detector.warmup,
             min_change=self.detector.min_change,
+            model=self.detector.model,
         )
 
     def receiver_settings(self) -> tuple[ReceiverSettings, ...]:
@@ -266,6 +270,7 @@ class Config(_Section):
             "detector": {
                 "false_alerts": self.detector.false_alerts_text,
                 "warmup": exact_text(self.detector.warmup),
+                "model": self.detector.model,
                 "min_change": {
                     name: share_text(value)
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detector.calibration import Calibration
 from detector.finding import rfc3339
+from detector.oddity import Habits
 from probes.histogram import quantile_s
 from probes.identity.service import Service
 from probes.window import Kind, Pair, Window, kind_of
@@ -59,10 +60,12 @@ class PairTable:
         self._asked = asked
         self._windows: deque[Window] = deque(maxlen=windows)
         self._services = services
+        self._habits = Habits()
 
     def add(self, window: Window) -> None:
         """Take one more window; the oldest is forgotten."""
         self._windows.append(window)
+        self._habits.update(window)
 
     def __len__(self) -> int:
         return len({pair for window in self._windows for pair in window.pairs})
@@ -74,7 +77,8 @@ class PairTable:
         the quantiles of all samples together. What is known of the two services stands under
         `client_resolution`, `client_namespace`, `client_version` and the server's; `asked` has
         the addresses that the clients asked for, before any were translated. Where both ends are
-        seen, `difference` is what the client's end has more than the server's.
+        seen, `difference` is what the client's end has more than the server's. Once a pair's
+        habits are known, `oddity` and `deviation` are as `detector.oddity.Odd`.
         """
         sums = _sum(self._windows)
         services = self._services()
@@ -96,6 +100,10 @@ class PairTable:
         for row in rows.values():
             if difference := _difference(row):
                 row["difference"] = difference
+        for pair, odd in self._habits.odd().items():
+            if pair in rows:
+                rows[pair]["oddity"] = round(odd.distance, 2)
+                rows[pair]["deviation"] = {k: round(v, 2) for k, v in odd.deviations.items()}
         return [rows[pair] for pair in sorted(rows)]
 
 

@@ -57,14 +57,20 @@ SAMPLE = """\
 # false_alerts = "1/week"
 # A pair is judged once it was seen for this long.
 # warmup = "45s"
+# What judges: "tailrace"; or "river-adwin", "river-page-hinkley" or "river-holt-winters"; or any
+# drift or anomaly detector with river's interface, such as "river:drift.KSWIN". Of
+# these, false_alerts holds for "tailrace" only.
+# model = "tailrace"
 # What is too small to be news, however sure: of rates and latencies a relative change, of ratios
 # a change of the share itself ("2%": from 1 % to 3 %). By signal, or for all signals of a kind:
 # count (requests, connections), sum (bytes), latency, ratio (errors), gauge (any other).
 # [detector.min_change]
 # count = "20%"
-# sum = "20%"
+# sum = "30%"
 # latency = "20%"
-# ratio = "0.5%"
+# ratio = "2%"
+# resets = "5%"
+# retransmits = "0.75%"
 # gauge = "0%"
 
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are

@@ -60,6 +60,7 @@ def run(
         from alerts.budget import TOGETHER_S, Budget  # noqa: PLC0415
         from alerts.feed import Feed  # noqa: PLC0415
         from alerts.store import Store  # noqa: PLC0415
+        from detector import engines  # noqa: PLC0415
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
         from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
@@ -67,6 +68,8 @@ def run(
 
         store = stack.enter_context(Store.open(directory))
         voice = stack.enter_context(status.voice())
+        if caution := engines.caution(settings.detector.model):
+            voice.note(caution)
         knobs = settings.detector_settings()
         detector = detector_of(store, knobs, note=voice.note)
         budget = Budget(

@@ -124,7 +124,7 @@ MISTAKES = {
     "key far from all": (
         "[detector]\nzzz = 1\n",
         "{file}:2: unknown key `zzz` in [detector]\n"
-        "  remedy: known keys in [detector]: false_alerts, warmup",
+        "  remedy: known keys in [detector]: false_alerts, warmup, model",
     ),
     "receiver's key": (
         HOOK + 'url = "http://x"\n\n' + HOOK.replace('"a"', '"b"') + 'urll = "http://x"\n',
@@ -133,6 +133,29 @@ MISTAKES = {
         "name, type, url, secret_file, token_file, channel",
     ),
     "syntax": ("[probes]\nwindow = \n", "not TOML: Invalid value (at line 2, column 10)"),
+    "model": (
+        '[detector]\nmodel = "river-adwinn"\n',
+        "{file}:2: key `model` in [detector]: no model 'river-adwinn', did you mean "
+        "'river-adwin'? known models are tailrace, river-adwin, river-page-hinkley, "
+        "river-holt-winters, "
+        'and "river:drift.KSWIN" or any such class',
+    ),
+    "model's class": (
+        '[detector]\nmodel = "river:drift.Nothing"\n',
+        "no class 'drift.Nothing', in river or elsewhere; known models: tailrace, river-adwin",
+    ),
+    "model of another kind": (
+        '[detector]\nmodel = "river:stats.Mean"\n',
+        "river:stats.Mean is neither a river.base.DriftDetector nor a river.base.AnomalyDetector",
+    ),
+    "model's options": (
+        '[detector]\nmodel = "river-adwin(alpha=1)"\n',
+        "river-adwin does not take its options: ",
+    ),
+    "model's options in words": (
+        '[detector]\nmodel = "river-adwin(delta is 1)"\n',
+        'cannot read the options of \'river-adwin(delta is 1)\', write them like "river-adwin',
+    ),
     "window": (
         '[probes]\nwindow = "2m"\n',
         "{file}:2: key `window` in [probes]: a window is from 100ms to 60s long, not 2m",
@@ -274,6 +297,7 @@ def test_what_is_shown_reads_back(file: Path) -> None:
     assert shown["detector"] == {
         "false_alerts": "14/week",
         "warmup": "90s",
+        "model": "tailrace",
         "min_change": {
             "count": "20%",
             "sum": "20%",
