@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detector import seasons, surprise
 from detector.bank import Bank, Description, Floats, Ints, Moment, Obs, Outcome
-from detector.peaks import WEEK_S, Peaks, PooledTable
+from detector.peaks import LOW, WEEK_S, Peaks, PooledTable
 from detector.seasons import Forecast
 from detector.table import Column
 
@@ -67,8 +67,11 @@ class GaugeBank(Bank):
         t["judged"][at] += ready & ~firing
         opened = self._follow_episodes(at, obs, seen, ready & (raw >= surprise.OPEN), moment)
         t["peak"][at[opened]] = np.maximum(t["peak"][at[opened]], level[opened])
-        per_week = np.exp(-moment.log_c) * WEEK_S / moment.spacing
-        alarm = opened & ~firing & (level >= self.peaks.threshold(per_week))
+        alarm = opened & ~firing & (level >= LOW)
+        if alarm.any():
+            spacing = moment.spacing[alarm]
+            per_week = np.exp(-moment.log_c[alarm]) * WEEK_S / spacing
+            alarm[alarm] = level[alarm] >= self.peaks.threshold(per_week)
         self._fire_gauges(at[alarm], seen.news[alarm], level[alarm], moment)
         resolved, adopted = self._close_episodes(at, ready, moment)
         seasons.learn(t, at, obs, seen)

@@ -28,11 +28,13 @@ SLOTS: Final = 5
 LOW, WIDTH, BINS = 2.0, 0.05, 800
 HIGHEST: Final = 20
 """Peaks behind the extrapolation."""
-AIM: Final = 0.5
+AIM: Final = 0.8
 """Share of the budget that is aimed at: weeks differ, and no more than all may come."""
 PRIOR_WEEKS: Final = 10.0
-PRIOR_RATE, PRIOR_EXCESS = 4.0, 0.6
+PRIOR_RATE, PRIOR_EXCESS = 5.0, 0.75
 """Peaks above LOW per stream-week outside labels, and their mean excess."""
+FAR_EXCESS: Final = 1.3
+"""Mean excess of the highest peaks of all, faults included, before they are known."""
 
 
 class Peaks:
@@ -69,7 +71,7 @@ class Peaks:
         last = int(known[-1]) if len(known) else 0
         # Excesses add up to the area under the tail
         excess = WIDTH * float(at_least[last + 1 :].sum()) + 0.5 * WIDTH * at_least[last]
-        mean = (excess + HIGHEST * PRIOR_EXCESS) / (at_least[last] + HIGHEST)
+        mean = (excess + HIGHEST * FAR_EXCESS) / (at_least[last] + HIGHEST)
         beyond = at_least[last] * np.exp(-(edge - edge[last]) / mean)
         tail = np.where(np.arange(BINS) <= last, at_least, beyond)
         rate: Floats = (tail + PRIOR_WEEKS * prior) / (weeks + PRIOR_WEEKS)

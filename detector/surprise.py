@@ -28,7 +28,7 @@ CLASS_COMMON: Final = 0.7
 """ln z of the 95 % quantile over the class; a normal has ln 1.96 = 0.67."""
 OWN_SHARE, COMMON_WINDOWS = 0.6, 5000.0
 """How far the quantile follows the stream in the end, and after how many windows half of that."""
-CLASS_EXCESS, EXCESS_WINDOWS = 0.45, 2000.0
+CLASS_EXCESS, EXCESS_WINDOWS = 0.5, 2000.0
 """Mean excess of the class, and how many exceedances of its own weigh as much."""
 MOST_EXCEEDANCES: Final = 2000.0
 """Memory of the mean excess: four weeks of minutes."""
