@@ -62,7 +62,7 @@ class Subtle:
         self._deployed = serve("deployed", DEPLOYED, "--median", MEDIAN_S, "--spread", 0.2)
         call("user", DEPLOYED, 20, "--threads", 2)
         call("quick-job", WEB, 30, "--every", 20, "--lasts", 3, "--seed", 21)
-        call("slow-job", WEB, 15, "--close", "--every", 45, "--lasts", 6, "--seed", 22)
+        call("slow-job", WEB, 15, "--close", "--every", 40, "--lasts", 5, "--seed", 22)
         call("daily", WEB, 40, "--threads", 2, "--period", wave_s, "--factor", 2, "--seed", 23)
         call("steady", WEB, 30, "--walk", 0.2, "--seed", 24)
 
