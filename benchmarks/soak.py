@@ -67,6 +67,32 @@ class Slow:
             say(self._deployed, str(MEDIAN_S * STEP))
 
 
+class Pressure:
+    """How much of the time somebody had to wait for a CPU: whose fault a slow answer may be.
+
+    Source: /proc/pressure/cpu, Documentation/accounting/psi.rst of the kernel.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, float]] = []
+
+    def look(self) -> None:
+        """Take note of it now."""
+        file = Path("/proc/pressure/cpu")
+        if file.exists():
+            total_us = int(file.read_text().split("total=")[1].split()[0])
+            self._seen.append((time.time(), total_us / 1e6))
+
+    def between(self, start: float, end: float) -> float:
+        """Return the share of [start, end] (epoch s) and up to 10 s around it; NaN: unknown."""
+        before = [seen for seen in self._seen if seen[0] <= start]
+        after = [seen for seen in self._seen if seen[0] >= end]
+        if not before or not after:
+            return math.nan
+        (since, least), (until, most) = before[-1], after[0]
+        return (most - least) / max(until - since, 1e-9)
+
+
 def _findings(directory: Path) -> dict[str, dict[str, Any]]:
     run = tailrace(
         "report", "--since", "1d", "--state-dir", directory / "state", "-o", "jsonl",
@@ -87,11 +113,12 @@ def _line(finding: dict[str, Any], began: float) -> str:
     )
 
 
-def _tell(title: str, findings: Iterable[dict[str, Any]], began: float) -> None:
+def _tell(title: str, findings: Iterable[dict[str, Any]], began: float, pressure: Pressure) -> None:
     found = sorted(findings, key=lambda finding: str(finding["detected"]))
     print(f"\n{title}: {len(found)}")
     for finding in found:
-        print(_line(finding, began))
+        waited = pressure.between(epoch(finding["onset"]), epoch(finding["detected"]))
+        print(f"{_line(finding, began)}; somebody waited for a CPU in {waited:.0%} of that time")
 
 
 def _calibration(path: Path) -> None:
@@ -119,15 +146,18 @@ def _soak(given: argparse.Namespace, directory: Path, stack: ExitStack) -> None:
     configure(directory, extra=f'[probes]\nnetns = ["{namespace}"]\n{budget}\n')
     with daemon(directory, "--record", given.record) as running:
         pid, began = running.process.pid, running.started
+        pressure = Pressure()
         cpu_before, since, told = process_cpu_s(pid), time.monotonic(), set[str]()
         while (minutes := (time.monotonic() - since) / 60.0) < given.minutes:
             if slow:
                 slow.move(minutes / given.minutes)
+            pressure.look()
             findings = _findings(directory)
             for number in findings.keys() - told:
                 print(_line(findings[number], began), flush=True)
             told |= findings.keys()
             time.sleep(min(10.0, 60.0 * (given.minutes - minutes)))
+        pressure.look()
         share = (process_cpu_s(pid) - cpu_before) / (time.monotonic() - since)
         memory = pss_bytes(pid) / 1e6
     findings = _findings(directory)
@@ -137,11 +167,11 @@ def _soak(given: argparse.Namespace, directory: Path, stack: ExitStack) -> None:
         mine.get(finding["server"], wrong).append(finding)
     print(f"\n{given.minutes:g} minutes, {share:.2%} of a core in the daemon, {memory:.0f} MB")
     print(*(line for line in running.said().splitlines() if "level=warning" in line), sep="\n")
-    _tell("findings about the healthy load, all wrong", wrong, began)
+    _tell("findings about the healthy load, all wrong", wrong, began, pressure)
     if slow:
         leak, step = ((each - began) / 60.0 for each in (slow.leak_s, slow.step_s))
-        _tell(f"latency + 2 % a minute from minute {leak:.1f} on", mine[LEAKING], began)
-        _tell(f"15 % slower from minute {step:.1f} on", mine[DEPLOYED], began)
+        _tell(f"latency + 2 % a minute from minute {leak:.1f} on", mine[LEAKING], began, pressure)
+        _tell(f"15 % slower from minute {step:.1f} on", mine[DEPLOYED], began, pressure)
     _calibration(given.record)
 
 
