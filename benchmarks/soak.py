@@ -1,12 +1,15 @@
 """The daemon beside an hour of healthy load that varies: what it tells, costs, and says of itself.
 
-    scripts/bench soak [--minutes 60] [--record FILE] [--no-slow]
+    scripts/bench soak [--minutes 60] [--record FILE] [--no-slow] [--starve]
 
 The load (`tests/support/mixed.py`) runs in a network namespace of its own, on its loopback: nginx
 by kept and by single connections, Redis with a queue and a worker that pauses, PostgreSQL, DNS, a
 UNIX socket, jobs; rates follow a random walk, some of them a wave that doubles them. Every finding
 about it is wrong. Two pairs beside it change slowly: from a quarter of the time on, one's latency
 grows by 2 % a minute; at half time, the other becomes 15 % slower for good.
+
+All this runs before other programs of the host, because a service that waits for a CPU is slow, and
+told; with --starve it takes its turn.
 
 The recording is what `tailrace replay` judges again, and what `tailrace simulate` can start from.
 """
@@ -31,7 +34,7 @@ from detector.engine import Detector
 from detector.settings import DetectorSettings
 from tailrace import recording
 from tests.support.daemon import configure, daemon, epoch, tailrace
-from tests.support.mixed import Namespace, mixed
+from tests.support.mixed import Namespace, first, mixed
 from tests.support.netns import lone_host
 from tests.support.traffic import say
 
@@ -182,12 +185,16 @@ def main() -> None:
     parser.add_argument("--slow", action=argparse.BooleanOptionalAction, default=True,
                         help="with the two pairs that change slowly")  # fmt: skip
     parser.add_argument("--overhead-budget", default="", help="as in [probes], such as 5%%")
+    parser.add_argument("--starve", action="store_true",
+                        help="let the services wait for a CPU like all others")  # fmt: skip
     given = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("soak: a network namespace of its own needs root")
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         directory = Path(place)
         given.record = given.record or directory / "soak.csv"
+        if not given.starve:
+            stack.enter_context(first())
         _soak(given, directory, stack)
 
 

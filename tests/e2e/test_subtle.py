@@ -22,6 +22,7 @@ from tests.e2e.subtle import (
 )
 from tests.servers.webhook import WebhookServer
 from tests.support.daemon import configure, daemon, epoch, tailrace, webhook_receiver
+from tests.support.mixed import first
 from tests.support.netns import lone_host
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak]
@@ -49,6 +50,7 @@ def test_the_right_pairs_are_told_and_no_others(tmp_path: Path) -> None:
     recording = tmp_path / "run.csv"
     with (
         WebhookServer() as hook,
+        first(),
         lone_host() as namespace,
         subtle(namespace, tmp_path, wave_s=WAVE_S) as services,
     ):
