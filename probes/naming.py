@@ -162,7 +162,9 @@ class PairNames:
         return self.places.number(Pair(client, self._name_of(met.facts(), port), port, transport))
 
     def _is_outside(self, key: Any) -> bool:
-        return bool(self._netns) and int(key["netns"]) not in self._netns
+        # keys of UNIX sockets name no namespace; the kernel side has looked at it
+        named = layout.TRANSPORTS.get(int(key["transport"])) != "unix"
+        return named and bool(self._netns) and int(key["netns"]) not in self._netns
 
     def listener(self, at: Any) -> Any | None:
         """Return the OWNER of who listens at an ENDPOINT; None if nobody does any more."""

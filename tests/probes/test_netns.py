@@ -76,3 +76,41 @@ def test_only_the_named_namespaces_are_seen() -> None:
     assert [(pair.client, pair.server) for pair in watch.pairs()] == [(client, there)]
     (pair,) = watch.pairs()
     assert watch.total(pair, "requests") == 3
+
+
+_LOCAL_SERVER = """
+s = socket(AF_UNIX); s.bind(sys.argv[2]); s.listen()
+tell("ready")
+while True:
+    c = s.accept()[0]
+    threading.Thread(target=serve, args=(c,)).start()
+"""
+_LOCAL_CLIENT = """
+wait()
+c = socket(AF_UNIX); c.connect(sys.argv[2])
+request(c, 3); c.close(); tell("done"); wait()
+"""
+
+
+def test_unix_sockets_of_the_named_namespaces_are_seen(tmp_path: Path) -> None:
+    (client, server), (elsewhere, _) = names(), names()
+    with two_hosts() as hosts, Observer(0.5, netns=[hosts.left]) as observer:
+        watch = Watch(observer)
+        watch.start()
+        try:
+            for prefix, calls, serves in (
+                (hosts.on_left(), client, server),
+                (hosts.on_right(), elsewhere, elsewhere),
+            ):
+                path = tmp_path / serves
+                with program(serves, _LOCAL_SERVER, path, prefix=prefix) as serving:
+                    hear(serving)
+                    with program(calls, _LOCAL_CLIENT, path, prefix=prefix) as calling:
+                        say(calling)
+                        hear(calling)
+            watch.settle(3)
+        finally:
+            watch.stop()
+    assert [(pair.client, pair.server) for pair in watch.pairs()] == [(client, server)]
+    (pair,) = watch.pairs()
+    assert watch.total(pair, "requests") == 3
