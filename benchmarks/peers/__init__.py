@@ -7,9 +7,9 @@ score, not an alarm: the benchmark sets each peer's threshold itself, at the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from benchmarks.peers.base import Floats, Peer, Sampling
+from benchmarks.peers.base import Floats, Peer, Restarting, Sampling
 from benchmarks.peers.bocpd import Bocpd
 from benchmarks.peers.charts import Cusum, Ewma, PageHinkley, Shewhart
 from benchmarks.peers.focus import GaussianFocus, PoissonFocus
@@ -19,9 +19,9 @@ from benchmarks.peers.river_adwin import Adwin
 from benchmarks.peers.splunk import Splunk
 from benchmarks.peers.spot import Spot
 
-__all__ = ["PEERS", "Floats", "Peer", "PoissonFocus", "Sampling"]
+__all__ = ["PEERS", "Floats", "Peer", "PoissonFocus", "Restarting", "Sampling"]
 
-PEERS: Mapping[str, Callable[[Sampling], Peer]] = {
+PEERS: Mapping[str, type[Peer]] = {
     "z score": Shewhart,
     "EWMA": Ewma,
     "CUSUM": Cusum,

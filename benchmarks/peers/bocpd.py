@@ -35,7 +35,7 @@ class Bocpd(Peer):
         self.constant = gammaln(half + 0.5) - gammaln(half) - 0.5 * np.log(2.0 * np.pi)
 
     def update(self, x: Floats) -> Floats:
-        """Return -ln of the posterior probability that no change was recent."""
+        """Return ln of the posterior odds that a change was recent."""
         number = np.minimum(self.age, LONGEST)
         strength, shape = STRENGTH + number, SHAPE + 0.5 * number
         grow = strength / (strength + 1.0)
@@ -45,20 +45,24 @@ class Bocpd(Peer):
         chance -= (shape + 0.5) * np.log1p(square / self.scale)
         joint = self.weight + chance
         top = joint.max(axis=1, keepdims=True)
-        weight = np.exp(joint - top)
-        total = weight.sum(axis=1, keepdims=True)
-        with np.errstate(divide="ignore"):  # an empty place has no weight
-            self.weight = np.log(weight / total * (1.0 - HAZARD))
+        total = np.exp(joint - top).sum(axis=1, keepdims=True)
+        self.weight = joint - top - np.log(total) + np.log1p(-HAZARD)
         self.scale += square
         # past the longest run, old numbers make place
         self.scale *= np.where(number == LONGEST, 1.0 - 1.0 / LONGEST, 1.0)
         self.mean += away / (strength + 1.0)
         self.age += 1
-        old = np.where(self.age > RECENT, np.exp(self.weight), 0.0).sum(axis=1)
-        score: Floats = -np.log(np.maximum(old, 1e-300))
-        rows, place = np.arange(len(x)), self.weight.argmin(axis=1)
+        old = np.where(self.age > RECENT, self.weight, -np.inf)
+        rows, oldest = np.arange(len(x)), old.argmax(axis=1)
+        young = np.where(self.age > RECENT, -np.inf, self.weight).max(axis=1)
+        # in the first windows every run is recent, and nothing is a change yet
+        known = old[rows, oldest] > -np.inf
+        score: Floats = np.where(known, young, 0.0) - np.where(known, old[rows, oldest], 0.0)
+        # what is normal is kept however unlikely it has become: it is what odds are against
+        spared = self.weight.copy()
+        spared[rows, oldest] = np.where(known, np.inf, spared[rows, oldest])
+        place = spared.argmin(axis=1)
         self.weight[rows, place] = np.log(HAZARD)
         self.age[rows, place], self.mean[rows, place] = 0, 0.0
         self.scale[rows, place] = SCALE
-        # in the first windows every run is recent, and nothing is a change yet
-        return score if self.age.max() > RECENT else np.zeros(len(x))
+        return score

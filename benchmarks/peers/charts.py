@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.peers.base import Floats, Peer, Sampling
 
 
 class Shewhart(Peer):
     """How far one number lies from what is usual, in standard deviations (Shewhart 1931)."""
+
+    learns = False
 
     def update(self, x: Floats) -> Floats:
         """Return |z|."""
@@ -18,6 +21,7 @@ class Shewhart(Peer):
 class Ewma(Peer):
     """Exponentially weighted mean of z, in its own standard deviations (Roberts 1959)."""
 
+    learns = False
     weight = 0.2
 
     def __init__(self, sampling: Sampling) -> None:
@@ -36,6 +40,7 @@ class Ewma(Peer):
 class Cusum(Peer):
     """Page's two-sided sum with a reference of half a standard deviation (Page 1954)."""
 
+    restarts, learns = True, False
     reference = 0.5
 
     def __init__(self, sampling: Sampling) -> None:
@@ -48,6 +53,10 @@ class Cusum(Peer):
         self.down = np.maximum(self.down - x - self.reference, 0.0)
         return np.maximum(self.up, self.down)
 
+    def restart(self, which: NDArray[np.bool_]) -> None:
+        """Set the sums of bool[streams] to 0."""
+        self.up[which] = self.down[which] = 0.0
+
 
 class PageHinkley(Peer):
     """river's PageHinkley, the same recursion over all streams at once, on scaled numbers.
@@ -55,12 +64,13 @@ class PageHinkley(Peer):
     river's threshold is in the stream's own unit, so it is fed numbers over their scale.
     """
 
+    restarts = True
     least, delta, forget = 30, 0.005, 1.0 - 0.0001
 
     def __init__(self, sampling: Sampling) -> None:
         super().__init__(sampling)
         many = sampling.streams
-        self.n, self.mean = 0, np.zeros(many)
+        self.n, self.mean = np.zeros(many), np.zeros(many)
         self.rise, self.fall = np.zeros(many), np.zeros(many)
         self.lowest, self.highest = np.full(many, np.inf), np.full(many, -1.0)
 
@@ -73,6 +83,11 @@ class PageHinkley(Peer):
         self.fall = self.forget * self.fall + away + self.delta
         self.lowest = np.minimum(self.lowest, self.rise)
         self.highest = np.maximum(self.highest, self.fall)
-        if self.n < self.least:
-            return np.zeros(len(x))
-        return np.maximum(self.rise - self.lowest, self.highest - self.fall)
+        test = np.maximum(self.rise - self.lowest, self.highest - self.fall)
+        return np.where(self.n >= self.least, test, 0.0)
+
+    def restart(self, which: NDArray[np.bool_]) -> None:
+        """Forget the means and sums of bool[streams]."""
+        for array in (self.n, self.mean, self.rise, self.fall):
+            array[which] = 0.0
+        self.lowest[which], self.highest[which] = np.inf, -1.0

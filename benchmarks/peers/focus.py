@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.peers.base import Floats, Peer, Sampling
 
@@ -54,6 +55,11 @@ class _Hull:
         self.size += 1
         self.sum += x
 
+    def clear(self, which: NDArray[np.bool_]) -> None:
+        """Forget the onsets of bool[streams]."""
+        self.height[which] = np.inf
+        self.size[which] = 0
+
     def runs(self, now: int) -> tuple[Floats, Floats]:
         """Return, per candidate, windows since then and the sum since then (0 where none)."""
         wide = int(self.size.max())
@@ -62,6 +68,8 @@ class _Hull:
 
 
 class _Focus(Peer):
+    restarts, learns = True, False
+
     def __init__(self, sampling: Sampling) -> None:
         super().__init__(sampling)
         self.now = 0
@@ -76,6 +84,11 @@ class _Focus(Peer):
             for hull, sign in ((self.up, 1.0), (self.down, -1.0))
         ]
         return np.maximum(*best)
+
+    def restart(self, which: NDArray[np.bool_]) -> None:
+        """Forget the onsets of bool[streams]."""
+        self.up.clear(which)
+        self.down.clear(which)
 
     @abstractmethod
     def _ratio(self, windows: Floats, since: Floats, sign: float) -> Floats:
@@ -100,10 +113,10 @@ class PoissonFocus(_Focus):
 
     Args:
         sampling: the streams.
-        mean: counts per window before the change, > 0.
+        mean: float64[streams], counts per window before the change, > 0.
     """
 
-    def __init__(self, sampling: Sampling, mean: float) -> None:
+    def __init__(self, sampling: Sampling, mean: Floats) -> None:
         super().__init__(sampling)
         self.mean = mean
 
@@ -112,7 +125,7 @@ class PoissonFocus(_Focus):
         return self._follow(x - self.mean)
 
     def _ratio(self, windows: Floats, since: Floats, sign: float) -> Floats:
-        expected = np.maximum(windows * self.mean, 1e-12)
+        expected = np.maximum(windows * self.mean[:, None], 1e-12)
         # rounding may leave the sum of a dead stream a hair below 0
         share = np.maximum(1.0 + sign * since / expected, 0.0)
         logarithm = np.log(np.maximum(share, 1e-300))

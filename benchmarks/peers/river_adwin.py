@@ -7,7 +7,7 @@ from river.drift import ADWIN
 
 from benchmarks.peers.base import Floats, Peer, Sampling
 
-DELTAS = (0.9, 0.3, 0.05, 0.002, 1e-5, 1e-8, 1e-12, 1e-18)
+DELTAS = (0.9, 0.3, 0.05, 0.002, 1e-5, 1e-9, 1e-18, 1e-36, 1e-72, 1e-144)
 """ADWIN alarms or not at a sensitivity fixed in advance, so one of each is run."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from river.drift import PageHinkley as RiverPageHinkley
 from river.time_series import HoltWinters as RiverHoltWinters
 
-from benchmarks.peers import PEERS, PoissonFocus, Sampling
+from benchmarks.peers import PEERS, PoissonFocus, Restarting, Sampling
 from benchmarks.peers.baseline import Seasonal
 from benchmarks.peers.charts import Cusum, Ewma, PageHinkley
 from benchmarks.peers.focus import GaussianFocus
@@ -123,7 +123,7 @@ def test_poisson_focus_is_the_likelihood_ratio_of_all_onsets(mean: float) -> Non
     rng = np.random.default_rng(10)
     rate = np.where(np.arange(400)[:, None] > 300, [1.6, 0.3, 1.0], 1.0)
     values = rng.poisson(mean * rate).astype(float)
-    got = scores(PoissonFocus(sampling(3), mean), values)
+    got = scores(PoissonFocus(sampling(3), np.full(3, mean)), values)
 
     def ratio(n: np.ndarray, s: np.ndarray) -> np.ndarray:
         return np.where(s > 0, s * np.log(np.maximum(s, 1e-9) / (n * mean)), 0.0) - (s - n * mean)
@@ -131,6 +131,20 @@ def test_poisson_focus_is_the_likelihood_ratio_of_all_onsets(mean: float) -> Non
     for stream in range(3):
         expected = by_force(values[:, stream], ratio)
         np.testing.assert_allclose(got[:, stream], expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name, make in PEERS.items() if make.restarts])
+def test_a_running_sum_starts_afresh_after_an_alarm(name: str) -> None:
+    values = np.random.default_rng(16).normal(size=(900, 5))
+    values[400:410] += 60.0
+    latched, fresh = (
+        scores(peer, values)
+        for peer in (PEERS[name](sampling(5)), Restarting(PEERS[name], sampling(5)))
+    )
+    assert (latched[450:] > 20.0).all()
+    assert (fresh[400:410].max(axis=0) > 200.0).all()
+    # Page-Hinkley takes the return for a change of its own
+    assert (fresh[700:] < 20.0).all()
 
 
 def test_bocpd_dates_the_change() -> None:
