@@ -10,7 +10,6 @@ from scipy.special import ndtri
 
 from benchmarks.peers import Floats
 from detector.settings import DetectorSettings
-from probes.window import kind_of
 from tailrace.simulation.laws import NO_EFFECT, Effect, Law
 from tailrace.simulation.streams import CountStreams, LatencyStreams, RatioStreams, Streams
 
@@ -25,14 +24,15 @@ LATENCY_FACTORS = (1.2, 1.5, 2.0, 3.0, 5.0)
 SIZES = (1.0, 10.0, 100.0)
 
 
-EDGES = {"requests": 0.2, "connect_errors": 0.5, "request_latency": 0.2}
-"""Least relative change that is news, where the settings have none of their own."""
+EDGES = {"requests": 0.2, "connect_errors": 0.02, "request_latency": 0.2}
+"""Least change that is news, where the settings have none of their own: of a share, the change
+itself; of all else, relative."""
 
 
 def edge(signal: str) -> float:
-    """Return the least relative change of a signal that the settings call news."""
-    wanted: dict[str, float] = getattr(DetectorSettings(), "min_change", {})
-    return wanted.get(signal, wanted.get(kind_of(signal).value, EDGES[signal]))
+    """Return the least change of a signal that the settings call news."""
+    least = getattr(DetectorSettings(), "least_change", EDGES.__getitem__)
+    return float(least(signal))
 
 
 class Numbers(NamedTuple):
@@ -106,10 +106,6 @@ class Case(ABC):
     def source(self, number: int, seed: int) -> Source:
         """Return the same for the peers."""
 
-    @abstractmethod
-    def scaled(self, factor: Floats) -> Effect:
-        """Return float64[streams] times what is normal, as an effect."""
-
     def within(self, number: int) -> tuple[Effect, Floats]:
         """Return an effect that is no news, and the factors, 1 for every other stream.
 
@@ -118,6 +114,10 @@ class Case(ABC):
         most = 1.0 + edge(self.signal)
         factor = np.resize([1.0, most, 1.0, 1.0 / most], number)
         return self.scaled(factor), factor
+
+    @abstractmethod
+    def scaled(self, factor: Floats) -> Effect:
+        """Return float64[streams] times what is normal, as an effect."""
 
     def effects(self, each: int) -> Effect:
         """Return one effect: `each` streams with the first change, then with the second, ..."""
@@ -189,6 +189,11 @@ class Errors(Case):
         clumps = f", clumps of {clump:g}" if clump > 1.0 else ""
         self.name = f"{100 * share:g} %{clumps}, {attempts:g}"
         self.changes = {f"{100 * one:g} %": Effect(share=one) for one in SHARES}
+
+    def within(self, number: int) -> tuple[Effect, Floats]:
+        """See `Case`; only increases of a share are judged."""
+        factor = np.resize([1.0, 1.0 + edge(self.signal) / self.share], number)
+        return self.scaled(factor), factor
 
     def streams(self, number: int, seed: int) -> Streams:
         """See `Case`."""

@@ -131,14 +131,14 @@ def _delay_tables(kind: str, laws: list[Result], limit: int) -> list[str]:
     every: dict[str, list[list[str]]] = {"pooled": [], "peers": []}
     for law in laws:
         changes = law["changes"]
-        fleet.append(
-            [law["law"]]
-            + [
-                _windows(changes[name]["fleet"], limit)
-                + _against(changes[name]["fleet"]["median"], changes[name]["notes"])
-                for name in names
-            ]
-        )
+        for run, label in (("fleet", ""), ("fine", ", `min_change` 0.001")):
+            if run in changes[names[0]]:
+                cells = [
+                    _windows(changes[name][run], limit)
+                    + _against(changes[name][run]["median"], changes[name]["notes"])
+                    for name in names
+                ]
+                fleet.append([law["law"] + label, *cells])
         equal.append([law["law"]] + [_compare(changes[name], limit) for name in names])
         for which, rows in every.items():
             own = [_windows(changes[name]["equal"], limit) for name in names]
