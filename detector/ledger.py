@@ -80,17 +80,20 @@ class Ledger:
             self._health.update(kind, outcome.health)
 
     def calibration(self, banks: Sequence[Bank]) -> list[Calibration]:
-        """Return the account of each kind that has streams."""
+        """Return the account of each kind of which streams are judged."""
         found = []
         for kind, bank in zip(MODELS, banks, strict=True):
             if kind not in self._account:
+                continue
+            streams = int((bank.table["live"] != LEARNING).sum())
+            if streams == 0:
                 continue
             seconds, expected, realised = self._account[kind]
             raised = self._health.penalty.get(kind, 0.0)
             found.append(
                 Calibration(
                     kind=kind,
-                    streams=int((bank.table["live"] != LEARNING).sum()),
+                    streams=streams,
                     stream_weeks=seconds / evidence.SECONDS_PER_WEEK,
                     expected=expected,
                     realised=int(realised),

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 PRIOR_HITS, PRIOR_TRIALS = 0.5, 5.0
 """Beta(0.5, 4.5): what is believed of a stream without a single attempt."""
-PRIOR_BLOCKS = 20.0
+PRIOR_BLOCKS = 10.0
 LEAST_SHARE = 1e-3
 """No edge of a band lies lower: rarer failures cannot be told from none in useful time."""
 MOST = 0.8
@@ -100,8 +100,12 @@ class RatioBank(Bank):
         """Recompute the edge and the design effect."""
         t = self.table
         (hits, attempts, _), extra = t["base"][:, at], t["excess"][:, at]
-        design = (extra[0] + PRIOR_BLOCKS) / (extra[1] + PRIOR_BLOCKS)
-        design = np.maximum(design, 1.0)
+        blocks = extra[1] + PRIOR_BLOCKS
+        beyond = np.maximum((extra[0] - extra[1]) / blocks, 0.0)
+        # The upper limit of what clumps add: an optimistic one costs the budget. Where they are
+        # rare, few blocks tell of them
+        rare = (1.0 + beyond) / np.maximum(hits, 1.0)
+        design = 1.0 + beyond * (1.0 + 1.64 * np.sqrt(2.0 / blocks + rare))
         trials = attempts / design + PRIOR_TRIALS
         share = (hits / design + PRIOR_HITS) / trials
         z2 = 2.33**2

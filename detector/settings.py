@@ -10,18 +10,12 @@ from typing import Final
 from probes.window import kind_of
 
 MIN_CHANGE: Final[Mapping[str, float]] = MappingProxyType(
-    {
-        "count": 0.2,
-        "sum": 0.3,
-        "latency": 0.2,
-        "ratio": 0.02,
-        "resets": 0.05,
-        "retransmits": 0.0075,
-        "gauge": 0.0,
-    }
+    {"count": 0.2, "sum": 0.3, "ratio": 0.02, "latency": 0.2, "gauge": 0.0}
 )
-"""The least change that is news where nothing else was asked for, by signal, else by kind. A gauge
-may be anything, around any zero: its own scatter decides."""
+"""The least change that is news, by kind of signal, where nothing else was asked for. A gauge may
+be anything, around any zero: its own scatter decides."""
+OF_SIGNAL: Final[Mapping[str, float]] = MappingProxyType({"resets": 0.05, "retransmits": 0.0075})
+"""The same for signals that differ from their kind: single resets are common, losses are not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +28,7 @@ class DetectorSettings:
         warmup_s: shortest history, in seconds of windows, before a stream may be judged.
         min_change: by name of a signal, or of a kind of signal for all those that are not named:
             the least relative change that is news (0.2 is 20 %); for ratios the least change of
-            the share itself (0.02: from 1 % to 3 %). What is not there is as in `MIN_CHANGE`.
+            the share itself (0.02: from 1 % to 3 %). What is not there is as in `MIN_CHANGE` and `OF_SIGNAL`.
             Not to be changed afterwards.
         model: which engine judges, as `detector.engines` says.
     """
@@ -47,7 +41,7 @@ class DetectorSettings:
     def least_change(self, signal: str) -> float:
         """Return the least change of `signal` that is news, as `min_change` says."""
         kind = kind_of(signal).value
-        for table in (self.min_change, MIN_CHANGE):
+        for table in (self.min_change, {**MIN_CHANGE, **OF_SIGNAL}):
             for name in (signal, kind):
                 if name in table:
                     return table[name]

@@ -63,14 +63,13 @@ SAMPLE = """\
 # model = "tailrace"
 # What is too small to be news, however sure: of rates and latencies a relative change, of ratios
 # a change of the share itself ("2%": from 1 % to 3 %). By signal, or for all signals of a kind:
-# count (requests, connections), sum (bytes), latency, ratio (errors), gauge (any other).
+# count (requests, connections), sum (bytes), latency, ratio (errors; where nothing is said, 5% of
+# resets and 0.75% of retransmits), gauge (any other).
 # [detector.min_change]
 # count = "20%"
 # sum = "30%"
 # latency = "20%"
 # ratio = "2%"
-# resets = "5%"
-# retransmits = "0.75%"
 # gauge = "0%"
 
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are

@@ -60,8 +60,8 @@ def test_windows_of_a_minute_take_two():
 
 
 def test_a_share_is_plain_by_points():
-    assert rate([0.021] * 12, before=0.01, signal="resets") == [9]
-    assert rate([0.019] * 12, before=0.01, signal="resets") == []
+    assert rate([0.111] * 12, before=0.01, signal="resets") == [9]
+    assert rate([0.109] * 12, before=0.01, signal="resets") == []
 
 
 def test_nothing_is_plain_where_nobody_said_what_is_news():

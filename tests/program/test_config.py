@@ -124,7 +124,7 @@ MISTAKES = {
     "key far from all": (
         "[detector]\nzzz = 1\n",
         "{file}:2: unknown key `zzz` in [detector]\n"
-        "  remedy: known keys in [detector]: false_alerts, warmup, model",
+        "  remedy: known keys in [detector]: false_alerts, warmup, min_change, model",
     ),
     "receiver's key": (
         HOOK + 'url = "http://x"\n\n' + HOOK.replace('"a"', '"b"') + 'urll = "http://x"\n',
@@ -300,7 +300,7 @@ def test_what_is_shown_reads_back(file: Path) -> None:
         "model": "tailrace",
         "min_change": {
             "count": "20%",
-            "sum": "20%",
+            "sum": "30%",
             "ratio": "2%",
             "latency": "20%",
             "gauge": "0%",
