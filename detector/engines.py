@@ -122,8 +122,12 @@ def check(model: str) -> str:
     return str(spec)
 
 
-def new(settings: DetectorSettings) -> Engine:
+def new(settings: DetectorSettings, *, scored: bool = True) -> Engine:
     """Return the engine that `settings.model` names, without a memory.
+
+    Args:
+        settings: the knobs.
+        scored: whether `scores` will be asked for; our own engine is quicker without.
 
     Raises:
         ValueError: there is no such model.
@@ -131,14 +135,14 @@ def new(settings: DetectorSettings) -> Engine:
     if parse(settings.model).name == DEFAULT:
         from detector.engine import Detector  # noqa: PLC0415
 
-        return Detector(settings)
+        return Detector(settings, scored=scored)
     from detector.river_engine import RiverEngine  # noqa: PLC0415
 
     return RiverEngine(settings)
 
 
-def restore(data: bytes, settings: DetectorSettings) -> Engine:
-    """Return the engine that `settings.model` names, whose `to_bytes` gave `data`.
+def restore(data: bytes, settings: DetectorSettings, *, scored: bool = True) -> Engine:
+    """Return the engine that `settings.model` names, whose `to_bytes` gave `data`; see `new`.
 
     Raises:
         ValueError: `data` is another engine's, is damaged, or is of a newer version.
@@ -151,7 +155,7 @@ def restore(data: bytes, settings: DetectorSettings) -> Engine:
     if spec.name == DEFAULT:
         from detector.engine import Detector  # noqa: PLC0415
 
-        return Detector.from_bytes(data, settings)
+        return Detector.from_bytes(data, settings, scored=scored)
     from detector.river_engine import RiverEngine  # noqa: PLC0415
 
     return RiverEngine.from_bytes(data, settings)

@@ -39,6 +39,8 @@ WIDEST = float(np.log(4.0))
 MOST_PER_WINDOW = 4000.0
 """Samples of a window that are learned from; of more, as many in the same proportions."""
 PRIOR_BLOCKS = 20.0
+PRIOR_SD, PRIOR_WINDOWS, LEAST_SD, CLIP = 0.15, 30.0, 0.05, np.float32(4.0)
+"""Of ln of a window's median about the baseline, as for amounts (`detector.levels`)."""
 SETTLED = 480.0
 """Windows up to which a baseline may follow at any speed."""
 
@@ -54,6 +56,8 @@ class LatencyBank(Bank):
     beyond the median times that factor, a tenth beyond the 90 % quantile's, and so on: the band
     is a shift that a user would notice, and the null is binomial whatever the distribution
     (the reduction is that of NP-FOCuS, Romano et al. 2023). Decreases are tested at the median.
+    Exceedances say nothing of how far beyond they are, so the shift of the median itself is tested
+    too, against its own scatter.
 
     Observations: `value` (median, s), `trials` (samples), `entries`. Learned: ln median,
     (ln median)**2, windows, and the histogram in `detector.bins`.
@@ -62,10 +66,12 @@ class LatencyBank(Bank):
     run = RUN_BINS + 2
     # The requests of a window that fall into a stall of a busy host are slow together
     pause_s = 5.0
-    which = np.array([0, 0, 1, 1, 2, 2, 3, 3])
-    null = np.array([0.5, 0.5, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5])
-    other = np.array([0.62, 0.92, 0.22, 0.8, 0.08, 0.55, 0.7, 0.95])
-    up = which < 3
+    which = np.array([0, 0, 1, 1, 2, 2, 3])
+    null = np.array([0.5, 0.5, 0.1, 0.1, 0.02, 0.02, 0.5])
+    other = np.array([0.62, 0.92, 0.22, 0.8, 0.08, 0.55, 0.8])
+    shift = np.array([1.0, 2.5], np.float32)
+    # the exceedances, then the shifts of the median
+    up = np.concatenate([which < 3, shift > 0.0])
     falls = False
     by_steps = True
     columns: ClassVar[Mapping[str, Column]] = {
@@ -74,10 +80,11 @@ class LatencyBank(Bank):
         "bins": Column("f4", (BINS,)),
         "origin": Column("i2", (), UNSEEN),
         "edge": Column("i2", (4,), NEVER),
-        "samples": Column("f4"),
+        "upper": Column("f4"),
+        "sd": Column("f4", (), 1.0),
         "falls": Column("i1"),
-        "least": Column("f4"),
-        "prior": Column("f4", (), 1.5),
+        "least": Column("f2"),
+        "prior": Column("f2", (), 1.5),
         "design": Column("f4", (), 1.5),
         "band": Column("f4", (), 1.0),
         "excess": Column("f4", (2,)),
@@ -87,6 +94,7 @@ class LatencyBank(Bank):
     }
     kept = ("falls", "least", "prior")
     carried = (("open", "waiting", "bins"),)
+    _half_square = (0.5 * shift * shift)[:, None]
     _log_null = np.log((1.0 - other) / (1.0 - null)).astype(np.float32)[:, None]
     _log_odds = (np.log(other / null) - np.log((1.0 - other) / (1.0 - null))).astype(np.float32)
 
@@ -115,7 +123,12 @@ class LatencyBank(Bank):
         """Return tempered binomial ratios of the exceedance counts."""
         t, m, entries = self.table, len(obs.value), obs.entries
         edge, design = t["edge"][:, at], t["design"][at]
-        ratio = self._log_null * (obs.trials / design)
+        ratio = np.empty((len(self.up), m), np.float32)
+        np.multiply(self._log_null, obs.trials / design, out=ratio[: len(self.which)])
+        # Normal ratios of the median's distance from the band, clipped, as its tails are not
+        away = np.log(np.maximum(obs.value, np.float32(1e-9))) - t["upper"][at]
+        np.minimum(away / t["sd"][at], CLIP, out=away)
+        ratio[len(self.which) :] = self.shift[:, None] * away - self._half_square
         if entries is None:
             return ratio
         length = np.bincount(entries.row, minlength=m)
@@ -155,7 +168,8 @@ class LatencyBank(Bank):
         """Need 20 samples in 8 windows, and the warm-up since learning began."""
         del spacing
         t = self.table
-        enough = (self.learned_windows(at) >= 8.0) & (t["samples"][at] >= 20.0)
+        samples = t["bins"][:, at].sum(axis=0)
+        enough = (self.learned_windows(at) >= 8.0) & (samples >= 20.0)
         done: NDArray[np.bool_] = (age - t["born"][at] >= warmup_s) & enough
         return done
 
@@ -203,14 +217,19 @@ class LatencyBank(Bank):
         blocks = t["excess"][1, at] + PRIOR_BLOCKS
         design = t["prior"][at] * np.maximum(2.0 * t["excess"][0, at] + PRIOR_BLOCKS, PRIOR_BLOCKS)
         design = np.maximum(design / blocks, t["prior"][at])
-        trials = upto[-1]
-        t["band"][at], t["design"][at], t["samples"][at] = band, design, trials
+        t["band"][at], t["design"][at] = band, design
         up, _ = self.seasons.widening(at)
+        level = base[0] / windows
+        # Samples that fall together move the median of a window as they move its exceedances
+        fast = (windows * spread.fast + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
+        fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
+        t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD) * np.sqrt(design / 1.5)
+        t["upper"][at] = np.maximum(level + band + up, np.log(np.exp(level) + FLOOR_S[0]))
         t["edge"][:, at] = self._edges(at, upto, band + up, band)
 
     def _edges(self, at: At, upto: Floats, rise: Floats, fall: Floats) -> Ints:
         """Return int[4, m]: the buckets from which a sample counts as beyond each quantile."""
-        t, trials = self.table, self.table["samples"][at]
+        t, trials = self.table, upto[-1]
         alone, origin = np.maximum(trials / t["design"][at], 1e-9), t["origin"][at]
         edge = np.full((4, len(trials)), NEVER, np.int64)
         for q, share in enumerate(LEVELS):
@@ -250,7 +269,8 @@ class LatencyBank(Bank):
         hits = np.array([cells[middle >= e].sum() for e in edge])
         hits[3] = cells[middle < edge[3]].sum()
         total = self._log_odds * hits[self.which] + self._log_null[:, 0] * cells.sum()
-        return int(np.where(self.up == up, total, -np.inf).argmax())
+        mine = self.up[: len(self.which)] == up
+        return int(np.where(mine, total, -np.inf).argmax())
 
     def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
         """Explain by the quantile that moved, with a two-sample Kolmogorov-Smirnov test."""

@@ -105,7 +105,7 @@ class RatioBank(Bank):
         # The upper limit of what clumps add: an optimistic one costs the budget. Where they are
         # rare, few blocks tell of them
         rare = (1.0 + beyond) / np.maximum(hits, 1.0)
-        design = 1.0 + beyond * (1.0 + 1.64 * np.sqrt(2.0 / blocks + rare))
+        design = 1.0 + beyond * (1.0 + 2.33 * np.sqrt(2.0 / blocks + rare))
         trials = attempts / design + PRIOR_TRIALS
         share = (hits / design + PRIOR_HITS) / trials
         z2 = 2.33**2

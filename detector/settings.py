@@ -28,7 +28,8 @@ class DetectorSettings:
         warmup_s: shortest history, in seconds of windows, before a stream may be judged.
         min_change: by name of a signal, or of a kind of signal for all those that are not named:
             the least relative change that is news (0.2 is 20 %); for ratios the least change of
-            the share itself (0.02: from 1 % to 3 %). What is not there is as in `MIN_CHANGE` and `OF_SIGNAL`.
+            the share itself (0.02: from 1 % to 3 %). What is not there is as in `MIN_CHANGE` and
+            `OF_SIGNAL`.
             Not to be changed afterwards.
         model: which engine judges, as `detector.engines` says.
     """

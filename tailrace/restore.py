@@ -50,10 +50,10 @@ def detector_of(store: Store, settings: DetectorSettings, *, note: Callable[[str
     if data is None:
         warmup = duration_text(settings.warmup_s)
         note(f"no baselines yet: nothing is judged before {warmup} of traffic were seen")
-        return engines.new(settings)
+        return engines.new(settings, scored=False)
     try:
-        return engines.restore(data, settings)
+        return engines.restore(data, settings, scored=False)
     except ValueError as error:
         store.save_snapshot("detector-unreadable", data, now=time.time())
         note(f"the stored baselines cannot be used ({error}): they are set aside, learning anew")
-        return engines.new(settings)
+        return engines.new(settings, scored=False)

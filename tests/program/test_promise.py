@@ -225,7 +225,12 @@ def incident() -> Iterator[Window]:
     return traffic(240, slow_from=120, slow_until=180)
 
 
-def test_the_daemon_keeps_the_feed_and_publishes_its_calibration(directory: Path) -> None:
+def test_the_daemon_keeps_the_feed_and_publishes_its_calibration(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as often as there are windows: here they come in no time
+    monkeypatch.setattr("tailrace.daemon.PUBLISH_EVERY_S", 0.0)
+    monkeypatch.setattr("tailrace.daemon.PUBLISH_SHARE", 0.0)
     voice, file = Listener(), directory / state.PAIRS
     with Store.open(directory) as store:
         daemon = Daemon(
