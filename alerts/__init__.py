@@ -9,6 +9,10 @@ The surface, by module:
   snapshot=, now=)`, `snapshot()`, `adopt_orphans(known, now=)`, `prune(now=)`; a reader's
   `findings(…)`, `finding(id_prefix)`, `alerts(…)`, `outbox.health()`,
   `outbox.deliveries(state="dropped")`.
+* `alerts.budget`: `Budget`, for `Store.keep_to`: what is told at once, what waits, what is listed.
+* `alerts.aftermath`: `Aftermath`, which findings lasted; `alerts.feed`: `Feed`, the changes that
+  are shown and not told. Both go into `Store.commit`.
+* `alerts.ledger`: `give_verdict(state_dir, id, "confirmed" | "dismissed", now=)`, beside a daemon.
 * `alerts.deliver`: `Deliverer(store, receivers)` with `start()`, `wake()` after each commit,
   `stop(timeout_s)`, `health()`; `Backoff`.
 * `alerts.receivers`: `make_receiver(settings)`.

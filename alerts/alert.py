@@ -53,9 +53,12 @@ def alert_id(first: Finding) -> str:
     return _digest("alert", first.id)
 
 
-def message_id(alert: str, state: AlertState, receiver: str) -> str:
-    """Return the stable id of the message that tells `receiver` of this change of state."""
-    return f"msg_{_digest(alert, state, receiver)}"
+def message_id(about: str, event: str, receiver: str) -> str:
+    """Return the stable id of the message that tells `receiver` of an alert's change of state.
+
+    Or of a digest: `about` is the id of either.
+    """
+    return f"msg_{_digest(about, event, receiver)}"
 
 
 def severity(finding: Finding) -> Severity:

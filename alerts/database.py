@@ -1,7 +1,7 @@
 """The file `tailrace.db`: opening, locking, transactions, and errors a person can act upon.
 
 One process writes: it holds a lock that the kernel releases whenever that process ends. Any
-number of others read at the same time.
+number of others read at the same time, and may leave it a note beside (`Database.beside`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ FULL_BELOW_BYTES = 64 * 1024
 class Database:
     """One connection, shared by threads; every statement runs under one lock."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, lock: int | None) -> None:
+    def __init__(
+        self, path: Path, db: sqlite3.Connection, lock: int | None, *, read_only: bool
+    ) -> None:
         self.path = path
-        self.read_only = lock is None
+        self.read_only = read_only
+        self.version = schema.version(db)
         self._db = db
         self._daemon_lock = lock  # a file descriptor
         self._lock = threading.RLock()
@@ -50,12 +53,36 @@ class Database:
         """
         path = state_dir / FILE
         if read_only:
-            return cls(path, _open_reader(path), None)
+            return cls(path, _open_reader(path), None, read_only=True)
         lock = _lock(state_dir)
         try:
-            return cls(path, _open_writer(path), lock)
+            return cls(path, _open_writer(path), lock, read_only=False)
         except BaseException:
             os.close(lock)
+            raise
+
+    @classmethod
+    def beside(cls, state_dir: Path) -> Self:
+        """Open the database to leave a note for the daemon, whether it runs or not.
+
+        For small transactions on tables that the daemon only takes from: SQLite keeps the two
+        apart.
+
+        Raises:
+            StoreError: as `open`; or no daemon of this version has used it yet.
+        """
+        path = state_dir / FILE
+        _open_reader(path).close()
+        db = _connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True)
+        try:
+            _check_version(db, path, least=schema.VERSION)
+            db.execute("PRAGMA synchronous = FULL")
+            return cls(path, db, None, read_only=False)
+        except sqlite3.Error as error:
+            db.close()
+            raise explain(error, path) from error
+        except BaseException:
+            db.close()
             raise
 
     @contextlib.contextmanager
@@ -211,7 +238,10 @@ def _check_version(db: sqlite3.Connection, path: Path, *, least: int = 0) -> Non
             reason="corrupt",
         )
     if found < least:
-        raise StoreError(f"{path} is still empty: try again", reason="missing")
+        what = "is still empty: try again"
+        if found:
+            what = f"has schema {found}: start this version's `tailrace run` once"
+        raise StoreError(f"{path} {what}", reason="missing")
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:

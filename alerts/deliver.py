@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import structlog
 
 from alerts.alert import Severity, alert_from_json
+from alerts.digest import digest_from_json
 from alerts.errors import DeliveryError, StoreError
 from alerts.outbox import Delivery, Outbox, ReceiverHealth
-from alerts.receivers.base import Message, Receiver
+from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
 from alerts.store import Store
 
 IDLE_S = 60.0
@@ -114,9 +115,7 @@ class Worker:
             raise DeliveryError("expired", delivery.reason, retry=False)
         earlier = self._outbox.earlier_receipt(delivery)
         try:
-            alert = alert_from_json(delivery.alert)
-            message = Message(id=delivery.id, event=delivery.event, alert=alert, earlier=earlier)
-            return self.receiver.send(message, now=now)
+            return self.receiver.send(_message(delivery, earlier), now=now)
         except DeliveryError:
             raise
         except Exception as error:  # a fault of ours must not end the thread
@@ -283,6 +282,13 @@ class Deliverer:
                     self._wait(wake, delay_s)
         finally:
             worker.receiver.close()
+
+
+def _message(delivery: Delivery, earlier: Mapping[str, str]) -> AnyMessage:
+    if delivery.event == "digest":
+        return DigestMessage(id=delivery.id, digest=digest_from_json(delivery.alert))
+    alert = alert_from_json(delivery.alert)
+    return Message(id=delivery.id, event=delivery.event, alert=alert, earlier=earlier)
 
 
 def _about(delivery: Delivery) -> dict[str, str]:

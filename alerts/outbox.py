@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from alerts.alert import Alert, AlertState, message_id
 from alerts.database import Database
+from alerts.digest import Digest
 from alerts.errors import DeliveryError
 
 LONGEST_DELAY_S = 3600.0
@@ -28,6 +29,7 @@ _FIRST_PENDING = (
 )
 
 DeliveryState = Literal["pending", "sent", "dropped"]
+Event = Literal["firing", "resolved", "digest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +39,9 @@ class Delivery:
     Attributes:
         id: the message's id, the same in every attempt.
         receiver: who gets it.
-        alert_id: the alert it is about.
-        event: the alert's change of state it tells of.
-        alert: the alert's public form as it was then.
+        alert_id: the alert it is about; of a digest its own id.
+        event: the alert's change of state it tells of, or "digest".
+        alert: the alert's public form as it was then, or the digest's.
         created: when it was stored, epoch seconds.
         due: when it is to be attempted next, epoch seconds.
         state: "pending", "sent" or "dropped".
@@ -53,7 +55,7 @@ class Delivery:
     id: str
     receiver: str
     alert_id: str
-    event: AlertState
+    event: Event
     alert: Mapping[str, Any]
     created: float
     due: float
@@ -94,19 +96,29 @@ def enqueue(
     db: sqlite3.Connection, alert: Alert, *, event: AlertState, receiver: str, now: float
 ) -> None:
     """Store that `receiver` is owed a message; called within a transaction, at most once each."""
+    _enqueue(db, alert.id, event, alert.to_json(), receiver=receiver, now=now)
+
+
+def enqueue_digest(db: sqlite3.Connection, digest: Digest, *, receiver: str, now: float) -> None:
+    """Store that `receiver` is owed a digest; called within a transaction, at most once each."""
+    _enqueue(db, digest.id, "digest", digest.to_json(), receiver=receiver, now=now)
+
+
+def _enqueue(
+    db: sqlite3.Connection,
+    about: str,
+    event: Event,
+    public: Mapping[str, Any],
+    *,
+    receiver: str,
+    now: float,
+) -> None:
+    payload = json.dumps(public, ensure_ascii=False, allow_nan=False)
     db.execute(
         "INSERT OR IGNORE INTO deliveries (id, receiver, alert_id, event, payload, created, due,"
         " state, attempts, reason, detail, receipt)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 0, '', '', '{}')",
-        (
-            message_id(alert.id, event, receiver),
-            receiver,
-            alert.id,
-            event,
-            json.dumps(alert.to_json(), ensure_ascii=False, allow_nan=False),
-            now,
-            now,
-        ),
+        (message_id(about, event, receiver), receiver, about, event, payload, now, now),
     )
 
 

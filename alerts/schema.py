@@ -85,6 +85,53 @@ MIGRATIONS = (
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
     "ALTER TABLE findings ADD COLUMN side TEXT NOT NULL DEFAULT '';",
+    """
+    -- Why receivers are not told of an alert; "" when they are. The incident it belongs to
+    ALTER TABLE alerts ADD COLUMN held TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alerts ADD COLUMN incident TEXT;
+
+    -- The budget of false alerts: its incidents. Its tokens are in meta, under "budget"
+    CREATE TABLE incidents (
+        id       TEXT PRIMARY KEY,
+        opened   REAL NOT NULL,
+        standing TEXT NOT NULL,      -- paid | proven | free | held
+        proof    TEXT NOT NULL,      -- corroborated | lasted | confirmed | ""
+        verdict  TEXT NOT NULL,      -- the user's: confirmed | dismissed | ""
+        open     INTEGER NOT NULL,   -- whether anything can still come of it
+        incident TEXT NOT NULL       -- all of it, JSON
+    ) WITHOUT ROWID;
+    CREATE INDEX incidents_opened ON incidents (opened);
+    CREATE INDEX incidents_open ON incidents (open) WHERE open;
+
+    CREATE TABLE digests (id TEXT PRIMARY KEY, made REAL NOT NULL, digest TEXT NOT NULL)
+        WITHOUT ROWID;
+
+    -- What users said of alerts; written beside the daemon, which takes it up
+    CREATE TABLE verdicts (
+        alert_id TEXT PRIMARY KEY,
+        verdict  TEXT NOT NULL,      -- confirmed | dismissed
+        given    REAL NOT NULL,
+        taken    INTEGER NOT NULL    -- whether the daemon has taken it up
+    ) WITHOUT ROWID;
+
+    -- The feed of changes: significant at a false discovery rate, shown, never told
+    CREATE TABLE changes (
+        id        TEXT PRIMARY KEY,
+        client    TEXT NOT NULL,
+        server    TEXT NOT NULL,
+        port      INTEGER NOT NULL,
+        transport TEXT NOT NULL,
+        signal    TEXT NOT NULL,
+        direction TEXT NOT NULL,
+        onset     REAL NOT NULL,
+        seen      REAL NOT NULL,     -- the latest window in which it was significant
+        ended     REAL,              -- null while it is
+        peak      REAL NOT NULL,     -- most evidence, nats
+        before    REAL,
+        after     REAL               -- at the peak
+    ) WITHOUT ROWID;
+    CREATE INDEX changes_seen ON changes (seen);
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from alerts import outbox, records
+from alerts import feed, ledger, outbox, records
 from alerts.alert import (
     SEVERITIES,
     Alert,
@@ -25,8 +25,10 @@ from alerts.alert import (
     fingerprint,
     make_alert,
 )
+from alerts.budget import Budget, Ledger, Verdict
 from alerts.database import Database
 from alerts.errors import StoreError
+from alerts.feed import Shown
 from alerts.outbox import Outbox
 from detector.finding import Finding
 
@@ -46,6 +48,8 @@ class Store:
         self._database = database
         self._receivers: tuple[str, ...] = ()
         self._notify: Severity = "info"
+        self._budget: Budget | None = None
+        self._ledger: Ledger | None = None
         self.outbox = Outbox(database)
 
     @classmethod
@@ -78,8 +82,18 @@ class Store:
         self._receivers = tuple(names)
         self._notify = notify
 
+    def keep_to(self, budget: Budget) -> None:
+        """Hold back, from now on, what the budget of false alerts does not allow."""
+        self._budget, self._ledger = budget, None
+
     def commit(
-        self, findings: Sequence[Finding], *, snapshot: bytes | None, now: float
+        self,
+        findings: Sequence[Finding],
+        *,
+        snapshot: bytes | None,
+        now: float,
+        lasted: Collection[str] = (),
+        changes: Sequence[Shown] = (),
     ) -> list[Alert]:
         """Store one step of the detector in one transaction.
 
@@ -88,28 +102,51 @@ class Store:
         puts one message per receiver into the outbox. Committing a finding again changes nothing
         more, and a finding that ended stays ended, so a replay is harmless.
 
+        With a budget (`keep_to`), the outbox gets what `alerts.budget` lets pass, and a digest of
+        the rest; that takes a call now and then, without findings too.
+
         Args:
             findings: what the detector returned, in its order.
             snapshot: the detector's state after it returned them; None keeps the one stored.
             now: epoch seconds.
+            lasted: ids of findings that lasted with a plain effect, see `alerts.aftermath`.
+            changes: rows of the feed of changes that are new or different.
 
         Returns:
-            The alerts that changed their state, in order: an alert that fired and was resolved
-            in one call is there twice.
+            The alerts that changed their state, in order, then those that are told after a wait.
 
         Raises:
             StoreError: nothing of this call was stored; what was stored before is safe. Call
                 again with the same findings, and those since, once there is room.
         """
         changed: list[Alert] = []
-        with self._database.transaction() as db:
-            for finding in findings:
-                changed += self._take(db, finding, now=now)
-            if snapshot is not None:
-                _save_snapshot(db, DETECTOR, snapshot, now=now)
+        try:
+            with self._database.transaction() as db:
+                book = self._book(db, now=now)
+                for finding in findings:
+                    changed += self._take(db, finding, book, now=now)
+                if book is not None:
+                    changed += ledger.settle(db, book, lasted, self._receivers, now=now)
+                if changes:
+                    feed.save(db, changes, now=now)
+                if snapshot is not None:
+                    _save_snapshot(db, DETECTOR, snapshot, now=now)
+        except BaseException:
+            self._ledger = None  # it knows of things that were not stored
+            raise
         return changed
 
-    def _take(self, db: sqlite3.Connection, finding: Finding, *, now: float) -> list[Alert]:
+    def _book(self, db: sqlite3.Connection, *, now: float) -> Ledger | None:
+        """Return the ledger; None when nothing is held back, or there is nobody to tell."""
+        if self._budget is None or not self._receivers:
+            return None
+        if self._ledger is None:
+            self._ledger = ledger.load(db, self._budget, now=now)
+        return self._ledger
+
+    def _take(
+        self, db: sqlite3.Connection, finding: Finding, book: Ledger | None, *, now: float
+    ) -> list[Alert]:
         known = db.execute(
             "SELECT state, alert_id FROM findings WHERE id = ?", (finding.id,)
         ).fetchone()
@@ -119,9 +156,11 @@ class Store:
         if alert is None and finding.state == "firing":
             alert = _firing(db, finding) or alert_id(finding)
         db.execute(records.UPSERT, records.to_row(finding, alert_id=alert, now=now))
-        return [] if alert is None else self._refresh(db, alert, now=now)
+        return [] if alert is None else self._refresh(db, alert, book, now=now)
 
-    def _refresh(self, db: sqlite3.Connection, id_: str, *, now: float) -> list[Alert]:
+    def _refresh(
+        self, db: sqlite3.Connection, id_: str, book: Ledger | None, *, now: float
+    ) -> list[Alert]:
         rows = db.execute(
             "SELECT * FROM findings WHERE alert_id = ? ORDER BY created, detected, id", (id_,)
         )
@@ -129,8 +168,16 @@ class Store:
         before = db.execute("SELECT state FROM alerts WHERE id = ?", (id_,)).fetchone()
         _save_alert(db, alert, now=now)
         severe = SEVERITIES.index(alert.severity) <= SEVERITIES.index(self._notify)
-        if severe or alert.state == "resolved":
+        if alert.state == "resolved":
+            if book is not None:
+                book.end(id_)
             self._notify_of(db, alert, now=now)
+        elif severe:
+            told = book is None or book.fire(alert, now=now)
+            held = "" if told or book is None else book.budget.reason
+            db.execute("UPDATE alerts SET held = ? WHERE id = ?", (held, id_))
+            if told:
+                self._notify_of(db, alert, now=now)
         return [] if before is not None and before["state"] == alert.state else [alert]
 
     def _notify_of(self, db: sqlite3.Connection, alert: Alert, *, now: float) -> None:
@@ -243,6 +290,47 @@ class Store:
         )
         return [alert_from_json(json.loads(row["alert"])) for row in rows]
 
+    def changes(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        client: str | None = None,
+        server: str | None = None,
+        signal: str | None = None,
+        still: bool = False,
+    ) -> list[Shown]:
+        """Return the feed of changes; `still`: what has not ended; the rest as for `findings`."""
+        if self._database.version < ledger.SINCE_VERSION:
+            return []
+        rows = self._database.rows(feed.SELECT, (since, until, client, server, signal, still))
+        return [feed.from_row(row) for row in rows]
+
+    def held_back(self) -> Mapping[str, str]:
+        """Return why findings were not told, by id; those that were told are not there."""
+        if self._database.version < ledger.SINCE_VERSION:
+            return {}
+        rows = self._database.rows(
+            "SELECT findings.id, held FROM alerts JOIN findings ON alert_id = alerts.id"
+            " WHERE held != ''"
+        )
+        return {row["id"]: row["held"] for row in rows}
+
+    def verdict(self, finding_id: str) -> Verdict:
+        """Return what a user has said of a finding's alert; "" for nothing."""
+        if self._database.version < ledger.SINCE_VERSION:
+            return ""
+        rows = self._database.rows(
+            "SELECT verdict FROM findings JOIN verdicts USING (alert_id) WHERE id = ?",
+            (finding_id,),
+        )
+        said: Verdict = rows[0]["verdict"] if rows else ""
+        return said
+
+    def spent(self, *, now: float) -> ledger.Spent | None:
+        """Return how the budget of false alerts was kept in the last week; None without one."""
+        return ledger.spent(self._database, now=now)
+
     def prune(self, *, now: float, keep_days: float = KEEP_DAYS) -> int:
         """Remove what is over for longer than `keep_days`; return how many rows that were.
 
@@ -255,8 +343,13 @@ class Store:
         before = now - keep_days * 86_400
         statements = (
             "DELETE FROM alerts WHERE state = 'resolved' AND resolved < ?1",
+            "DELETE FROM digests WHERE made < ?1",
             # A message stays as long as its alert, as the next one may need its receipt
             "DELETE FROM deliveries WHERE ?1 IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM alerts WHERE alerts.id = alert_id) AND NOT EXISTS"
+            " (SELECT 1 FROM digests WHERE digests.id = alert_id)",
+            "DELETE FROM incidents WHERE NOT open AND opened < ?1",
+            "DELETE FROM verdicts WHERE ?1 IS NOT NULL AND NOT EXISTS"
             " (SELECT 1 FROM alerts WHERE alerts.id = alert_id)",
             "DELETE FROM findings WHERE state != 'firing' AND ended < ?1 AND NOT EXISTS"
             " (SELECT 1 FROM alerts WHERE alerts.id = alert_id)",

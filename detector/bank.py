@@ -1,89 +1,50 @@
-"""What every model of streams shares: learning by blocks, evidence, and the life of a change.
+"""What every model of streams shares: evidence per window, and learning by blocks.
 
 A bank holds all streams of one kind. Per window it gets the rows of its streams at once and
-says which began to fire and which ended. A model adds what is particular to a kind: sufficient
-statistics, the null with its band, and the log-likelihood ratios.
+says which began to fire and which ended. A model adds what is particular to a kind: what is
+learned of a window, the null with its band, and the log-likelihood ratios. The state is float32
+and the work is done in parts that fit the processor's cache; what only streams under suspicion
+need stands in `detector.episodes`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector import evidence
+from detector.episodes import Episodes, Outcome, Suspects
+from detector.parts import At, Moment, Obs, narrow, parts, rows_of
+from detector.seasons import Seasons
+from detector.settings import DetectorSettings
 from detector.table import Column, Table
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 Ints = NDArray[np.int64]
-Obs = Mapping[str, NDArray[Any]]
 
-BLOCK = 5.0
-"""Windows per block. A block is learned two to three blocks late, unless suspicion arose."""
-SUSPICION = 3.0
-"""Nats of evidence for a change that keep the last blocks from the baseline."""
-SUPER = 4.0
-"""Blocks per super-block, which shows slower wander than a block can."""
+BLOCK = 8
+"""Windows per block. A block is learned one to two blocks late, unless suspicion arose."""
+SUPER, HYPER = 4, 32
+"""Blocks per super-block and hyper-block, which show slower wander than a block can."""
+YOUNG = 256.0
+"""Windows up to which the null is computed anew with every block; later with every super-block."""
 MEMORY = 3600.0
 """Windows the baseline remembers: it follows the time of day, not a fault of some minutes."""
-RUN = 3.0
-"""R above which a run of evidence counts as begun: the onset of a change, if one is found."""
+HELD_BACK = 8
+"""Blocks in a row that suspicion may keep from the baseline; then they are learned, clipped."""
+SUSPICION, SUSPICION_SHARE = 3.0, 0.25
+"""Nats of evidence, and share of the threshold, that make a stream suspect: the longer of both.
+Then a run of evidence has begun, and the last blocks stay out of the baseline."""
 FADE_S, FADE_WINDOWS = 20.0, 10.0
 """Half-life of evidence while a stream has no rows, the longer of both."""
-HELD_BACK = 12
-"""Blocks in a row that suspicion may keep from the baseline; then they are learned, clipped."""
-RECOVERED = 5.0
-"""Nats of evidence for the baseline, against the change, that end a finding."""
-RECOVERY_WINDOWS = 5
-FLAP_S = 900.0
-"""A change within this time of the last one's end is flapping: the next end takes twice as long."""
-ADOPT_WINDOWS = 30
+PHASE = 2048
+"""So many neighbours close their blocks in the same window; the next ones in another."""
 
-
-class Moment(NamedTuple):
-    """What the engine knows about the rows of a window beyond their values.
-
-    Attributes:
-        time: start of the window, epoch seconds.
-        end: end of the window.
-        log_c: float64[m], threshold of each row's stream, nats.
-        spacing: float64[m], seconds between windows of each row's stream.
-        idle: float64[m], seconds without a row since the last one of each row's stream.
-        age: float64[m], seconds for which each row's pair has been watched.
-        warmup_s: shortest history before a stream is judged.
-        adopt_s: how long a change lasts before it is the new baseline.
-    """
-
-    time: float
-    end: float
-    log_c: Floats
-    spacing: Floats
-    idle: Floats
-    age: Floats
-    warmup_s: float
-    adopt_s: float
-
-
-class Outcome(NamedTuple):
-    """What a window did to a bank's streams.
-
-    Attributes:
-        fired: indices of streams that began to fire.
-        resolved: indices of streams that returned to their baseline.
-        adopted: indices of streams whose change became the baseline.
-        score: float64[m], anomaly score in [0, 1] per row.
-        health: mean of one window's e-value over quiet streams (<= 1 when the null holds);
-            NaN without such a stream.
-    """
-
-    fired: Ints
-    resolved: Ints
-    adopted: Ints
-    score: Floats
-    health: float
+LEARNING, JUDGED, FIRING = 0, 1, 2
 
 
 class Description(NamedTuple):
@@ -94,257 +55,339 @@ class Description(NamedTuple):
     evidence: dict[str, float | str]
 
 
+class Run(NamedTuple):
+    """What has been summed over a change: float64[stats] statistics, and seconds."""
+
+    statistics: Floats
+    seconds: float
+
+
 class Bank(ABC):
     """Streams of one kind.
 
     Class attributes:
-        stats: number of sufficient statistics per window; the last one is the constant 1.
-        extras: number of statistics of blocks.
+        moments: number of statistics of a window that are learned; the first is the level, the
+            last the constant 1.
+        run: number of statistics of a window that a change is described by.
         up: bool[K], which alternatives are increases.
         columns: further columns of the model.
-        capped: whether one window's evidence is bounded, so that a pause alone cannot fire.
+        kept: of those, what a new baseline does not change.
+        pause_s: longest pause that is no change, seconds.
+        carried: what is learned late: columns of the block that is open, of the one that waits,
+            and of the baseline.
+        by_steps: whether wander is measured from one block to the next: then there is a column
+            `before`, and a level that only goes one way is no wander.
+        seasonal: whether the shape of the day is kept; then there is a column `band` (ln).
+        falls: whether it is kept for decreases too.
     """
 
-    stats: ClassVar[int]
-    extras: ClassVar[int]
+    moments: ClassVar[int] = 3
+    run: ClassVar[int] = 3
     up: ClassVar[NDArray[np.bool_]]
     columns: ClassVar[Mapping[str, Column]] = {}
-    capped: ClassVar[bool] = True
+    kept: ClassVar[tuple[str, ...]] = ()
+    pause_s: ClassVar[float] = evidence.PAUSE_S
+    carried: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    by_steps: ClassVar[bool] = False
+    seasonal: ClassVar[bool] = True
+    falls: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        many, k = self.stats, len(self.up)
+        many, k = self.moments, len(self.up)
         self.table = Table(
             {
-                "r": Column("f8", (k,)),
-                "judged": Column("f8"),
-                "fire": Column("i1"),
-                "best": Column("i2"),
-                "onset": Column("f8"),
-                "detected": Column("f8"),
-                "nats": Column("f8"),
-                "fired_windows": Column("f8"),
-                "recovery": Column("f8"),
-                "calm": Column("f8"),
-                "flaps": Column("f8"),
-                "ended": Column("f8", (), -np.inf),
-                "born": Column("f8"),
-                "run": Column("f8", (many,)),
-                "run_log_l": Column("f8", (k,)),
-                "run_start": Column("f8", (), np.nan),
-                "run_up": Column("i1"),
-                "current": Column("f8", (many,)),
-                "held": Column("f8", (many,)),
-                "older": Column("f8", (many,)),
-                "held_back": Column("i2"),
-                "base": Column("f8", (many,)),
-                "extra": Column("f8", (self.extras,)),
-                "super": Column("f8", (many,)),
+                "r": Column("f4", (k,)),
+                "judged": Column("f4"),
+                "live": Column("i1"),
+                "left": Column("i1", (), BLOCK),
+                "held_back": Column("i1"),
+                "born": Column("f4"),
+                "current": Column("f4", (many,)),
+                "held": Column("f4", (many,)),
+                "base": Column("f4", (many,)),
+                "wide": Column("f4", (4,)),
+                "spread": Column("f4", (6,)),
+                **(Seasons.columns(falls=self.falls) if self.seasonal else {}),
                 **self.columns,
             }
         )
+        self.episodes = Episodes(self.run)
+        self.seasons = Seasons(self.table, self.level, falls=self.falls)
+        self._carried = (("current", "held", "base"), *self.carried)
 
     # What a model adds
 
     @abstractmethod
+    def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
+        """Set what depends on the signal's name, of new streams."""
+
+    @abstractmethod
     def statistics(self, at: Ints, obs: Obs) -> Floats:
-        """Return float64[m, stats]: additive over windows; the last column is 1."""
+        """Return float64[run, m]: additive over windows; the last row is 1."""
 
     @abstractmethod
-    def log_l(self, at: Ints, obs: Obs) -> Floats:
-        """Return float64[m, K]: ln L of this window against the band's edge."""
+    def log_l(self, at: At, obs: Obs) -> Floats:
+        """Return float32[K, m], the caller's own: ln L of this window from the band's edge."""
 
     @abstractmethod
-    def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
-        """Return which streams have learned enough to be judged."""
+    def absorb(self, at: At, obs: Obs) -> None:
+        """Add a window to the block that is open."""
 
     @abstractmethod
-    def block_extras(self, at: Ints, block: Floats, *, long: bool) -> Floats:
-        """Return float64[m, extras]: what a finished block (`long`: super-block) adds."""
+    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+        """Return which streams have learned enough to be judged; `age` of their pairs, s."""
 
     @abstractmethod
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute the null of streams whose baseline has moved."""
 
     @abstractmethod
-    def describe(self, i: int, run: Floats) -> Description:
-        """Explain stream `i`, whose change has the sufficient statistics `run`."""
+    def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
+        """Explain stream `i`, whose change summed up to `run`."""
 
-    def clip_block(self, at: Ints, block: Floats) -> Floats:  # noqa: ARG002 - for the models
-        """Return the block with its influence on a learned baseline bounded."""
+    @abstractmethod
+    def best(self, i: int, run: Run, *, up: bool) -> int:
+        """Return the alternative that explains a run best, of those in its direction."""
+
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:  # noqa: ARG002 - for models
+        """Return a block, as `carried` has it, with its influence on a baseline bounded."""
         return block
 
-    def score(self, at: Ints, obs: Obs, strength: Floats) -> Floats:  # noqa: ARG002 - for the models
+    def admits(self, at: At, block: Floats) -> NDArray[np.bool_] | None:
+        """Return which blocks may be learned at all; None for every one."""
+        del at, block
+        return None
+
+    def count_block(self, at: At, block: list[Floats]) -> None:  # noqa: B027 - optional
+        """Learn from a whole block what is particular to the model."""
+
+    def deviation(self, at: Ints, block: Floats) -> Floats:
+        """Return float32[m]: ln of a block's level over the baseline's."""
+        t = self.table
+        moved: Floats = block[0] / np.maximum(block[-1], 1.0) - t["base"][0, at] / np.maximum(
+            t["base"][-1, at], 1.0
+        )
+        return moved
+
+    def level(self, at: Ints) -> Floats:
+        """Return float32[m]: ln of the baseline's level."""
+        return self.reached(self.table["base"][:, at])
+
+    def reached(self, moments: Floats) -> Floats:
+        """Return float32[m]: ln of the level of what `moments` sum up."""
+        level: Floats = moments[0] / np.maximum(moments[-1], 1.0)
+        return level
+
+    def score(self, at: At, obs: Obs, strength: Floats) -> Floats:  # noqa: ARG002 - for models
         """Return anomaly scores in [0, 1]; `strength` is evidence in units of the threshold."""
         return strength / (1.0 + strength)
 
-    def track(self, at: Ints, obs: Obs) -> None:  # noqa: B027 - optional
-        """Learn what a model learns from single windows, after they have been judged."""
-
     # What all share
 
-    def add(self, more: int, born: Floats) -> Ints:
-        """Add streams that begin to learn when their pair is `born` seconds old."""
-        at = self.table.grow(more)
+    def add(self, born: Floats, signals: Sequence[str], settings: DetectorSettings) -> Ints:
+        """Add streams that begin to learn when their pairs are `born` seconds old."""
+        at = self.table.grow(len(born))
         self.table["born"][at] = born
+        # Blocks of many streams that came together shall not all end in the same window
+        self.table["left"][at] = BLOCK - (at // PHASE) % BLOCK
+        self.configure(at, signals, settings)
         self.refresh(at)
         return at
 
     def learned_windows(self, at: Ints) -> Floats:
         """Return how many windows stand behind each baseline."""
-        windows: Floats = self.table["base"][at, -1]
+        windows: Floats = self.table["base"][-1, at]
         return windows
-
-    def enough_windows(self, at: Ints, moment: Moment, least: float) -> NDArray[np.bool_]:
-        """Return which baselines hold `least` windows and the warm-up's length of them."""
-        need = np.maximum(np.ceil(moment.warmup_s / moment.spacing), least)
-        done: NDArray[np.bool_] = self.learned_windows(at) >= need
-        return done
 
     def update(self, at: Ints, obs: Obs, moment: Moment) -> Outcome:
         """Take one row per stream of `at` (ascending, unique) and move on by one window."""
+        self.seasons.time = moment.time
+        hot, alarms, masses = [], [], []
+        scores = np.zeros(len(at)) if moment.scored else np.zeros(0)
+        health, judged, allowed, cuts = np.nan, 0, 0.0, parts(at)
+        for number, (low, high, part) in enumerate(cuts):
+            seen, now = obs.part(low, high), moment.part(low, high)
+            log_l = self.log_l(part, seen)
+            best = log_l.max(axis=0) if moment.scored else None
+            mass, on = self._step(part, log_l, now)
+            judged += len(on)
+            allowed += float((1.0 / now.c[on]).sum() if len(now.c) > 1 else len(on) / now.c[0])
+            if number == moment.number % len(cuts) and len(on):
+                health = _mean_e_value(log_l, mass, on)
+            suspect = mass > now.hot
+            hot.append(low + np.flatnonzero(suspect))
+            alarm = np.flatnonzero(mass >= now.c)
+            alarms.append(low + alarm)
+            masses.append(mass[alarm])
+            if best is not None:
+                nats = np.log(np.maximum(mass, 1e-30))
+                best[self.table["live"][part] == LEARNING] = 0.0
+                strength = np.maximum(np.maximum(nats, best), 0.0) / now.log_c
+                scores[low:high] = self.score(part, seen, strength)
+            self.absorb(part, seen)
+            self._close_blocks(part, suspect)
+        suspects = Suspects(_joined(hot), _joined(alarms), _joined(masses))
+        outcome = self.episodes.follow(self, at, obs, moment, suspects)
+        return outcome._replace(score=scores, health=health, judged=judged, allowed=allowed)
+
+    def _step(self, at: At, log_l: Floats, now: Moment) -> tuple[Floats, Ints]:
+        """Move the evidence on; return float32[m] its mean over alternatives, and who is judged."""
         t = self.table
-        statistics, log_l = self.statistics(at, obs), self.log_l(at, obs)
-        ready, firing = self.ready(at, moment), t["fire"][at] != 0
-        judged = ready & ~firing
-        most = evidence.window_cap(moment.log_c, moment.spacing)
-        cap = most if self.capped else moment.log_c + 1.0
-        # Evidence fades over silence: three bursts hours apart are not one change
-        fade = 0.5 ** (moment.idle / np.maximum(FADE_S, FADE_WINDOWS * moment.spacing))
-        r = evidence.step(t["r"][at] * fade[:, None], log_l, cap)
-        r = np.where(judged[:, None], r, 0.0)
-        mass = r.mean(axis=1)
-        rising = np.where(self.up, r, 0.0).sum(axis=1) >= np.where(self.up, 0.0, r).sum(axis=1)
-        quiet = judged & (mass < np.e)
-        health = np.exp(np.clip(log_l[quiet], -50.0, 1.0)).mean() if quiet.any() else np.nan
-        t["r"][at] = r
-        t["judged"][at] += judged
-        self._follow_runs(at, judged & (mass > RUN), rising, (statistics, log_l), moment.time)
-        nats = np.log(np.maximum(mass, 1e-300))
-        alarm = judged & (nats >= moment.log_c)
-        self._learn(at, statistics, ready, ~firing & ~alarm, nats > SUSPICION)
-        self._fire(at[alarm], nats[alarm], moment)
-        resolved, adopted = self._recover(at[firing], log_l[firing], statistics[firing], moment)
-        best = np.where(ready, log_l.max(axis=1), 0.0)
-        strength = np.maximum(np.maximum(nats, best), 0.0) / moment.log_c
-        score = self.score(at, obs, strength)
-        self.track(at, obs)
-        return Outcome(at[alarm], resolved, adopted, score, float(health))
-
-    def close(self, at: Ints, time: float) -> None:
-        """End the changes of streams `at`, for a reason outside their own rows."""
-        self._end(at, time)
-
-    def set_back(self, seconds: float) -> None:
-        """Move what is remembered of times, because the clock was set back."""
-        for name in ("detected", "ended", "run_start"):
-            self.table[name][:] -= seconds
+        waiting = np.flatnonzero(t["live"][at] == LEARNING)
+        if len(waiting):
+            ids = rows_of(at, waiting)
+            ready = self.ready(ids, now.age(waiting), now.spacing_of(waiting), now.warmup_s)
+            t["live"][ids[ready]] = JUDGED
+        live = t["live"][at] == JUDGED
+        r = t["r"][:, at]
+        if now.idle is not None:
+            # Evidence fades over silence: three bursts hours apart are not one change
+            half_life = np.maximum(FADE_S, FADE_WINDOWS * now.spacing)
+            r *= np.exp2(-now.idle / half_life).astype(np.float32)
+        evidence.step(r, log_l, now.cap)
+        if not live.all():
+            r[:, ~live] = 0.0
+        mass = np.add.reduce(r, axis=0)
+        mass *= np.float32(1.0 / len(self.up))
+        if not isinstance(at, slice):
+            t["r"][:, at] = r
+        t["judged"][at] += live
+        return mass, np.flatnonzero(live)
 
     def relearn(self, at: Ints, age: Floats) -> None:
         """Forget the baselines of streams `at`, whose pairs are `age` seconds old."""
-        learned = ("base", "extra", "super", "current", "held", "older", "held_back")
-        self.table.reset(at, ("r", "run", "run_log_l", "run_start", *learned, *self.columns))
-        self.table["born"][at] = age
+        t = self.table
+        names = {name for triple in self._carried for name in triple} | set(self.columns)
+        learned = tuple(sorted(names - set(self.kept)))
+        t.reset(at, ("r", "live", "held_back", "wide", "spread", *learned))
+        t["born"][at] = age
         self.refresh(at)
 
-    def _follow_runs(
-        self,
-        at: Ints,
-        inside: NDArray[np.bool_],
-        up: NDArray[np.bool_],
-        added: tuple[Floats, Floats],
-        time: float,
-    ) -> None:
-        """Sum statistics and ln L, uncapped, over each run of evidence in one direction."""
-        t = self.table
-        goes_on = inside & (t["run_up"][at] == up) & ~np.isnan(t["run_start"][at])
-        begins, ends = inside & ~goes_on, ~inside & (t["fire"][at] == 0)
-        for name, rows in zip(("run", "run_log_l"), added, strict=True):
-            t[name][at[goes_on]] += rows[goes_on]
-            t[name][at[begins]] = rows[begins]
-            t[name][at[ends]] = 0.0
-        t["run_start"][at[begins]] = time
-        t["run_up"][at[begins]] = up[begins]
-        t["run_start"][at[ends]] = np.nan
+    def silence(self, at: Ints) -> None:
+        """Drop the evidence and what waits to be learned, of streams that begin to fire."""
+        self.table.reset(at, ("r", *(n for now, held, _ in self._carried for n in (now, held))))
+        self.table["live"][at] = FIRING
 
-    def _learn(
-        self,
-        at: Ints,
-        rows: Floats,
-        ready: NDArray[np.bool_],
-        calm: NDArray[np.bool_],
-        suspicious: NDArray[np.bool_],
-    ) -> None:
+    def came_back(self, at: Ints, run: Floats) -> None:
+        """Remember changes that ended by themselves; `run` has their statistics."""
+        if self.seasonal and self.falls and len(at):
+            level, band = self.level(at), self.table["band"][at]
+            reached = self.reached(run.astype(np.float32))
+            self.seasons.came_back(at, reached, level + band, level - band)
+            self.refresh(at)
+
+    def resume(self, at: Ints) -> None:
+        """Judge streams `at` again, whose change is over."""
+        self.table["live"][at] = JUDGED
+
+    def run_of(self, row: int) -> Run:
+        """Return what was summed over the change in a row of `episodes`."""
+        t = self.episodes.table
+        return Run(t["run"][:, row].copy(), float(t["seconds"][row]))
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Drop every stream that is not marked."""
+        self.table.keep(which)
+        self.episodes.keep(which)
+
+    # Learning
+
+    def _close_blocks(self, at: At, suspect: NDArray[np.bool_]) -> None:
         t = self.table
-        t["current"][at[calm]] += rows[calm]
-        full = calm & (t["current"][at, -1] >= BLOCK)
-        if not full.any():
+        left = t["left"][at] - 1
+        t["left"][at] = left
+        full = np.flatnonzero(left <= 0)
+        if not len(full):
             return
-        early = at[full & ~ready]
+        ids, doubted = rows_of(at, full), suspect[full]
+        t["left"][ids] = BLOCK
+        live = t["live"][ids]
+        moments = t["current"][:, ids]
+        if self.seasonal:
+            known = live != LEARNING
+            block = moments[:, known]
+            moved = self.deviation(ids[known], block)
+            self.seasons.learn(ids[known], moved, t["band"][ids[known]], live[known] == FIRING)
+        self._drop(ids[live == FIRING])
+        early = ids[live == LEARNING]
         if len(early):
-            self._commit(early, t["current"][early])
-            t["current"][early] = 0.0
-        doubted = full & ready & suspicious & (t["held_back"][at] < HELD_BACK)
-        t["held_back"][at[doubted]] += 1
-        for name in ("older", "held", "current"):
-            t[name][at[doubted]] = 0.0
-        late = at[full & ready & ~doubted]
+            self._commit(narrow(early), [t[name][:, early] for name, _, _ in self._carried])
+            for name, _, _ in self._carried:
+                t[name][:, early] = 0
+        doubted &= (live == JUDGED) & (t["held_back"][ids] < HELD_BACK)
+        t["held_back"][ids[doubted]] += 1
+        self._drop(ids[doubted])
+        late = ids[(live == JUDGED) & ~doubted]
+        admitted = self.admits(narrow(late), t["current"][:, late]) if len(late) else None
+        if admitted is not None and not admitted.all():
+            self._drop(late[~admitted])
+            late = late[admitted]
         if len(late):
-            t["held_back"][late] = 0
-            known = late[t["older"][late, -1] > 0]
-            if len(known):
-                self._commit(known, self.clip_block(known, t["older"][known]))
-            t["older"][late] = t["held"][late]
-            t["held"][late] = t["current"][late]
-            t["current"][late] = 0.0
+            self._learn_late(narrow(late))
 
-    def _commit(self, at: Ints, block: Floats) -> None:
+    def _drop(self, at: Ints) -> None:
+        if len(at):
+            for current, held, _ in self._carried:
+                self.table[current][:, at] = 0
+                self.table[held][:, at] = 0
+
+    def _learn_late(self, at: At) -> None:
         t = self.table
-        fade = np.minimum(1.0, MEMORY / (t["base"][at, -1] + block[:, -1]))[:, None]
-        t["base"][at] = t["base"][at] * fade + block
-        t["extra"][at] = t["extra"][at] * fade + self.block_extras(at, block, long=False)
-        t["super"][at] += block
-        whole = t["super"][at, -1] >= SUPER * BLOCK
-        if whole.any():
-            done = at[whole]
-            t["extra"][done] += self.block_extras(done, t["super"][done], long=True)
-            t["super"][done] = 0.0
-        self.refresh(at)
+        t["held_back"][at] = 0
+        waits = t["held"][-1, at] > 0
+        if waits.any():
+            known = at if waits.all() else narrow(rows_of(at, np.flatnonzero(waits)))
+            block = [t[held][:, known] for _, held, _ in self._carried]
+            self._commit(known, self.clipped(known, block))
+        for current, held, _ in self._carried:
+            t[held][:, at] = t[current][:, at]
+            t[current][:, at] = 0
 
-    def _fire(self, at: Ints, nats: Floats, moment: Moment) -> None:
-        t = self.table
-        # R is capped per window; the uncapped sum knows how far the change goes
-        side = self.up == (t["run_up"][at] > 0)[:, None]
-        best = np.where(side, t["run_log_l"][at], -np.inf).argmax(axis=1)
-        again = moment.time - t["ended"][at] < FLAP_S
-        t["flaps"][at] = np.where(again, t["flaps"][at] + 1.0, 0.0)
-        t["best"][at] = best
-        t["fire"][at] = np.where(self.up[best], 1, -1)
-        t["onset"][at] = t["run_start"][at]
-        t["detected"][at] = moment.end
-        t["nats"][at] = nats
-        self.table.reset(at, ("r", "fired_windows", "recovery", "calm", "current", "held", "older"))
+    def _commit(self, at: At, block: list[Floats]) -> None:
+        t, moments = self.table, block[0]
+        windows = moments[-1]
+        fade = np.minimum(np.float32(1.0), MEMORY / np.maximum(t["base"][-1, at] + windows, 1.0))
+        for (_, _, name), part in zip(self._carried, block, strict=True):
+            t[name][:, at] = t[name][:, at] * fade + part
+        spread = t["spread"][:, at] * fade
+        every = np.arange(len(windows))
+        self._scatter(spread, 0, at, every, moments[0] / np.maximum(windows, 1.0))
+        wide = t["wide"][:, at]
+        for scale, length in enumerate((SUPER * BLOCK, HYPER * BLOCK)):
+            total, number = wide[2 * scale], wide[2 * scale + 1]
+            total += moments[0]
+            number += windows
+            whole = np.flatnonzero(number >= length)
+            if len(whole):
+                self._scatter(spread, scale + 1, at, whole, total[whole] / number[whole])
+            total[whole] = 0.0
+            number[whole] = 0.0
+        t["spread"][:, at], t["wide"][:, at] = spread, wide
+        self.count_block(at, block)
+        due = (t["base"][-1, at] < YOUNG) | (wide[1] == 0.0)
+        if due.all():
+            self.refresh(at)
+        elif due.any():
+            self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
 
-    def _recover(self, at: Ints, log_l: Floats, rows: Floats, moment: Moment) -> tuple[Ints, Ints]:
-        t = self.table
-        # The change as it was must be refuted, and so must any smaller one of its direction
-        side = self.up == (t["fire"][at] > 0)[:, None]
-        any_change = np.where(side, log_l, -np.inf).max(axis=1, initial=-np.inf)
-        against = log_l[np.arange(len(at)), t["best"][at]]
-        against = np.where(any_change > 0, any_change, against)
-        recovery = np.maximum(t["recovery"][at] - np.maximum(against, -3.0), 0.0)
-        calm = np.where(recovery > 0, t["calm"][at] + 1.0, 0.0)
-        t["recovery"][at], t["calm"][at] = recovery, calm
-        t["fired_windows"][at] += 1.0
-        t["run"][at[calm == 0]] += rows[calm == 0]
-        hold = RECOVERY_WINDOWS * 2.0 ** np.minimum(t["flaps"][at], 6.0)
-        back = (recovery >= RECOVERED) & (calm >= hold)
-        lasting = moment.end - t["detected"][at] >= moment.adopt_s
-        settled = ~back & lasting & (t["fired_windows"][at] >= ADOPT_WINDOWS)
-        resolved, adopted = at[back], at[settled]
-        self._end(resolved, moment.end)
-        self._end(adopted, moment.end)
-        return resolved, adopted
+    def _scatter(self, spread: Floats, scale: int, at: At, which: Ints, mean: Floats) -> None:
+        """Add means of blocks of one scale to what is known of their scatter."""
+        square, many = mean * mean, np.ones_like(mean)
+        if self.by_steps:
+            before, ids = self.table["before"], rows_of(at, which)
+            many = ~np.isnan(before[scale, ids])
+            # Half the mean square of successive differences: the variance, without a trend
+            square = np.where(many, 0.5 * (mean - before[scale, ids]) ** 2, 0.0)
+            before[scale, ids] = mean
+        spread[2 * scale, which] += square
+        spread[2 * scale + 1, which] += many
 
-    def _end(self, at: Ints, time: float) -> None:
-        self.table["fire"][at] = 0
-        self.table["ended"][at] = time
+
+def _joined(rows: list[Any]) -> Any:
+    return np.concatenate(rows) if rows else np.zeros(0, np.int64)
+
+
+def _mean_e_value(e_values: Floats, mass: Floats, on: Ints) -> float:
+    """Return the mean e-value of this window, over judged streams that are quiet."""
+    quiet = on[mass[on] < np.e]
+    return float(np.minimum(e_values[:, quiet], np.e).mean()) if len(quiet) else float("nan")

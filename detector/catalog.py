@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,45 +17,60 @@ Ints = NDArray[np.int64]
 class Catalog:
     """Streams (pair, signal) and pairs, numbered in the order in which they were first seen.
 
-    `streams` columns: `bank` and `local` (where the stream's model is), `pair`, `last` (start of
-    its last window), `spacing` (seconds between its windows; NaN until known). `pairs` columns:
-    `first`, `last` (epoch seconds).
-
-    Attributes:
-        numbers: int64[pairs], of the pairs of the window that `find` was last asked about; -1 for
-            one never seen.
+    `streams` columns: `bank` and `local` (where the stream's model is), `pair`, `signal` (numbers),
+    `last` (start of its last window), `spacing` (seconds between its windows; NaN until known),
+    `weight` (ln of its share of the budget over an equal one). `pairs` columns: `first`, `last`
+    (epoch seconds), `traffic` (events per window, of late).
     """
 
     def __init__(self) -> None:
         self.streams = Table(
             {
                 "bank": Column("i1"),
-                "local": Column("i8"),
-                "pair": Column("i8"),
+                "local": Column("i4"),
+                "pair": Column("i4"),
+                "signal": Column("i2"),
                 "last": Column("f8", (), np.nan),
-                "spacing": Column("f8", (), np.nan),
+                "spacing": Column("f4", (), np.nan),
+                "weight": Column("f4"),
             }
         )
-        self.pairs = Table({"first": Column("f8", (), np.nan), "last": Column("f8", (), np.nan)})
-        self.signal_of: list[str] = []
+        self.pairs = Table(
+            {
+                "first": Column("f8", (), np.nan),
+                "last": Column("f8", (), np.nan),
+                "traffic": Column("f4"),
+            }
+        )
+        self.signals: list[str] = []
         self.pair_of: list[Pair] = []
-        self._number: dict[tuple[int, str], int] = {}
         self._pair_number: dict[Pair, int] = {}
-        self._seen: tuple[tuple[Pair, ...], tuple[str, ...]] = ((), ())
-        self._lookup: Ints = np.empty((0, 0), np.int64)
-        self.numbers: Ints = np.empty(0, np.int64)
+        # int32[signals, pairs]: number of the stream, -1 for none
+        self._of: NDArray[Any] = np.full((0, 0), -1, np.int32)
 
-    def find(self, window: Window) -> Ints:
-        """Return the stream number of each row, -1 for a stream never seen."""
-        same = self._seen[0] is window.pairs or self._seen[0] == window.pairs
-        if not (same and self._seen[1] == window.signals):
-            self._lookup = np.full((len(window.pairs), len(window.signals)), -1, np.int64)
-            self.numbers = np.array([self._pair_number.get(p, -1) for p in window.pairs], np.int64)
-            for i, number in enumerate(self.numbers.tolist()):
-                if number >= 0:
-                    self._lookup[i] = [self._number.get((number, s), -1) for s in window.signals]
-        self._seen = (window.pairs, window.signals)
-        return self._lookup[window.pair, window.signal]
+    def signal_of(self, stream: int) -> str:
+        """Return the signal of a stream."""
+        return self.signals[int(self.streams["signal"][stream])]
+
+    def numbers(self, pairs: Sequence[Pair]) -> Ints:
+        """Return the numbers of pairs, -1 for one never seen."""
+        known = self._pair_number
+        return np.fromiter((known.get(pair, -1) for pair in pairs), np.int64, len(pairs))
+
+    def find(self, window: Window, numbers: Ints) -> Ints:
+        """Return the stream number of each row, -1 for a stream never seen.
+
+        Args:
+            window: the window.
+            numbers: int64[its pairs], as `numbers` returns them.
+        """
+        codes = {name: code for code, name in enumerate(self.signals)}
+        code = np.array([codes.get(name, -1) for name in window.signals], np.int64)
+        pair, signal = numbers[window.pair], code[window.signal]
+        known = (pair >= 0) & (signal >= 0)
+        found = np.full(len(window), -1, np.int64)
+        found[known] = self._of[signal[known], pair[known]]
+        return found
 
     def add(self, window: Window, rows: Ints) -> tuple[Ints, Ints]:
         """Add the streams of `rows`, which `find` did not know.
@@ -68,23 +84,29 @@ class Catalog:
             for row in rows
         }
         ordered = sorted(names)
-        for pair, _ in ordered:
+        for pair, signal in ordered:
             if pair not in self._pair_number:
                 self._pair_number[pair] = int(self.pairs.grow(1)[0])
                 self.pairs["first"][-1] = window.time
                 self.pair_of.append(pair)
+            if signal not in self.signals:
+                self.signals.append(signal)
         new = self.streams.grow(len(ordered))
-        of_pair = [self._pair_number[pair] for pair, _ in ordered]
-        self.streams["pair"][new] = of_pair
-        self.signal_of.extend(signal for _, signal in ordered)
-        self._number.update(
-            ((number, signal), int(i))
-            for number, (_, signal), i in zip(of_pair, ordered, new, strict=True)
-        )
-        at = np.array([names[name] for name in ordered], dtype=np.int64)
-        self._lookup[window.pair[at], window.signal[at]] = new
-        self.numbers[window.pair[at]] = of_pair
-        return new, at
+        code = {name: number for number, name in enumerate(self.signals)}
+        self.streams["pair"][new] = [self._pair_number[pair] for pair, _ in ordered]
+        self.streams["signal"][new] = [code[signal] for _, signal in ordered]
+        self._index(new)
+        return new, np.array([names[name] for name in ordered], dtype=np.int64)
+
+    def _index(self, streams: Ints) -> None:
+        signals, pairs = self._of.shape
+        if signals < len(self.signals) or pairs < self.pairs.size:
+            room = pairs if pairs >= self.pairs.size else max(16, 2 * pairs, self.pairs.size)
+            bigger = np.full((len(self.signals), room), -1, np.int32)
+            bigger[:signals, :pairs] = self._of
+            self._of = bigger
+        t = self.streams
+        self._of[t["signal"][streams], t["pair"][streams]] = streams
 
     def keep(self, streams: NDArray[np.bool_], pairs: NDArray[np.bool_]) -> None:
         """Drop the streams and pairs that are not marked; numbers close up."""
@@ -92,18 +114,12 @@ class Catalog:
         self.streams.keep(streams)
         self.pairs.keep(pairs)
         self.streams["pair"][:] = renumbered[self.streams["pair"]]
-        self.restore(
-            [pair for pair, kept in zip(self.pair_of, pairs, strict=True) if kept],
-            [signal for signal, kept in zip(self.signal_of, streams, strict=True) if kept],
-        )
+        kept = [pair for pair, stays in zip(self.pair_of, pairs, strict=True) if stays]
+        self.restore(kept, self.signals)
 
     def restore(self, pairs: Sequence[Pair], signals: Sequence[str]) -> None:
-        """Set the names of the rows of both tables and rebuild what follows from them."""
-        self.pair_of, self.signal_of = list(pairs), list(signals)
+        """Set the names of pairs and signals and rebuild what follows from them."""
+        self.pair_of, self.signals = list(pairs), list(signals)
         self._pair_number = {pair: i for i, pair in enumerate(self.pair_of)}
-        of_pair = self.streams["pair"].tolist()
-        self._number = {
-            (pair, signal): i
-            for i, (pair, signal) in enumerate(zip(of_pair, self.signal_of, strict=True))
-        }
-        self._seen = ((), ())
+        self._of = np.full((0, 0), -1, np.int32)
+        self._index(np.arange(self.streams.size))

@@ -2,152 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import evidence
-from detector.bank import BLOCK, SUPER, Bank, Description, Floats, Ints, Moment, Obs
+from detector.bank import BLOCK, SUPER, Bank, Description, Run
+from detector.parts import At, Obs
+from detector.settings import DetectorSettings
 from detector.table import Column
-from detector.wander import Wander, wander
+from detector.wander import PRIOR_BLOCKS, PRIOR_SD, wander
+
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
 
 WIDEST = float(np.log(3.0))
 """Widest band, ln: the mean of a window may be off by a factor of three without a change."""
 FLOOR_RATE = 0.3
 """Events per second that are nobody's news, whatever the baseline."""
+PRIOR_JITTER = 0.04
+"""Dispersion that is believed in before any was seen: a jitter of 20 % ..."""
+PRIOR_WINDOWS = 30.0
+"""... with the weight of so many windows."""
 
 
 class CountBank(Bank):
     """Negative binomial counts with a mean that may wander inside a band.
 
-    The null is "the mean of this window, given the past, lies inside [mu / w, mu * w]" and the
+    The null is "the mean of this window, given the past, lies inside [lower, upper]" and the
     likelihood ratios are taken from the band's edge, which is valid for every mean inside
     because they are monotone in it. The spread between single windows goes into the dispersion
     of the negative binomial; the wander of block means, which a model of independent windows
     would take for a change, goes into the band.
 
-    Observations: `number` (events) and `exposure` (seconds), float64[m].
-    Statistics: events, rate**2, seconds, rate, windows.
+    Observations: `value` (events per second) and `trials` (seconds).
+    Learned: rate, rate**2, windows.
     """
 
-    stats = 5
-    extras = 4
-    factor = np.array([1.3, 1.8, 3.0, 8.0, 0.6, 0.3, 0.05])
+    factor = np.array([1.3, 1.8, 3.0, 8.0, 0.6, 0.3, 0.05], np.float32)
     up = factor > 1.0
     columns: ClassVar[Mapping[str, Column]] = {
-        "mean": Column("f8"),
-        "band": Column("f8", (), 1.0),
-        "upper": Column("f8", (), 1.0),
-        "shape": Column("f8", (), 1.0),
+        "least": Column("f4"),
+        "width": Column("f4", (), 1.0),
+        "span": Column("f4", (), 1.0),
+        "mean": Column("f4"),
+        "band": Column("f4"),
+        "shape": Column("f4", (), 1.0),
+        "slope": Column("f4", (7,)),
     }
+    kept = ("least", "width")
+    _log_factor = np.log(factor)[:, None]
 
-    def statistics(self, at: Ints, obs: Obs) -> Floats:
-        """Return float64[m, 5] as the class says."""
-        number, exposure = obs["number"], obs["exposure"]
-        rate = number / exposure
-        return np.stack([number, rate**2, exposure, rate, np.ones(len(at))], axis=1)
+    def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
+        """Set the least change that is news."""
+        self.table["least"][at] = [np.log1p(settings.least_change(s)) for s in signals]
 
-    def log_l(self, at: Ints, obs: Obs) -> Floats:
+    def statistics(self, at: Ints, obs: Obs) -> Floats:  # noqa: ARG002 - as other models
+        """Return float64[3, m] as the class says."""
+        rate = obs.value.astype(np.float64)
+        return np.stack([rate, rate**2, np.ones(len(rate))])
+
+    def log_l(self, at: At, obs: Obs) -> Floats:
         """Return negative binomial ratios: increases from the upper edge, decreases the lower."""
-        t, exposure = self.table, obs["exposure"]
-        edge = np.where(
-            self.up,
-            (t["upper"][at] * exposure)[:, None],
-            (t["mean"][at] / t["band"][at] * exposure)[:, None],
-        )
-        return evidence.negative_binomial(
-            obs["number"][:, None],
-            np.maximum(edge, 1e-9),
-            t["shape"][at][:, None],
-            self.factor,
-        )
-
-    def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
-        """Need the warm-up in windows of its own, and 20 of them at least."""
-        return self.enough_windows(at, moment, 20.0)
-
-    def block_extras(self, at: Ints, block: Floats, *, long: bool) -> Floats:
-        """Return sums of squared block rates and their number, for blocks or super-blocks."""
-        rate = block[:, 0] / block[:, 2]
-        zero, one = np.zeros(len(at)), np.ones(len(at))
-        columns = [zero, zero, rate**2, one] if long else [rate**2, one, zero, zero]
-        return np.stack(columns, axis=1)
-
-    def clip_block(self, at: Ints, block: Floats) -> Floats:
-        """Keep one block's rate within the band's square of the baseline."""
-        mean, band = self.table["mean"][at], self.table["band"][at]
-        rate = block[:, 0] / block[:, 2]
-        least, most = mean / band**2, np.maximum(mean * band**2, self.table["upper"][at])
-        scale = np.where(rate > 0, np.clip(rate, least, most) / np.maximum(rate, 1e-9), 1.0)
-        clipped = block.copy()
-        clipped[:, 0] *= scale
-        clipped[:, 1] *= scale**2
-        clipped[:, 3] *= scale
-        return clipped
-
-    def _wander(self, at: Ints) -> tuple[Floats, Wander]:
-        """Return the mean rate and what the baseline says about its spread."""
-        base, extra = self.table["base"][at], self.table["extra"][at]
-        windows, seconds = np.maximum(base[:, 4], 1e-9), np.maximum(base[:, 2], 1e-9)
-        mean = base[:, 0] / seconds
-        level = base[:, 3] / windows
-        single = np.maximum(base[:, 1] / windows - level**2, 0.0)
-        blocks = np.maximum(extra[:, 0] / np.maximum(extra[:, 1], 1.0) - level**2, 0.0)
-        supers = np.maximum(extra[:, 2] / np.maximum(extra[:, 3], 1.0) - level**2, 0.0)
-        scale = np.maximum(mean, 1e-9) ** 2
-        return mean, wander(single / scale, blocks / scale, supers / scale, windows, extra)
-
-    def refresh(self, at: Ints) -> None:
-        """Recompute mean, band and shape."""
         t = self.table
-        base = t["base"][at]
-        mean, spread = self._wander(at)
-        windows, seconds = np.maximum(base[:, 4], 1.0), np.maximum(base[:, 2], 1e-9)
-        poisson = windows / np.maximum(mean * seconds, 1e-9)
-        slow = np.maximum(spread.slow, 0.0)
-        width = np.sqrt(slow + (poisson + spread.fast) / windows)
+        shape = t["shape"][at]
+        # `evidence.negative_binomial` as (x + r) ln(rho (r + m) / (r + rho m)) - r ln rho, which
+        # single precision holds for any x; the first logarithm is only computed anew by `refresh`
+        ratio: Floats = t["slope"][:, at] * (obs.value * t["span"][at] + shape)
+        ratio -= self._log_factor * shape
+        return ratio
+
+    def absorb(self, at: At, obs: Obs) -> None:
+        """Add a window to the block that is open."""
+        current, rate = self.table["current"], obs.value
+        current[0, at] += rate
+        current[1, at] += rate * rate
+        current[2, at] += np.float32(1.0)
+        self.table["width"][at] = obs.trials
+
+    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+        """Need the warm-up in windows of its own, and 20 of them at least."""
+        del age
+        return enough_windows(self, at, spacing, warmup_s, 20.0)
+
+    def deviation(self, at: Ints, block: Floats) -> Floats:
+        """Return float32[m]: ln of a block's rate over the baseline's, drawn to 0 by few events."""
+        t = self.table
+        usual = t["mean"][at] * t["span"][at] * block[2] + 1.0
+        moved: Floats = np.log((block[0] * t["span"][at] + 1.0) / usual)
+        return moved
+
+    def reached(self, moments: Floats) -> Floats:
+        """Return float32[m]: ln of a rate."""
+        level: Floats = np.log(np.maximum(super().reached(moments), 1e-9))
+        return level
+
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
+        """Keep one block's rate within twice the band of the baseline."""
+        t, moments = self.table, block[0]
+        mean, reach = t["mean"][at], np.exp(2.0 * t["band"][at])
+        rate = moments[0] / moments[2]
+        most = np.maximum(mean * reach, FLOOR_RATE)
+        scale = np.clip(rate, mean / reach, most) / np.maximum(rate, 1e-9)
+        scale = np.where(rate > 0, scale, 1.0).astype(np.float32)
+        return [moments * np.stack([scale, scale**2, np.ones_like(scale)]), *block[1:]]
+
+    def refresh(self, at: At) -> None:
+        """Recompute mean, band, shape and what follows from them."""
+        t = self.table
+        base, span = t["base"][:, at], t["width"][at]
+        windows = np.maximum(base[2], 1.0)
+        mean = base[0] / windows
+        scale = np.maximum(mean, 1e-9) ** 2
+        spread = wander(mean, base[1] / windows, windows, t["spread"][:, at])
+        events = base[0] * span
+        poisson = 1.0 / np.maximum(mean * span, 1e-9)
+        fast, slow = spread.fast / scale, with_prior(spread.slow / scale, t["spread"][1, at])
+        error = np.sqrt(slow + (poisson + fast) / windows)
         # Short history, wide band: a minute of traffic does not show how it wanders
-        floor = 0.18 + 0.32 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        band = np.exp(np.clip(2.5 * width, floor, WIDEST))
+        floor = t["least"][at] + 0.32 * np.sqrt(60.0 / np.maximum(windows, 60.0))
+        band = np.clip(2.5 * error, floor, np.maximum(WIDEST, floor))
+        up, down = self.seasons.widening(at)
         # Poisson's upper 99 % limit, for the streams where nearly nothing has been seen
-        unseen = (base[:, 0] + 4.6 + 2.33 * np.sqrt(base[:, 0])) / seconds
-        t["mean"][at], t["band"][at] = mean, band
-        t["upper"][at] = np.maximum(np.maximum(mean * band, unseen), FLOOR_RATE)
-        # The Poisson share is not dispersion; the prior is a jitter of 20 %
-        phi = np.maximum(spread.fast - poisson, 0.0)
-        phi = (windows * phi + 30.0 * 0.04) / (windows + 30.0)
+        unseen = (events + 4.6 + 2.33 * np.sqrt(events)) / (windows * span)
+        level = np.log(np.maximum(mean, 1e-9))
+        over, under = self.seasons.within(at, level + band + up, level - band - down)
+        upper, lower = np.maximum(np.maximum(np.exp(over), unseen), FLOOR_RATE), np.exp(under)
+        # The Poisson share is not dispersion
+        phi = np.maximum(fast - poisson, 0.0)
+        phi = (windows * phi + PRIOR_WINDOWS * PRIOR_JITTER) / (windows + PRIOR_WINDOWS)
         # Wander that no band covers (a job that runs for seconds every minute) is dispersion too,
         # of as many windows as a super-block has
         beyond = np.maximum(slow - (WIDEST / 2.5) ** 2, 0.0)
         phi = np.maximum(phi, BLOCK * SUPER * beyond)
         phi = phi * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
-        t["shape"][at] = 1.0 / np.clip(phi, 0.003, 1e3)
+        shape = 1.0 / np.clip(phi, 0.003, 1e3)
+        edge = np.where(self.up[:, None], upper, lower) * span
+        edge = np.maximum(edge, 1e-9)
+        factor = self.factor[:, None]
+        t["slope"][:, at] = np.log1p((factor - 1.0) * shape / (shape + factor * edge))
+        t["mean"][at], t["band"][at], t["shape"][at], t["span"][at] = mean, band, shape, span
 
-    def describe(self, i: int, run: Floats) -> Description:
+    def best(self, i: int, run: Run, *, up: bool) -> int:
+        """Return the alternative of greatest likelihood."""
+        t = self.table
+        failures = float(t["shape"][i]) * run.statistics[2]
+        number = run.statistics[0] * float(t["span"][i]) + failures
+        total = t["slope"][:, i] * number - self._log_factor[:, 0] * failures
+        return int(np.where(self.up == up, total, -np.inf).argmax())
+
+    def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
         """Explain by rates, the dispersion and a conditional test of two Poisson rates."""
         from scipy import stats  # noqa: PLC0415 - half a second, and only findings need it
 
-        t, base = self.table, self.table["base"][i]
-        before, after = float(t["mean"][i]), float(run[0] / max(run[2], 1e-9))
-        events = round(run[0] + base[0])
-        share = run[2] / max(run[2] + base[2], 1e-9)
-        p = stats.binomtest(round(run[0]), events, share).pvalue if events else 1.0
-        error = np.sqrt(1.0 / max(run[0], 0.5) + 1.0 / max(base[0], 0.5))
-        ratio = (run[0] + 0.5) / max(run[2], 1e-9) / ((base[0] + 0.5) / max(base[2], 1e-9))
+        del best, up
+        t, base = self.table, self.table["base"][:, i].astype(np.float64)
+        before = float(t["mean"][i])
+        after = float(run.statistics[0] / max(run.statistics[2], 1e-9))
+        new, seconds = after * run.seconds, max(run.seconds, 1e-9)
+        learned_s = max(float(base[2] * t["span"][i]), 1e-9)
+        old = before * learned_s
+        events = round(new) + round(old)
+        share = seconds / (seconds + learned_s)
+        p = stats.binomtest(round(new), events, share).pvalue if events else 1.0
+        error = np.sqrt(1.0 / max(new, 0.5) + 1.0 / max(old, 0.5))
+        ratio = (new + 0.5) / seconds / ((old + 0.5) / learned_s)
+        band = float(np.exp(t["band"][i]))
         return Description(
             before,
             after,
             {
                 "baseline": before,
-                "band": f"x{1 / t['band'][i]:.3g} .. x{t['upper'][i] / max(before, 1e-9):.3g}",
+                "band": f"x{1 / band:.3g} .. x{band:.3g}",
                 "dispersion": float(1.0 / t["shape"][i]),
-                "windows learned": float(base[4]),
-                "events since onset": float(run[0]),
+                "windows learned": float(base[2]),
+                "events since onset": float(round(new)),
                 "effect, 95 % interval": (
                     f"x{ratio * np.exp(-1.96 * error):.3g} .. x{ratio * np.exp(1.96 * error):.3g}"
                 ),
                 "p, two Poisson rates (exact, ignores bursts)": float(p),
             },
         )
+
+
+def with_prior(slow: Floats, blocks: Floats) -> Floats:
+    """Add to a wander's variance what is believed of it before any was seen."""
+    prior: Floats = slow + PRIOR_BLOCKS * PRIOR_SD**2 / (blocks + PRIOR_BLOCKS)
+    return prior
+
+
+def enough_windows(
+    bank: Bank, at: Ints, spacing: Floats, warmup_s: float, least: float
+) -> NDArray[np.bool_]:
+    """Return which baselines hold `least` windows and the warm-up's length of them."""
+    need = np.maximum(np.ceil(warmup_s / spacing), least)
+    done: NDArray[np.bool_] = bank.learned_windows(at) >= need
+    return done

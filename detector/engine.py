@@ -8,25 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import report, state
-from detector.bank import Bank, Moment
+from detector import feed, report, state
+from detector.bank import LEARNING, Bank
+from detector.calibration import Calibration, Change
 from detector.causes import Causes
-from detector.evidence import log_threshold
+from detector.episodes import Outcome
 from detector.finding import Finding, State
-from detector.health import Health
-from detector.intake import Intake, is_spoilt
-from detector.observe import (
-    Rows,
-    activity,
-    observe,
-)
+from detector.intake import Intake, Part, Plan, is_spoilt, step
+from detector.ledger import Ledger
+from detector.observe import activity, observe
+from detector.parts import Moment
 from detector.presence import Presence
 from detector.settings import DetectorSettings
 from detector.sides import Side, Sides
 from probes.window import Kind, Pair, Window
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 
 ADOPT_S = 600.0
 """A change that lasts this long is the new normal."""
@@ -39,6 +37,8 @@ PAUSED = 1.5
 FORGET_S = 7 * 86_400.0
 """A pair not seen for this long is forgotten, and new if it comes back."""
 FORGET_EVERY = 1024
+REWEIGH_EVERY = 64
+"""The budget is shared out anew once in so many windows."""
 SET_BACK_WINDOWS = 5
 """Windows in a row that are not later than the last one seen: then the clock was set back."""
 KIND_OF_MODEL = (Kind.COUNT, Kind.SUM, Kind.RATIO, Kind.LATENCY, Kind.GAUGE)
@@ -56,14 +56,20 @@ class Detector:
 
     Args:
         settings: the knobs.
+        scored: whether `scores` is wanted, which costs a third more.
     """
 
-    def __init__(self, settings: DetectorSettings = DetectorSettings()) -> None:  # noqa: B008 - frozen
-        self._settings = settings
-        self._intake = Intake()
+    def __init__(
+        self,
+        settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+        *,
+        scored: bool = True,
+    ) -> None:
+        self._settings, self._scored = settings, scored
+        self._intake = Intake(settings)
         self._catalog, self._banks = self._intake.catalog, self._intake.banks
         self._presence = Presence()
-        self._health = Health()
+        self._ledger = Ledger(settings.false_alerts_per_week)
         self._open: dict[tuple[str, int], Finding] = {}
         self._causes = Causes()
         self._sides = Sides()
@@ -85,23 +91,34 @@ class Detector:
         if paused or is_spoilt(window):
             return []
         self._windows += 1
-        rows = self._intake.rows(window)
-        told = self._watched_s >= self._settings.warmup_s
-        span = (window.time, window.time + self._intake.step(window, rows))
-        self._meet_pairs(told=told)
-        self._follow_sides(window)
+        plan = self._intake.plan(window)
+        timed = [self._intake.timing(window, part.stream) for part in plan.parts]
+        length = step(window, [spacing for spacing, _ in timed])
+        end = window.time + length
+        self._meet_pairs(told=self._watched_s >= self._settings.warmup_s)
+        self._follow_sides(window, plan)
         findings: list[Finding] = []
-        for model in range(len(self._banks)):
-            findings += self._judge(model, window, rows, span[1])
-        findings += self._follow_pairs(window, rows, span)
-        findings += self._close_stale(span[1])
-        self._watched_s += span[1] - span[0]
+        used = []
+        for model, (part, (spacing, idle)) in enumerate(zip(plan.parts, timed, strict=True)):
+            if len(part.row):
+                some, rows = self._judge(model, window, part, (spacing, idle), end)
+                findings += some
+                used.append(rows)
+        self._count_causes(window, plan)
+        findings += self._follow_pairs(window, used, (window.time, end))
+        findings += self._close_stale(end)
+        self._watched_s += length
+        if self._windows % REWEIGH_EVERY == 0 or self._ledger.streams != self._catalog.streams.size:
+            self._ledger.share_out(self._catalog, self._time)
         if self._windows % FORGET_EVERY == 0:
             self._forget()
         return sorted(findings, key=_by_name)
 
     def scores(self) -> Floats:
-        """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order."""
+        """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order.
+
+        They are all 0 if the detector was made not to score.
+        """
         return self._scores
 
     def firing(self) -> list[Finding]:
@@ -110,8 +127,16 @@ class Detector:
 
     def learning(self) -> Learning:
         """Return how many streams are still learning and how many are judged."""
-        judged = sum(int((bank.table["judged"] > 0).sum()) for bank in self._banks)
+        judged = sum(int((bank.table["live"] != LEARNING).sum()) for bank in self._banks)
         return Learning(self._catalog.streams.size - judged, judged)
+
+    def calibration(self) -> list[Calibration]:
+        """Return for each kind of signal whether its streams keep the promise."""
+        return self._ledger.calibration(self._banks)
+
+    def changes(self) -> list[Change]:
+        """Return the streams that are significant at a false discovery rate: shown, not paged."""
+        return feed.changes(self._catalog, self._banks)
 
     # One window, step by step
 
@@ -128,7 +153,7 @@ class Detector:
                 self._catalog.pairs[name][:] -= back
             self._presence.set_back(back)
             for bank in self._banks:
-                bank.set_back(back)
+                bank.episodes.set_back(back)
             self._time, self._behind = time, 0
         return True
 
@@ -139,74 +164,85 @@ class Detector:
             self._presence.others = self._intake.others
             self._presence.add(fresh, self._time, told=told, watched_s=self._watched_s)
 
-    def _log_c(self, spacing: Floats, penalty: float = 0.0) -> Floats:
-        streams = self._catalog.streams.size + self._catalog.pairs.size
-        known = np.where(spacing > 0, spacing, 1.0)
-        return log_threshold(streams, known, self._settings.false_alerts_per_week) + penalty
-
-    def _judge(self, model: int, window: Window, rows: Rows, end: float) -> list[Finding]:
-        t, bank = self._catalog.streams, self._banks[model]
-        mine = t["bank"][rows.stream] == model
-        if not mine.any():
-            return []
-        rows = rows.only(mine)
-        known, obs = observe(model, window, rows)
-        rows = rows.only(known)
-        kind = KIND_OF_MODEL[model]
-        # Local numbers ascend with stream numbers: both are given out in the same order
-        at = t["local"][rows.stream]
-        first = self._catalog.pairs["first"][t["pair"][rows.stream]]
+    def _judge(
+        self,
+        model: int,
+        window: Window,
+        part: Part,
+        timed: tuple[Floats, Floats | None],
+        end: float,
+    ) -> tuple[list[Finding], tuple[Part, Floats]]:
+        """Return what one model found, and the rows that it could use, with what they cover."""
+        t, bank, kind = self._catalog.streams, self._banks[model], KIND_OF_MODEL[model]
+        spacing, idle = timed
+        which, obs = observe(model, window, part.row, spacing)
+        if which is not None:
+            part = part.only(which)
+            spacing = spacing if len(spacing) == 1 else spacing[which]
+            idle = None if idle is None else idle[which]
+        first, of_pair = self._catalog.pairs["first"], t["pair"]
+        known = np.where(spacing > 0, spacing, np.float32(1.0))
         moment = Moment(
-            window.time,
-            end,
-            self._log_c(rows.width, self._health.penalty.get(kind, 0.0)),
-            np.where(rows.width > 0, rows.width, 1.0),
-            rows.idle,
-            end - first,
-            self._settings.warmup_s,
-            ADOPT_S,
+            time=window.time,
+            end=end,
+            number=self._windows,
+            log_c=self._ledger.log_c(known, t["weight"][part.stream], kind),
+            spacing=known,
+            idle=idle,
+            age=lambda rows: end - first[of_pair[part.stream[rows]]],
+            warmup_s=self._settings.warmup_s,
+            adopt_s=ADOPT_S,
+            scored=self._scored,
+            alternatives=len(bank.up),
+            pause_s=bank.pause_s,
         )
-        outcome = bank.update(at, obs, moment)
-        self._scores[rows.row] = outcome.score
-        if outcome.health == outcome.health:
-            self._health.update(kind, outcome.health)
-        self._count_causes(window, rows, bank.table["run_start"][at])
-        if not (len(outcome.fired) or len(outcome.resolved) or len(outcome.adopted)):
-            return []
-        stream_of = dict(zip(at.tolist(), rows.stream.tolist(), strict=True))
-        log_c_of = dict(zip(at.tolist(), moment.log_c.tolist(), strict=True))
-        findings = []
-        for i in outcome.fired.tolist():
-            number = stream_of[i]
+        if not len(part.row):
+            return [], (part, spacing)
+        outcome = bank.update(part.at, obs, moment)
+        if self._scored:
+            self._scores[part.row] = outcome.score
+        self._ledger.note(kind, outcome, float(known.mean()))
+        return self._tell(bank, part, outcome, moment), (part, spacing)
+
+    def _tell(self, bank: Bank, part: Part, outcome: Outcome, moment: Moment) -> list[Finding]:
+        findings: list[Finding] = []
+        end = moment.end
+
+        def stream_of(local: Ints) -> list[tuple[int, int, int]]:
+            rows = np.searchsorted(part.at, local)
+            return list(zip(local.tolist(), part.stream[rows].tolist(), rows.tolist(), strict=True))
+
+        for i, number, row in stream_of(outcome.fired):
+            signal = self._catalog.signal_of(number)
+            cause = self._causes.main(number)
+            up = bool(bank.episodes.table["fire"][bank.episodes.find(i)] > 0)
             finding = report.changed(
                 bank,
                 i,
                 pair=self._pair(number),
-                signal=self._catalog.signal_of[number],
-                log_c=log_c_of[i],
-                cause=(cause := self._causes.main(number)),
-                side=self._side(number, bank.table["fire"][i] > 0, cause),
+                signal=signal,
+                log_c=float(moment.log_c_of(np.array([row]))[0]),
+                cause=cause,
+                side=self._side(number, up, cause),
             )
             self._open["stream", number] = finding
             findings.append(finding)
-        findings += [self._end(stream_of[i], "resolved", end) for i in outcome.resolved.tolist()]
-        findings += [self._end(stream_of[i], "adopted", end) for i in outcome.adopted.tolist()]
-        if len(outcome.adopted):
-            age = dict(zip(at.tolist(), moment.age.tolist(), strict=True))
-            for i in outcome.adopted.tolist():
-                self._sides.adopt(int(t["pair"][stream_of[i]]))
-            bank.relearn(outcome.adopted, np.array([age[i] for i in outcome.adopted.tolist()]))
+        findings += [self._end(n, "resolved", end) for _, n, _ in stream_of(outcome.resolved)]
+        for i, number, row in stream_of(outcome.adopted):
+            findings.append(self._end(number, "adopted", end))
+            self._sides.adopt(int(self._catalog.streams["pair"][number]))
+            bank.relearn(np.array([i]), moment.age(np.array([row])))
         return findings
 
-    def _follow_sides(self, window: Window) -> None:
+    def _follow_sides(self, window: Window, plan: Plan) -> None:
         of_pair = self._catalog.streams["pair"]
         changed = {int(of_pair[i]) for what, i in self._open if what == "stream"}
-        self._sides.update(window, self._catalog.numbers, self._catalog.pairs.size, changed)
+        self._sides.update(window, plan.numbers, self._catalog.pairs.size, changed)
 
     def _side(self, stream: int, up: bool, cause: str) -> Side:
         pair = int(self._catalog.streams["pair"][stream])
         direction = "up" if up else "down"
-        return self._sides.guilty(pair, self._catalog.signal_of[stream], direction, cause)
+        return self._sides.guilty(pair, self._catalog.signal_of(stream), direction, cause)
 
     def _pair(self, stream: int) -> Pair:
         return self._catalog.pair_of[int(self._catalog.streams["pair"][stream])]
@@ -216,30 +252,47 @@ class Detector:
         local = int(self._catalog.streams["local"][stream])
         return report.ended(self._open.pop(("stream", stream)), bank, local, how, end)
 
-    def _count_causes(self, window: Window, rows: Rows, run_start: Floats) -> None:
+    def _running(self) -> set[int]:
+        """Return the streams that have a run of evidence or are reported."""
+        banks, numbers = self._catalog.streams["bank"], set()
+        for model, bank in enumerate(self._banks):
+            of = bank.episodes.table["of"]
+            if len(of):
+                numbers |= set(np.flatnonzero(banks == model)[of].tolist())
+        return numbers
+
+    def _count_causes(self, window: Window, plan: Plan) -> None:
         """Keep count of the causes of every stream that has a run of evidence, and no others."""
         if not window.causes and not self._causes:
             return
-        running = ~np.isnan(run_start)
-        self._causes.drop(rows.stream[~running].tolist())
-        for stream, row in zip(
-            rows.stream[running].tolist(), rows.row[running].tolist(), strict=True
-        ):
-            self._causes.add(stream, window.causes.get(row, {}))
+        running = self._running()
+        self._causes.drop([i for i in self._causes.streams() if i not in running])
+        for row, causes in window.causes.items():
+            if int(plan.stream[row]) in running:
+                self._causes.add(int(plan.stream[row]), causes)
 
-    def _follow_pairs(self, window: Window, rows: Rows, span: tuple[float, float]) -> list[Finding]:
-        if not len(rows.stream):
+    def _follow_pairs(
+        self, window: Window, used: list[tuple[Part, Floats]], span: tuple[float, float]
+    ) -> list[Finding]:
+        if not any(len(part.row) for part, _ in used):
             return []
-        of_pair, pairs = self._catalog.streams["pair"][rows.stream], self._catalog.pairs
-        pairs["last"][of_pair] = window.time
-        seen = activity(window, rows, of_pair, pairs.size)
+        row = np.concatenate([part.row for part, _ in used])
+        stream = np.concatenate([part.stream for part, _ in used])
+        spacing = used[0][1]
+        if window.width <= 0 or not np.isfinite(window.width):
+            covers = [np.broadcast_to(s, len(part.row)) for part, s in used]
+            spacing = np.concatenate(covers)
+        of_pair, pairs = self._catalog.streams["pair"][stream], self._catalog.pairs
+        seen = activity(window, row, of_pair, spacing.astype(np.float64), pairs.size)
+        pairs["last"][seen.pair] = window.time
+        pairs["traffic"][seen.pair] += 0.01 * (seen.events - pairs["traffic"][seen.pair])
         out = self._presence.update(
             seen.pair,
             events=seen.events,
             active=seen.active,
             measured=seen.measured,
             span=span,
-            log_c=self._log_c(seen.width),
+            log_c=self._ledger.log_c(seen.width, np.zeros(1), Kind.PRESENCE),
             warmup_s=self._settings.warmup_s,
             adopt_s=ADOPT_S,
         )
@@ -277,7 +330,7 @@ class Detector:
                 patience = MENDED_S if self._is_mended(i, bank, int(local[0])) else STALE_S
                 limit = max(patience, STALE_WINDOWS * float(streams["spacing"][i]))
                 if end - streams["last"][i] > limit:
-                    bank.close(local, end)
+                    bank.episodes.close(bank, local, end)
                     findings.append(self._end(i, "resolved", end))
             elif self._presence.is_gone(i) and end - pairs["last"][i] > STALE_S:
                 self._presence.close(np.array([i]))
@@ -290,9 +343,9 @@ class Detector:
         Who connects again and keeps the connection gives no further rows, and the last one may
         hold failures too; that traffic flows tells the rest.
         """
-        if bank.table["calm"][local] > 0:
+        if bank.episodes.table["calm"][bank.episodes.find(local)] > 0:
             return True
-        failed = self._catalog.signal_of[stream] == "connect_errors"
+        failed = self._catalog.signal_of(stream) == "connect_errors"
         return failed and self._presence.is_active(int(self._catalog.streams["pair"][stream]))
 
     def _forget(self) -> None:
@@ -309,7 +362,7 @@ class Detector:
             rows = np.zeros(bank.table.size, dtype=bool)
             rows[streams["local"][mine & stays]] = True
             streams["local"][mine] = (np.cumsum(rows) - 1)[streams["local"][mine]]
-            bank.table.keep(rows)
+            bank.keep(rows)
         self._presence.table.keep(kept)
         self._sides.table.keep(kept)
         numbers = {"stream": of_stream, "pair": of_pair}
@@ -321,6 +374,7 @@ class Detector:
         }
         self._causes.renumber({i: int(of_stream[i]) for i in self._causes.streams() if stays[i]})
         self._catalog.keep(stays, kept)
+        self._intake.forget_plan()
 
     # State
 
@@ -332,6 +386,7 @@ class Detector:
             "presence": self._presence.table,
             "sides": self._sides.table,
             **{f"bank{i}": bank.table for i, bank in enumerate(self._banks)},
+            **{f"episodes{i}": bank.episodes.table for i, bank in enumerate(self._banks)},
         }
         arrays = {
             f"{name}.{column}": array
@@ -344,9 +399,9 @@ class Detector:
             "windows": self._windows,
             "behind": self._behind,
             "pairs": [list(pair) for pair in self._catalog.pair_of],
-            "signals": self._catalog.signal_of,
+            "signals": self._catalog.signals,
             "arrivals": self._presence.arrivals,
-            "health": self._health.to_state(),
+            "ledger": self._ledger.to_state(),
             "causes": self._causes.to_state(),
             "open": [[what, i, report.to_state(f)] for (what, i), f in self._open.items()],
         }
@@ -357,6 +412,8 @@ class Detector:
         cls,
         data: bytes,
         settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+        *,
+        scored: bool = True,
     ) -> Detector:
         """Return the detector whose `to_bytes` gave `data`.
 
@@ -364,7 +421,7 @@ class Detector:
             ValueError: when `data` is damaged, of a newer version, or not a detector's state.
         """
         meta, arrays = state.unpack(data)
-        self = cls(settings)
+        self = cls(settings, scored=scored)
         try:
             self._load(meta, arrays)
         except (KeyError, TypeError, IndexError) as error:
@@ -380,12 +437,12 @@ class Detector:
         self._catalog.pairs.load(columns("pairs"))
         self._catalog.restore([Pair(*pair) for pair in meta["pairs"]], meta["signals"])
         self._presence.table.load(columns("presence"))
-        if sides := columns("sides"):  # which states of before did not have
-            self._sides.table.load(sides)
+        self._sides.table.load(columns("sides"))
         for i, bank in enumerate(self._banks):
             bank.table.load(columns(f"bank{i}"))
+            bank.episodes.table.load(columns(f"episodes{i}"))
         self._presence.arrivals = {k: (a, b) for k, (a, b) in meta["arrivals"].items()}
-        self._health = Health.from_state(meta["health"])
+        self._ledger.load(meta["ledger"])
         self._causes = Causes.from_state(meta["causes"])
         self._open = {(what, i): report.from_state(f) for what, i, f in meta["open"]}
         self._time, self._watched_s = meta["time"], meta["watched_s"]

@@ -4,21 +4,28 @@ Source: Shin, Ramdas, Rinaldo, "E-detectors: a nonparametric framework for seque
 detection" (arXiv 2203.03532). For likelihood ratios L with E[L | past] <= 1 while nothing has
 changed, R = (1 + R) L crosses c at most once in c windows on average, whatever the dependence
 between streams. A weighted mean of R over alternatives keeps the property, and so does any
-capping of L from above.
+capping of L from above. R >= L, so the test of a single window is part of it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
+"""float32 or float64."""
 
 SECONDS_PER_WEEK = 604_800.0
-CEILING = 1e30
+CEILING = np.float32(1e30)
 """R is cut here: far above any threshold, far below overflow."""
 PAUSE_S = 3.0
 """No change is reported on less: a host or a service that pauses for a second has not changed."""
+
+
+LEAST_NATS = 6.0
+"""No threshold is lower (1 in 400 windows): a huge budget is no licence for pure noise."""
 
 
 def log_threshold(streams: int, spacing_s: Floats, alerts_per_week: float) -> Floats:
@@ -26,34 +33,38 @@ def log_threshold(streams: int, spacing_s: Floats, alerts_per_week: float) -> Fl
 
     Args:
         streams: how many streams share the budget.
-        spacing_s: float64[m], seconds between the windows of each stream.
+        spacing_s: float[m] or scalar, seconds between the windows of each stream.
         alerts_per_week: the budget, > 0.
     """
     windows = SECONDS_PER_WEEK / np.maximum(spacing_s, 1e-3)
     budget: Floats = np.log(max(streams, 1) * windows / max(alerts_per_week, 1e-9))
-    # Never below 6 nats (1 in 400 windows): a huge budget is no licence for pure noise
-    return np.maximum(budget, 6.0)
+    return np.maximum(budget, LEAST_NATS)
 
 
-def window_cap(log_c: Floats, spacing_s: Floats) -> Floats:
+def window_cap(log_c: Floats, spacing_s: Floats, pause_s: float = PAUSE_S) -> Floats:
     """Return the most that one window may contribute, nats, so that a pause cannot fire alone.
 
-    Three windows of a second are the least then, and two of five seconds or longer.
+    As many windows are the least as begin within a pause, and no more than that many of a second.
     """
-    cap: Floats = log_c / np.clip(PAUSE_S / np.maximum(spacing_s, 1e-3), 1.5, 3.0)
+    least = np.clip(np.ceil(pause_s / np.maximum(spacing_s, 1e-3)), 1.0, pause_s)
+    # Just above what a single window needs, where one is enough
+    cap: Floats = np.where(least > 1.0, log_c / least, log_c + 1.0)
     return cap
 
 
-def step(r: Floats, log_l: Floats, cap: Floats) -> Floats:
-    """Return R after one window.
+def step(r: Floats, log_l: Floats, cap: Floats) -> None:
+    """Move R on by one window, in place; `log_l` becomes L, capped.
 
     Args:
-        r: float64[m, K], R of each stream and alternative.
-        log_l: float64[m, K], ln L of this window.
-        cap: float64[m], most that one window may contribute, nats.
+        r: float32[K, m], R of each alternative and stream.
+        log_l: float32[K, m], ln L of this window.
+        cap: float32[m] or scalar, most that one window may contribute, nats.
     """
-    grown: Floats = (1.0 + r) * np.exp(np.minimum(log_l, cap[:, None]))
-    return np.minimum(grown, CEILING)
+    np.minimum(log_l, cap, out=log_l)
+    np.exp(log_l, out=log_l)
+    np.add(r, np.float32(1.0), out=r)
+    np.multiply(r, log_l, out=r)
+    np.minimum(r, CEILING, out=r)
 
 
 def negative_binomial(x: Floats, mean: Floats, shape: Floats, factor: Floats) -> Floats:
@@ -81,10 +92,4 @@ def binomial(hits: Floats, trials: Floats, null: Floats, alternative: Floats) ->
     ratio: Floats = hits * np.log(alternative / null) + (trials - hits) * np.log(
         (1.0 - alternative) / (1.0 - null)
     )
-    return ratio
-
-
-def normal(z: Floats, shift: Floats) -> Floats:
-    """Return ln of N(shift, 1) over N(0, 1) at z; float64[m], float64[K] -> float64[m, K]."""
-    ratio: Floats = z[:, None] * shift - 0.5 * shift * shift
     return ratio

@@ -37,6 +37,11 @@ class Health:
         if self.seen[kind] % EVERY == 0:
             self.penalty[kind] = self._judge(history)
 
+    def recent(self, kind: Kind) -> float:
+        """Return the mean e-value of the last windows of a kind; NaN before any."""
+        history = self.history.get(kind)
+        return sum(list(history)[-EVERY:]) / min(len(history), EVERY) if history else float("nan")
+
     def _judge(self, history: deque[float]) -> float:
         if max(sum(history) / len(history), sum(list(history)[-EVERY:]) / EVERY) <= 1.0:
             return 0.0

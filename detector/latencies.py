@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import evidence
-from detector.bank import Bank, Description, Floats, Ints, Moment, Obs
+from detector import bins as binned
+from detector.bank import Bank, Description, Run
+from detector.bins import BINS
+from detector.counts import with_prior
+from detector.parts import At, Obs, rows_of
+from detector.settings import DetectorSettings
 from detector.table import Column
 from detector.wander import wander
 from probes.histogram import bucket_of, lower_edge_s
 
-FOLD = 4
-"""Buckets of the probes per bin of the baseline: a bin is at most 25 % wide."""
-FIRST_BIN = 20
-"""The baseline begins at 256 ns and, with BINS bins, ends near 1,000 s."""
-BINS = 128
-EDGES_S = lower_edge_s((np.arange(BINS + 1) + FIRST_BIN) * FOLD)
-NEVER = 10_000
-"""A bucket that no sample reaches: the statistic is switched off."""
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
 
+NEVER = 32_000
+"""A bucket that no sample reaches: the statistic is switched off."""
+UNSEEN = -20_000
+"""Origin of a stream without a sample."""
 LEVELS = np.array([0.5, 0.9, 0.99])
 EXTRA_SHIFT = np.array([1.0, 1.25, 1.6])
 FLOOR_S = np.array([0.3e-3, 1e-3, 5e-3])
 """Least shift of each quantile that is news, seconds: a busy host moves a median of 60 us on
 loopback to 200 us by scheduling alone, and a preempted thread waits for time slices of 3-4 ms."""
+ONE_SIDED = frozenset({"rtt", "connect_latency"})
+"""Nobody's news when they fall. The kernel's rtt even falls when a server gets slow, as soon as
+the delayed-ACK timer sends the ACK that would have ridden on the answer."""
 DESIGN: Mapping[str, float] = {"rtt": 4.0, "connect_latency": 1.5, "request_latency": 1.5}
 """Samples per independent sample. The kernel's rtt is smoothed and stays from window to window."""
+WIDEST = float(np.log(4.0))
+MOST_PER_WINDOW = 4000.0
+"""Samples of a window that are learned from; of more, as many in the same proportions."""
+PRIOR_BLOCKS = 20.0
+SETTLED = 480.0
+"""Windows up to which a baseline may follow at any speed."""
+
+RUN_FOLD, RUN_FIRST, RUN_BINS = 4, 20, 128
+"""Of changes that are told: bins of four buckets each, from 256 ns to near 1,000 s."""
+RUN_EDGES_S = lower_edge_s((np.arange(RUN_BINS + 1) + RUN_FIRST) * RUN_FOLD)
 
 
 class LatencyBank(Bank):
@@ -40,163 +55,250 @@ class LatencyBank(Bank):
     is a shift that a user would notice, and the null is binomial whatever the distribution
     (the reduction is that of NP-FOCuS, Romano et al. 2023). Decreases are tested at the median.
 
-    Observations: COO entries `row` (index into the rows given), `bucket`, `number`; per row
-    `trials` (samples) and `median` (s).
-    Statistics: 128 bins, ln median, (ln median)**2, windows.
+    Observations: `value` (median, s), `trials` (samples), `entries`. Learned: ln median,
+    (ln median)**2, windows, and the histogram in `detector.bins`.
     """
 
-    stats = BINS + 3
-    extras = 6
-    which = np.array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3])
-    null = np.array([0.5, 0.5, 0.1, 0.1, 0.1, 0.02, 0.02, 0.02, 0.5, 0.5])
-    other = np.array([0.75, 0.95, 0.3, 0.7, 0.97, 0.1, 0.5, 0.95, 0.75, 0.95])
+    run = RUN_BINS + 2
+    # The requests of a window that fall into a stall of a busy host are slow together
+    pause_s = 5.0
+    which = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    null = np.array([0.5, 0.5, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5])
+    other = np.array([0.75, 0.97, 0.3, 0.85, 0.1, 0.6, 0.75, 0.95])
     up = which < 3
+    falls = False
+    by_steps = True
     columns: ClassVar[Mapping[str, Column]] = {
-        "samples": Column("f8"),
-        "edge": Column("i4", (4,), NEVER),
-        "prior": Column("f8", (), 1.5),
-        "design": Column("f8", (), 1.5),
-        "band": Column("f8", (), 2.0),
+        "open": Column("u2", (BINS,)),
+        "waiting": Column("u2", (BINS,)),
+        "bins": Column("f4", (BINS,)),
+        "origin": Column("i2", (), UNSEEN),
+        "edge": Column("i2", (4,), NEVER),
+        "samples": Column("f4"),
+        "falls": Column("i1"),
+        "least": Column("f4"),
+        "prior": Column("f4", (), 1.5),
+        "design": Column("f4", (), 1.5),
+        "band": Column("f4", (), 1.0),
+        "excess": Column("f4", (2,)),
+        "before": Column("f4", (3,), np.nan),
+        "anchor": Column("f4", (), np.nan),
+        "since": Column("i1"),
     }
+    kept = ("falls", "least", "prior")
+    carried = (("open", "waiting", "bins"),)
+    _log_null = np.log((1.0 - other) / (1.0 - null)).astype(np.float32)[:, None]
+    _log_odds = (np.log(other / null) - np.log((1.0 - other) / (1.0 - null))).astype(np.float32)
 
-    def set_design(self, at: Ints, signals: list[str]) -> None:
-        """Set the prior design effects of new streams by the names of their signals."""
-        self.table["prior"][at] = [DESIGN.get(signal, 1.5) for signal in signals]
-        self.refresh(at)
-
-    def relearn(self, at: Ints, age: Floats) -> None:
-        """Forget the baselines, but not which signal it is."""
-        prior = self.table["prior"][at].copy()
-        super().relearn(at, age)
-        self.table["prior"][at] = prior
-        self.refresh(at)
+    def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
+        """Set the prior design effect and the least change that is news."""
+        t = self.table
+        t["falls"][at] = [signal not in ONE_SIDED for signal in signals]
+        t["prior"][at] = [DESIGN.get(signal, 1.5) for signal in signals]
+        t["least"][at] = [np.log1p(settings.least_change(signal)) for signal in signals]
 
     def statistics(self, at: Ints, obs: Obs) -> Floats:
-        """Return float64[m, 131] as the class says."""
-        m = len(at)
-        bins = np.clip(obs["bucket"] // FOLD - FIRST_BIN, 0, BINS - 1)
-        cells = np.bincount(obs["row"] * BINS + bins, weights=obs["number"], minlength=m * BINS)
-        median = np.log(np.maximum(obs["median"], 1e-9))[:, None]
-        return np.hstack([cells.reshape(m, BINS), median, median**2, np.ones((m, 1))])
-
-    def log_l(self, at: Ints, obs: Obs) -> Floats:
-        """Return tempered binomial ratios of the exceedance counts."""
-        edge, row, bucket = self.table["edge"][at], obs["row"], obs["bucket"]
-        hits = np.empty((len(at), 4))
-        for q in range(4):
-            beyond = bucket >= edge[row, q] if q < 3 else bucket < edge[row, q]
-            hits[:, q] = np.bincount(row, weights=obs["number"] * beyond, minlength=len(at))
-        ratio = evidence.binomial(
-            hits[:, self.which], obs["trials"][:, None], self.null, self.other
-        )
-        tempered: Floats = ratio / self.table["design"][at][:, None]
-        return tempered
-
-    def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
-        """Need 20 samples in 8 windows, and the warm-up since learning began."""
-        t = self.table
-        watched = moment.age - t["born"][at] >= moment.warmup_s
-        done: NDArray[np.bool_] = (
-            watched & (self.learned_windows(at) >= 8.0) & (t["samples"][at] >= 20.0)
-        )
-        return done
-
-    def block_extras(self, at: Ints, block: Floats, *, long: bool) -> Floats:
-        """Return squared block means of ln median, and the excess chi-square at the median."""
-        level = block[:, BINS] / block[:, -1]
-        out = np.zeros((len(at), 6))
-        if long:
-            out[:, 2], out[:, 3] = level**2, 1.0
-            return out
-        out[:, 0], out[:, 1] = level**2, 1.0
-        trials = block[:, :BINS].sum(axis=1)
-        edge = self.table["edge"][at, 0] // FOLD - FIRST_BIN
-        above = np.where(np.arange(BINS) > edge[:, None], block[:, :BINS], 0.0).sum(axis=1)
-        excess = np.maximum(above - 0.5 * trials, 0.0)
-        out[:, 4] = np.minimum(excess**2 / np.maximum(0.25 * trials, 1e-9), 50.0)
-        out[:, 5] = 1.0
+        """Return float64[130, m]: samples by absolute bins, ln median, 1."""
+        m, entries = len(at), obs.entries
+        out = np.ones((self.run, m))
+        out[RUN_BINS] = np.log(np.maximum(obs.value, 1e-9))
+        where = np.zeros(0, np.int64)
+        weights = np.zeros(0)
+        if entries is not None:
+            place = np.clip(entries.bucket // RUN_FOLD - RUN_FIRST, 0, RUN_BINS - 1)
+            where, weights = place * m + entries.row, entries.number
+        cells = np.bincount(where, weights, RUN_BINS * m)
+        out[:RUN_BINS] = cells.reshape(RUN_BINS, m)
         return out
 
-    def refresh(self, at: Ints) -> None:
+    def log_l(self, at: At, obs: Obs) -> Floats:
+        """Return tempered binomial ratios of the exceedance counts."""
+        t, m, entries = self.table, len(obs.value), obs.entries
+        edge, design = t["edge"][:, at], t["design"][at]
+        ratio = self._log_null * (obs.trials / design)
+        if entries is None:
+            return ratio
+        length = np.bincount(entries.row, minlength=m)
+        for q in range(4):
+            limit = np.repeat(edge[q], length)
+            beyond = entries.bucket >= limit if q < 3 else entries.bucket < limit
+            hits = np.bincount(entries.row, entries.number * beyond, m).astype(np.float32)
+            hits /= design
+            for k in np.flatnonzero(self.which == q).tolist():
+                ratio[k] += self._log_odds[k] * hits
+        return ratio
+
+    def absorb(self, at: At, obs: Obs) -> None:
+        """Add a window to the block that is open."""
+        t, entries = self.table, obs.entries
+        middle = np.log(np.maximum(obs.value, np.float32(1e-9)))
+        current = t["current"]
+        current[0, at] += middle
+        current[1, at] += middle * middle
+        current[2, at] += np.float32(1.0)
+        if entries is None:
+            return
+        unseen = np.flatnonzero(t["origin"][at] == UNSEEN)
+        if len(unseen):
+            bucket = bucket_of(obs.value[unseen].astype(np.float64) * 1e9)
+            t["origin"][rows_of(at, unseen)] = bucket - binned.MIDDLE
+        stream = rows_of(at, entries.row)
+        number = entries.number
+        if obs.trials.max(initial=0.0) > MOST_PER_WINDOW:
+            scale = np.minimum(MOST_PER_WINDOW / obs.trials, 1.0)
+            number = np.floor(number * scale[entries.row])
+        place = binned.bin_of(entries.bucket, t["origin"][stream].astype(np.int64))
+        flat, room = t.flat("open")
+        np.add.at(flat, place * room + stream, number.astype(np.uint16))
+
+    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+        """Need 20 samples in 8 windows, and the warm-up since learning began."""
+        del spacing
+        t = self.table
+        enough = (self.learned_windows(at) >= 8.0) & (t["samples"][at] >= 20.0)
+        done: NDArray[np.bool_] = (age - t["born"][at] >= warmup_s) & enough
+        return done
+
+    def admits(self, at: At, block: Floats) -> NDArray[np.bool_]:
+        """Keep from the baseline what would raise it by more than the least change in an hour.
+
+        A baseline that follows at any speed never sees a leak.
+        """
+        t, hour = self.table, int(self.seasons.time // 3600.0)
+        level = t["base"][0, at] / np.maximum(t["base"][2, at], 1.0)
+        anchor = t["anchor"][at]
+        young = np.isnan(anchor) | (t["base"][2, at] < SETTLED)
+        turned = (t["since"][at] != hour % 120) & ~young
+        moved = np.fmin(level, anchor + t["least"][at])
+        t["anchor"][at] = anchor = np.where(young, level, np.where(turned, moved, anchor))
+        t["since"][at] = hour % 120
+        admitted: NDArray[np.bool_] = block[0] / block[2] <= anchor + t["least"][at]
+        return admitted | young
+
+    def count_block(self, at: At, block: list[Floats]) -> None:
+        """Add the excess chi-square at the median's edge, and the number of blocks."""
+        t, cells = self.table, block[1].astype(np.float32)
+        trials = cells.sum(axis=0)
+        edge = t["edge"][0, at].astype(np.float32) - t["origin"][at]
+        above = np.where(binned.LOWER[:-1, None] >= edge, cells, 0.0).sum(axis=0)
+        excess = np.maximum(above - 0.5 * trials, 0.0)
+        square = np.minimum(excess**2 / np.maximum(0.25 * trials, 1e-9), 50.0)
+        full = t["base"][2, at] >= 3500.0
+        fade = 1.0 - block[0][2] / np.maximum(t["base"][2, at], block[0][2])
+        old = t["excess"][:, at] * np.where(full, fade, 1.0)
+        t["excess"][:, at] = old + np.stack([square, np.ones_like(square)])
+
+    def refresh(self, at: At) -> None:
         """Recompute band, design effect and the four edges."""
         t = self.table
-        base, extra = t["base"][at], t["extra"][at]
-        windows = np.maximum(base[:, -1], 1.0)
-        level = base[:, BINS] / windows
-        single = np.maximum(base[:, BINS + 1] / windows - level**2, 0.0)
-        blocks = np.maximum(extra[:, 0] / np.maximum(extra[:, 1], 1.0) - level**2, 0.0)
-        supers = np.maximum(extra[:, 2] / np.maximum(extra[:, 3], 1.0) - level**2, 0.0)
-        spread = wander(single, blocks, supers, windows, extra)
-        floor = 0.27 + 0.35 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        band = np.exp(np.clip(2.5 * np.sqrt(spread.slow), floor, np.log(4.0)))
-        design = t["prior"][at] * np.maximum(2.0 * extra[:, 4] + 20.0, 20.0) / (extra[:, 5] + 20.0)
-        design = np.maximum(design, t["prior"][at])
-        t["band"][at], t["design"][at] = band, design
-        trials = base[:, :BINS].sum(axis=1)
-        t["samples"][at] = trials
-        alone = np.maximum(trials / design, 1e-9)
-        edge = np.full((len(at), 4), NEVER, dtype=np.int32)
+        upto = self._recentred(at)
+        base = t["base"][:, at]
+        windows = np.maximum(base[2], 1.0)
+        spread = wander(
+            base[0] / windows, base[1] / windows, windows, t["spread"][:, at], by_steps=True
+        )
+        slow = with_prior(spread.slow, t["spread"][1, at])
+        floor = t["least"][at] + 0.35 * np.sqrt(60.0 / np.maximum(windows, 60.0))
+        band = np.clip(2.5 * np.sqrt(slow), floor, np.maximum(WIDEST, floor))
+        blocks = t["excess"][1, at] + PRIOR_BLOCKS
+        design = t["prior"][at] * np.maximum(2.0 * t["excess"][0, at] + PRIOR_BLOCKS, PRIOR_BLOCKS)
+        design = np.maximum(design / blocks, t["prior"][at])
+        trials = upto[-1]
+        t["band"][at], t["design"][at], t["samples"][at] = band, design, trials
+        up, _ = self.seasons.widening(at)
+        t["edge"][:, at] = self._edges(at, upto, band + up, band)
+
+    def _edges(self, at: At, upto: Floats, rise: Floats, fall: Floats) -> Ints:
+        """Return int[4, m]: the buckets from which a sample counts as beyond each quantile."""
+        t, trials = self.table, self.table["samples"][at]
+        alone, origin = np.maximum(trials / t["design"][at], 1e-9), t["origin"][at]
+        edge = np.full((4, len(trials)), NEVER, np.int64)
         for q, share in enumerate(LEVELS):
             sure = share + 2.33 * np.sqrt(share * (1.0 - share) / alone)
-            value = quantiles(base[:, :BINS], np.minimum(sure, 1.0))
-            moved = np.maximum(value * band * EXTRA_SHIFT[q], value + FLOOR_S[q])
+            value = binned.seconds(origin + binned.quantiles(upto, np.minimum(sure, 1.0)))
+            moved = np.maximum(value * np.exp(rise) * EXTRA_SHIFT[q], value + FLOOR_S[q])
             known = sure < 1.0 - 0.5 / np.maximum(trials, 1.0)
-            edge[known, q] = bucket_of(np.nan_to_num(moved[known]) * 1e9) + 1
+            edge[q, known] = bucket_of(moved[known] * 1e9) + 1
         sure = 0.5 - 2.33 * np.sqrt(0.25 / alone)
-        value = quantiles(base[:, :BINS], np.maximum(sure, 0.0))
-        moved = np.minimum(value / band, value - FLOOR_S[0])
-        edge[:, 3] = np.where(
-            (sure > 0) & (moved > 0), bucket_of(np.maximum(np.nan_to_num(moved), 0.0) * 1e9), 0
-        )
-        t["edge"][at] = edge
+        value = binned.seconds(origin + binned.quantiles(upto, np.maximum(sure, 0.0)))
+        moved = np.minimum(value * np.exp(-fall), value - FLOOR_S[0])
+        told = (t["falls"][at] > 0) & (sure > 0) & (moved > 0)
+        edge[3] = np.where(told, bucket_of(np.maximum(moved, 0.0) * 1e9), 0)
+        return np.minimum(edge, NEVER)
 
-    def describe(self, i: int, run: Floats) -> Description:
+    def _recentred(self, at: At) -> Floats:
+        """Return the summed bins, after moving those whose median has left the fine ones."""
+        t = self.table
+        upto = binned.summed(t["bins"][:, at])
+        median = binned.quantiles(upto, np.full(upto.shape[1], 0.5, np.float32))
+        off = (median < binned.EARLIEST) | (median > binned.LATEST)
+        off &= upto[-1] > 0
+        if not off.any():
+            return upto
+        who = rows_of(at, np.flatnonzero(off))
+        shift = np.rint(median[off] - binned.MIDDLE).astype(np.int64)
+        for name in ("open", "waiting", "bins"):
+            t[name][:, who] = binned.rebinned(t[name][:, who], shift)
+        t["origin"][who] += shift.astype(np.int16)
+        return binned.summed(t["bins"][:, at])
+
+    def best(self, i: int, run: Run, *, up: bool) -> int:
+        """Return the alternative of greatest likelihood."""
+        cells = run.statistics[:RUN_BINS]
+        middle = (np.arange(RUN_BINS) + RUN_FIRST) * RUN_FOLD + RUN_FOLD // 2
+        edge = self.table["edge"][:, i].astype(np.int64)
+        hits = np.array([cells[middle >= e].sum() for e in edge])
+        hits[3] = cells[middle < edge[3]].sum()
+        total = self._log_odds * hits[self.which] + self._log_null[:, 0] * cells.sum()
+        return int(np.where(self.up == up, total, -np.inf).argmax())
+
+    def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
         """Explain by the quantile that moved, with a two-sample Kolmogorov-Smirnov test."""
         from scipy import stats  # noqa: PLC0415 - half a second, and only findings need it
 
-        t, base = self.table, self.table["base"][i, :BINS]
-        new, share = run[:BINS], float(LEVELS[self.which[t["best"][i]] % 3])
-        if self.up[t["best"][i]] and bucket_of(_quantile(new, 0.5) * 1e9) >= t["edge"][i, 0]:
+        t, new = self.table, run.statistics[:RUN_BINS]
+        share = float(LEVELS[self.which[best] % 3])
+        if up and bucket_of(_run_quantile(new, 0.5) * 1e9) >= t["edge"][0, i]:
             share = 0.5  # The median moved too, and says more to a reader than a tail
-        n, m = float(base.sum()), float(new.sum())
-        gap = np.abs(np.cumsum(base) / max(n, 1.0) - np.cumsum(new) / max(m, 1.0)).max()
-        half = 1.96 * np.sqrt(share * (1.0 - share) / max(m / t["design"][i], 1.0))
-        low, high = _quantile(new, max(share - half, 0.0)), _quantile(new, min(share + half, 1.0))
-        numbers: dict[str, Any] = {
+        n, m = float(t["bins"][:, i].sum()), float(new.sum())
+        half = 1.96 * np.sqrt(share * (1.0 - share) / max(m / float(t["design"][i]), 1.0))
+        low = _run_quantile(new, max(share - half, 0.0))
+        high = _run_quantile(new, min(share + half, 1.0))
+        before, after = self._quantile(i, share), _run_quantile(new, share)
+        numbers: dict[str, float | str] = {
             "quantile": share,
-            "baseline": _quantile(base, share),
-            "baseline median": _quantile(base, 0.5),
-            "median since onset": _quantile(new, 0.5),
-            "baseline q99": _quantile(base, 0.99),
-            "q99 since onset": _quantile(new, 0.99),
-            "band": f"x{t['band'][i]:.3g}",
+            "baseline": before,
+            "baseline median": self._quantile(i, 0.5),
+            "median since onset": _run_quantile(new, 0.5),
+            "baseline q99": self._quantile(i, 0.99),
+            "q99 since onset": _run_quantile(new, 0.99),
+            "band": f"x{np.exp(t['band'][i]):.3g}",
             "design effect": float(t["design"][i]),
             "samples learned": n,
             "samples since onset": m,
             "effect, 95 % interval": f"{low:.3g} s .. {high:.3g} s",
             "p, Kolmogorov-Smirnov": float(
-                stats.kstwobign.sf(gap * np.sqrt(n * m / max(n + m, 1.0)))
+                stats.kstwobign.sf(self._gap(i, new) * np.sqrt(n * m / max(n + m, 1.0)))
             ),
         }
-        return Description(_quantile(base, share), _quantile(new, share), numbers)
+        return Description(before, after, numbers)
+
+    def _gap(self, i: int, new: Floats) -> float:
+        """Return the greatest distance of the two distribution functions, at the bins' edges."""
+        t = self.table
+        base = np.cumsum(t["bins"][:, i], dtype=np.float64)
+        edges_s = binned.seconds(binned.LOWER[1:-1] + float(t["origin"][i]))
+        upto = np.concatenate([[0.0], np.cumsum(new)])
+        there = np.interp(edges_s, RUN_EDGES_S, upto) / max(float(upto[-1]), 1.0)
+        return float(np.abs(base[:-1] / max(float(base[-1]), 1.0) - there).max())
+
+    def _quantile(self, i: int, share: float) -> float:
+        t = self.table
+        where = binned.quantiles(binned.summed(t["bins"][:, [i]]), np.array([share], np.float32))
+        return float(binned.seconds(where + float(t["origin"][i]))[0])
 
 
-def quantiles(bins: Floats, share: Floats) -> Floats:
-    """Return one quantile per row of binned samples, seconds; NaN for an empty row.
-
-    Args:
-        bins: float64[m, BINS], samples per bin.
-        share: float64[m], the quantile wanted of each row.
-    """
-    upto = np.cumsum(bins, axis=1)
-    rank = share * upto[:, -1]
-    at = np.minimum((upto < rank[:, None]).sum(axis=1), BINS - 1)
-    row = np.arange(len(bins))
-    inside = (rank - (upto[row, at] - bins[row, at])) / np.maximum(bins[row, at], 1e-300)
-    value = EDGES_S[at] + np.clip(inside, 0.0, 1.0) * (EDGES_S[at + 1] - EDGES_S[at])
-    found: Floats = np.where(upto[:, -1] > 0, value, np.nan)
-    return found
-
-
-def _quantile(bins: Floats, share: float) -> float:
-    return float(quantiles(bins[None, :], np.array([share]))[0])
+def _run_quantile(cells: Floats, share: float) -> float:
+    """Return a quantile of samples in absolute bins, seconds; 0.0 without a sample."""
+    upto = np.concatenate([[0.0], np.cumsum(cells)])
+    return float(np.interp(share * upto[-1], upto, RUN_EDGES_S)) if upto[-1] > 0 else 0.0

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import evidence
-from detector.bank import Bank, Description, Floats, Ints, Moment, Obs
+from detector.bank import Bank, Description, Run
+from detector.counts import enough_windows, with_prior
+from detector.parts import At, Obs
+from detector.settings import DetectorSettings
 from detector.table import Column
 from detector.wander import wander
 from probes.window import Kind, kind_of
 
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
+
 OFFSET: Mapping[Kind, float] = {Kind.SUM: 64.0, Kind.LATENCY: 0.3e-3}
 """Added before the logarithm (B/s, s): what is small against it is noise, and 0 is finite."""
 LEAST_SD = 0.05
-CLIP = 4.0
+CLIP = np.float32(4.0)
 """Most that one window may lie beyond the band, in standard deviations: tails are not normal."""
+PRIOR_SD, PRIOR_WINDOWS = 0.15, 30.0
 
 
 class LevelBank(Bank):
@@ -27,118 +33,121 @@ class LevelBank(Bank):
     Sums are not counts of independent events, so their spread says nothing about their mean;
     after the logarithm a few standard deviations, a band for the wander and a clip do.
 
-    Observations: `value`, float64[m] (B/s or s).
-    Statistics: y, y**2, windows, where y = ln(value + offset).
+    Observations: `value` (B/s or s). Learned: y, y**2, windows, where y = ln(value + offset).
     """
 
-    stats = 3
-    extras = 4
-    shift = np.array([1.0, 2.5, -1.0, -2.5])
+    shift = np.array([1.0, 2.5, -1.0, -2.5], np.float32)
     up = shift > 0.0
     columns: ClassVar[Mapping[str, Column]] = {
-        "offset": Column("f8", (), 64.0),
-        "level": Column("f8"),
-        "sd": Column("f8", (), 1.0),
-        "band": Column("f8", (), 1.0),
+        "offset": Column("f4", (), 64.0),
+        "least": Column("f4"),
+        "level": Column("f4"),
+        "sd": Column("f4", (), 1.0),
+        "band": Column("f4", (), 1.0),
+        "upper": Column("f4"),
+        "lower": Column("f4"),
     }
+    kept = ("offset", "least")
+    _half_square = (0.5 * shift * shift)[:, None]
 
-    def set_offset(self, at: Ints, signals: list[str]) -> None:
-        """Set the offsets of new streams by the names of their signals."""
-        self.table["offset"][at] = [OFFSET.get(kind_of(signal), 1.0) for signal in signals]
+    def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
+        """Set the offset before the logarithm, and the least change that is news."""
+        t = self.table
+        t["offset"][at] = [OFFSET.get(kind_of(signal), 1.0) for signal in signals]
+        t["least"][at] = [np.log1p(settings.least_change(signal)) for signal in signals]
 
-    def relearn(self, at: Ints, age: Floats) -> None:
-        """Forget the baselines, but not which signal it is."""
-        offset = self.table["offset"][at].copy()
-        super().relearn(at, age)
-        self.table["offset"][at] = offset
-
-    def _y(self, at: Ints, obs: Obs) -> Floats:
-        y: Floats = np.log(np.maximum(obs["value"], 0.0) + self.table["offset"][at])
+    def _y(self, at: At, obs: Obs) -> Floats:
+        y: Floats = np.log(np.maximum(obs.value, np.float32(0.0)) + self.table["offset"][at])
         return y
 
     def statistics(self, at: Ints, obs: Obs) -> Floats:
-        """Return float64[m, 3] as the class says."""
-        y = self._y(at, obs)
-        return np.stack([y, y**2, np.ones(len(at))], axis=1)
+        """Return float64[3, m] as the class says."""
+        y = self._y(at, obs).astype(np.float64)
+        return np.stack([y, y**2, np.ones(len(y))])
 
-    def log_l(self, at: Ints, obs: Obs) -> Floats:
+    def log_l(self, at: At, obs: Obs) -> Floats:
         """Return normal ratios of the distance from the band's nearer edge."""
         t = self.table
-        away, band, sd = self._y(at, obs) - t["level"][at], t["band"][at], t["sd"][at]
-        above = np.minimum((away - band) / sd, CLIP)
-        below = np.maximum((away + band) / sd, -CLIP)
-        return np.hstack(
-            [
-                evidence.normal(above, self.shift[self.up]),
-                evidence.normal(below, self.shift[~self.up]),
-            ]
-        )
+        y, sd = self._y(at, obs), t["sd"][at]
+        ratio = np.empty((4, len(y)), np.float32)
+        ratio[:2] = np.minimum((y - t["upper"][at]) / sd, CLIP)
+        ratio[2:] = np.maximum((y - t["lower"][at]) / sd, -CLIP)
+        ratio *= self.shift[:, None]
+        ratio -= self._half_square
+        return ratio
 
-    def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
+    def absorb(self, at: At, obs: Obs) -> None:
+        """Add a window to the block that is open."""
+        current, y = self.table["current"], self._y(at, obs)
+        current[0, at] += y
+        current[1, at] += y * y
+        current[2, at] += np.float32(1.0)
+
+    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 20 of them at least."""
-        return self.enough_windows(at, moment, 20.0)
+        del age
+        return enough_windows(self, at, spacing, warmup_s, 20.0)
 
-    def block_extras(self, at: Ints, block: Floats, *, long: bool) -> Floats:
-        """Return sums of squared block means and their number, for blocks or super-blocks."""
-        mean = block[:, 0] / block[:, 2]
-        zero, one = np.zeros(len(at)), np.ones(len(at))
-        columns = [zero, zero, mean**2, one] if long else [mean**2, one, zero, zero]
-        return np.stack(columns, axis=1)
-
-    def clip_block(self, at: Ints, block: Floats) -> Floats:
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
         """Move a block that lies beyond twice the band back to there."""
-        t, n = self.table, block[:, 2]
-        mean = block[:, 0] / n
-        width = 2.0 * t["band"][at]
-        target = np.clip(mean, t["level"][at] - width, t["level"][at] + width)
-        clipped = block.copy()
-        clipped[:, 0] = target * n
+        t, (first, second, n) = self.table, block[0]
+        mean, level, width = first / n, t["level"][at], 2.0 * t["band"][at]
+        target = np.clip(mean, level - width, level + width)
         # The spread about the block's mean stays what it was
-        clipped[:, 1] = block[:, 1] - n * mean**2 + n * target**2
-        return clipped
+        return [np.stack([target * n, second + n * (target**2 - mean**2), n]), *block[1:]]
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute level, spread and band."""
-        t = self.table
-        base, extra = t["base"][at], t["extra"][at]
-        windows = np.maximum(base[:, 2], 1.0)
-        level = base[:, 0] / windows
-        single = np.maximum(base[:, 1] / windows - level**2, 0.0)
-        blocks = np.maximum(extra[:, 0] / np.maximum(extra[:, 1], 1.0) - level**2, 0.0)
-        supers = np.maximum(extra[:, 2] / np.maximum(extra[:, 3], 1.0) - level**2, 0.0)
-        spread = wander(single, blocks, supers, windows, extra)
-        fast = (windows * spread.fast + 30.0 * 0.15**2) / (windows + 30.0)
+        t, base = self.table, self.table["base"][:, at]
+        windows = np.maximum(base[2], 1.0)
+        level = base[0] / windows
+        spread = wander(level, base[1] / windows, windows, t["spread"][:, at])
+        fast = (windows * spread.fast + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
         fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
-        floor = 0.26 + 0.40 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        t["level"][at] = level
+        slow = with_prior(spread.slow, t["spread"][1, at])
+        floor = t["least"][at] + 0.40 * np.sqrt(60.0 / np.maximum(windows, 60.0))
+        band = np.maximum(2.5 * np.sqrt(slow + spread.fast / windows), floor)
+        up, down = self.seasons.widening(at)
+        t["level"][at], t["band"][at] = level, band
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD)
-        t["band"][at] = np.maximum(2.5 * np.sqrt(spread.slow + spread.fast / windows), floor)
+        edges = self.seasons.within(at, level + band + up, level - band - down)
+        t["upper"][at], t["lower"][at] = edges
 
-    def describe(self, i: int, run: Floats) -> Description:
+    def best(self, i: int, run: Run, *, up: bool) -> int:
+        """Return the alternative of greatest likelihood."""
+        t = self.table
+        mean = run.statistics[0] / max(run.statistics[2], 1.0)
+        away = (mean - t["upper" if up else "lower"][i]) / t["sd"][i]
+        total = away * self.shift - self._half_square[:, 0]
+        return int(np.where(self.up == up, total, -np.inf).argmax())
+
+    def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
         """Explain by geometric means, with Welch's test of the logarithms."""
         from scipy import stats  # noqa: PLC0415 - half a second, and only findings need it
 
-        t, base = self.table, self.table["base"][i]
-        n = max(float(run[2]), 1.0)
-        new, offset = float(run[0]) / n, float(t["offset"][i])
-        before, after = float(t["level"][i]), new
+        del best, up
+        t, learned = self.table, float(self.table["base"][2, i])
+        n = max(float(run.statistics[2]), 1.0)
+        new, offset = float(run.statistics[0]) / n, float(t["offset"][i])
+        old = float(t["level"][i])
         sd = float(t["sd"][i])
-        own = float(np.sqrt(max(run[1] / n - new**2, 0.0)))
+        own = float(np.sqrt(max(run.statistics[1] / n - new**2, 0.0)))
         p = stats.ttest_ind_from_stats(
-            new, max(own, LEAST_SD), max(int(n), 2), before, sd, max(int(base[2]), 2), False
+            new, max(own, LEAST_SD), max(int(n), 2), old, sd, max(int(learned), 2), False
         ).pvalue
         half = 1.96 * sd / np.sqrt(n)
+        before = max(float(np.exp(old)) - offset, 0.0)
         return Description(
-            max(float(np.exp(before)) - offset, 0.0),
-            max(float(np.exp(after)) - offset, 0.0),
+            before,
+            max(float(np.exp(new)) - offset, 0.0),
             {
-                "baseline, geometric mean": max(float(np.exp(before)) - offset, 0.0),
+                "baseline, geometric mean": before,
                 "band": f"x{np.exp(t['band'][i]):.3g}",
                 "standard deviation of ln": sd,
-                "windows learned": float(base[2]),
+                "windows learned": learned,
                 "windows since onset": n,
                 "effect, 95 % interval": (
-                    f"x{np.exp(new - before - half):.3g} .. x{np.exp(new - before + half):.3g}"
+                    f"x{np.exp(new - old - half):.3g} .. x{np.exp(new - old + half):.3g}"
                 ),
                 "p, Welch's test of ln": float(p),
             },

@@ -12,11 +12,12 @@ from detector.counts import CountBank
 from detector.gauges import GaugeBank
 from detector.latencies import LatencyBank
 from detector.levels import LevelBank
+from detector.parts import Entries, Obs
 from detector.ratios import RatioBank
 from probes.window import Kind, Window, kind_of
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 
 COUNT, LEVEL, RATIO, LATENCY, GAUGE = range(5)
 """Numbers of the models, in the order of `make_banks`."""
@@ -29,26 +30,8 @@ MODEL = {
 }
 ACTIVITY = frozenset({"connections", "requests", "bytes_sent", "bytes_received"})
 SUBSTANCE = frozenset({"connections", "requests"})
-
-
-class Rows(NamedTuple):
-    """The usable rows of a window, ordered by stream.
-
-    Attributes:
-        stream: int64[m], ascending and unique.
-        row: int64[m], which row of the window.
-        width: float64[m], seconds that each row covers; NaN while unknown.
-        idle: float64[m], seconds that passed without a row since the stream's last one.
-    """
-
-    stream: Ints
-    row: Ints
-    width: Floats
-    idle: Floats
-
-    def only(self, which: NDArray[np.bool_]) -> Rows:
-        """Return the rows that are marked."""
-        return Rows(self.stream[which], self.row[which], self.width[which], self.idle[which])
+ROUNDING = 1e-9
+"""Shares and products that are off by this are off by rounding alone."""
 
 
 def make_banks() -> list[Bank]:
@@ -63,69 +46,91 @@ def model_of(signal: str, *, histogram: bool) -> int:
     return LEVEL if number == LATENCY and not histogram else number
 
 
-def usable(window: Window, kinds: NDArray[np.int64]) -> NDArray[np.bool_]:
+def usable(model: Ints | int, value: Floats, count: Floats) -> NDArray[np.bool_]:
     """Return which rows hold a number that their kind can have.
 
     Args:
-        window: the window.
-        kinds: int64[signals], number of the model of each signal.
+        model: int64[m], or one for all.
+        value: float64[m].
+        count: float64[m].
     """
-    kind, value, count = kinds[window.signal], window.value, window.count
     # NaN fails every comparison; what is beyond all measure is as good as infinite
-    good = np.abs(value) < np.where(kind == GAUGE, 1e30, 1e15)
-    positive = (count > 0) & (count < 1e15)
-    good &= (kind == GAUGE) | (value >= 0.0)
-    good &= (kind != RATIO) | (positive & (value <= 1.0 + 1e-9))
-    good &= (kind != LATENCY) | (value > 0.0)
-    return good
+    if isinstance(model, int):
+        good = np.abs(value) < (1e30 if model == GAUGE else 1e15)
+        if model != GAUGE:
+            good &= value >= 0.0
+        if model == RATIO:
+            good &= (count > 0) & (count < 1e15) & (value <= 1.0 + ROUNDING)
+        if model == LATENCY:
+            good &= value > 0.0
+        return good
+    found = np.zeros(len(value), dtype=bool)
+    for each in range(len(MODEL)):
+        mine = model == each
+        found[mine] = usable(each, value[mine], count[mine])
+    return found
 
 
-def order(stream: Ints, row: Ints, value: Floats) -> tuple[Ints, Ints]:
-    """Return streams ascending, each once, and a row of each: the lowest value of several."""
-    by = np.lexsort((value[row], stream))
-    stream, row = stream[by], row[by]
-    first = np.ones(len(stream), dtype=bool)
-    first[1:] = stream[1:] != stream[:-1]
-    return stream[first], row[first]
+def observe(
+    model: int, window: Window, row: Ints, spacing: Floats
+) -> tuple[NDArray[np.bool_] | None, Obs]:
+    """Return which rows of one model can be used (None for all), and their observations.
 
-
-def observe(model: int, window: Window, rows: Rows) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-    """Return which of `rows`, all of one model, can be used, and their observations."""
-    value, count = window.value[rows.row], window.count[rows.row]
-    if model == COUNT:
-        known = rows.width > 0
-        number = np.round(value * rows.width, 9)
-        return known, {"number": number[known], "exposure": rows.width[known]}
-    if model == RATIO:
-        trials = count
-        # Counted, so whole: value * count is only off by rounding
-        hits = np.minimum(np.round(value * trials), trials)
-        return np.ones(len(value), dtype=bool), {"hits": hits, "trials": trials}
+    Args:
+        model: its number.
+        window: the window.
+        row: int64[m], which of its rows.
+        spacing: float32[m] or [1], seconds that each covers; NaN while unknown.
+    """
+    value, count = window.value[row], window.count[row]
+    good = usable(model, value, count)
+    total: Floats = np.zeros(0)
+    if model == COUNT and not (spacing > 0).all():
+        good &= spacing > 0
     if model == LATENCY:
-        return _histograms(window, rows.row)
-    spacing = np.where(rows.width > 0, rows.width, 1.0)
-    every = np.ones(len(value), dtype=bool)
-    return every, {"value": value, "time": np.full(len(value), window.time), "spacing": spacing}
+        number = window.histograms.number
+        total = np.bincount(window.histograms.row, number, len(window))[row]
+        good &= total > 0
+    which = None
+    if not good.all():
+        which, row, value, count = good, row[good], value[good], count[good]
+        spacing = spacing if len(spacing) == 1 else spacing[good]
+        total = total[good] if model == LATENCY else total
+    narrow = value.astype(np.float32)
+    if model == COUNT:
+        return which, Obs(narrow, _for_each(spacing, len(row)))
+    if model == RATIO:
+        # Counted, so whole: value * count is only off by rounding
+        hits = np.minimum(np.rint(value * count), count)
+        return which, Obs(hits.astype(np.float32), count.astype(np.float32))
+    if model == LATENCY:
+        return which, Obs(narrow, total.astype(np.float32), _entries(window, row))
+    if model == GAUGE:
+        known = np.where(spacing > 0, spacing, np.float32(1.0))
+        return which, Obs(narrow, _for_each(known, len(row)), None, value)
+    return which, Obs(narrow)
 
 
-def _histograms(window: Window, row: Ints) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-    entries = window.histograms
-    place = np.full(len(window) + 1, -1, np.int64)
+def _for_each(spacing: Floats, rows: int) -> Floats:
+    return spacing if len(spacing) == rows else np.repeat(spacing, rows)
+
+
+def _entries(window: Window, row: Ints) -> Entries:
+    """Return the histograms' entries of `row`, by its order."""
+    found = window.histograms
+    place = np.full(len(window), -1, np.int64)
     place[row] = np.arange(len(row))
-    total = np.bincount(entries.row, weights=entries.number, minlength=len(window))[row]
-    known = total > 0
-    place[row] = np.where(known, np.cumsum(known) - 1, -1)
-    at = place[entries.row]
+    at = place[found.row]
+    bucket, number = found.bucket.astype(np.int64), found.number.astype(np.float32)
     mine = at >= 0
+    if not mine.all():
+        at, bucket, number = at[mine], bucket[mine], number[mine]
     # By row and bucket, so that sums do not depend on how the window was put together
-    by = np.lexsort((entries.bucket[mine], at[mine]))
-    return known, {
-        "row": at[mine][by],
-        "bucket": entries.bucket[mine][by].astype(np.int64),
-        "number": entries.number[mine][by].astype(np.float64),
-        "trials": total[known],
-        "median": window.value[row][known],
-    }
+    key = at * np.int64(1 << 32) + bucket
+    if len(key) and (np.diff(key) < 0).any():
+        by = np.argsort(key, kind="stable")
+        at, bucket, number = at[by], bucket[by], number[by]
+    return Entries(at, bucket, number)
 
 
 class Activity(NamedTuple):
@@ -146,22 +151,40 @@ class Activity(NamedTuple):
     width: Floats
 
 
-def activity(window: Window, rows: Rows, pair: Ints, pairs: int) -> Activity:
-    """Return what pairs did; `pair` is each row's pair number, of `pairs` there are."""
-    signal, value = window.signal[rows.row], window.value[rows.row]
-    moves = np.array([s in ACTIVITY for s in window.signals])[signal]
-    counts = np.array([s in SUBSTANCE for s in window.signals])[signal]
-    tries = np.array([s == "connect_errors" for s in window.signals])[signal]
-    width = np.where(rows.width > 0, rows.width, 1.0)
-    events = np.bincount(pair[counts], (value * width)[counts], pairs).astype(np.float64)
-    attempts = np.bincount(pair[tries], window.count[rows.row[tries]], pairs)
-    shortest = np.full(pairs, np.inf)
-    np.minimum.at(shortest, pair, width)
-    at = np.flatnonzero(np.bincount(pair, minlength=pairs))
+def activity(window: Window, row: Ints, pair: Ints, spacing: Floats, pairs: int) -> Activity:
+    """Return what pairs did.
+
+    Args:
+        window: the window.
+        row: int64[m], its usable rows.
+        pair: int64[m], the pair number of each.
+        spacing: float64[m] or [1], seconds that each covers.
+        pairs: how many pairs there are.
+    """
+    signal, value = window.signal[row], window.value[row]
+    width = np.where(spacing > 0, spacing, 1.0)
+    moves = _named(window, ACTIVITY)[signal]
+    counts = _named(window, SUBSTANCE)[signal]
+    tries = _named(window, {"connect_errors"})[signal]
+    rates = value * width
+    events = np.bincount(pair[counts], rates[counts], pairs)
+    attempts = np.bincount(pair[tries], window.count[row[tries]], pairs)
+    if len(width) == 1:
+        shortest = np.full(pairs, width[0])
+    else:
+        shortest = np.full(pairs, np.inf)
+        np.minimum.at(shortest, pair, width)
+    there = np.bincount(pair, minlength=pairs) > 0
+    moving, moved = pair[moves], value[moves] > 0
+    at = np.flatnonzero(there)
     return Activity(
         at,
         np.maximum(events, attempts)[at],
-        np.bincount(pair[moves], value[moves] > 0, pairs)[at] > 0,
-        np.bincount(pair[moves], minlength=pairs)[at] > 0,
+        (np.bincount(moving[moved], minlength=pairs) > 0)[at],
+        (np.bincount(moving, minlength=pairs) > 0)[at],
         shortest[at],
     )
+
+
+def _named(window: Window, names: frozenset[str] | set[str]) -> NDArray[np.bool_]:
+    return np.array([signal in names for signal in window.signals], dtype=bool)

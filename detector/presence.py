@@ -19,7 +19,9 @@ NEW_ADOPT_S = 300.0
 SUBSTANCE = 1.0
 """Connections, requests or attempts that make a new pair worth a word ..."""
 SUBSTANCE_WITHIN_S = 60.0
-"""... if they come within this time of its first row."""
+"""... if they come within this time of its first row ..."""
+SUBSTANCE_WINDOWS = 4.0
+"""... and the pair was active in so many windows by then: a job that ran once is not a client."""
 SERVER_HALF_LIFE_S, SERVER_NEWS = 3600.0, 2.0
 """A server port that had this many new clients within about an hour gets them all the time."""
 HOST_HALF_LIFE_S, HOST_NEWS = 600.0, 6.0
@@ -64,6 +66,7 @@ class Presence:
                 "state": Column("i1"),
                 "since": Column("f8"),
                 "substance": Column("f8"),
+                "busy": Column("f8"),
                 "arrival": Column("f8"),
                 "active": Column("f8"),
                 "windows": Column("f8"),
@@ -135,7 +138,7 @@ class Presence:
             adopt_s: how long a silence lasts before it is the new normal.
         """
         start, end = span
-        new, new_ended = self._arrive(at, events, end)
+        new, new_ended = self._arrive(at, events, active, end)
         t = self.table
         law, busy = at[measured], active[measured]
         gone_now = t["state"][law] == GONE
@@ -145,7 +148,9 @@ class Presence:
         ended = learn & busy & (t["gap"][law] > 0)
         t["returns"][law] += ended
         t["gap_windows"][law] += np.where(ended, t["gap"][law], 0.0)
-        longest = np.maximum(t["longest"][law], np.where(ended, t["gap"][law], 0.0))
+        # The longest is learned of reported ones too: the next of that length is no news
+        over = busy & (t["gap"][law] > 0)
+        longest = np.maximum(t["longest"][law], np.where(over, t["gap"][law], 0.0))
         t["longest"][law] = np.where(learn & busy, longest * GAP_MEMORY, longest)
         t["active"][law] += learn & busy
         t["windows"][law] += learn
@@ -177,11 +182,15 @@ class Presence:
         self.table.reset(adopted, names)
         return Presences(new, new_ended, gone, back, adopted)
 
-    def _arrive(self, at: Ints, events: Floats, end: float) -> tuple[Ints, Ints]:
+    def _arrive(
+        self, at: Ints, events: Floats, active: NDArray[np.bool_], end: float
+    ) -> tuple[Ints, Ints]:
         t = self.table
         waiting = t["state"][at] == WAITING
         t["substance"][at] += np.where(waiting, events, 0.0)
-        fired = at[waiting & (t["substance"][at] >= SUBSTANCE)]
+        t["busy"][at] += waiting & (active | (events > 0))
+        enough = (t["substance"][at] >= SUBSTANCE) & (t["busy"][at] >= SUBSTANCE_WINDOWS)
+        fired = at[waiting & enough]
         late = at[waiting & (end - t["since"][at] > SUBSTANCE_WITHIN_S)]
         ended = np.flatnonzero((t["state"] == NEW) & (end - t["since"] >= NEW_ADOPT_S))
         t["state"][late] = QUIET

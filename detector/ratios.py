@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import evidence
-from detector.bank import Bank, Description, Floats, Ints, Moment, Obs
+from detector.bank import Bank, Description, Run
+from detector.parts import At, Obs
+from detector.settings import DetectorSettings
 from detector.table import Column
 
-FLOOR: Mapping[str, float] = {"connect_errors": 0.02, "resets": 0.05, "retransmits": 0.0075}
-"""Share below which a signal is nobody's news: single failures, the odd tail loss."""
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
+
 PRIOR_HITS, PRIOR_TRIALS = 0.5, 5.0
 """Beta(0.5, 4.5): what is believed of a stream without a single attempt."""
 PRIOR_BLOCKS = 20.0
+LEAST_SHARE = 1e-3
+"""No edge of a band lies lower: rarer failures cannot be told from none in useful time."""
 MOST = 0.8
 """Edge of the band above which an increase is not tested."""
 
@@ -30,91 +34,106 @@ class RatioBank(Bank):
     Attempts that fail together (a retry storm) count less: the evidence is divided by a design
     effect, Pearson's chi-square per block of what exceeds the edge.
 
-    Observations: `hits` and `trials`, float64[m].
-    Statistics: hits, trials, windows.
+    Observations: `value` (hits) and `trials`. Learned: hits, trials, windows.
     """
 
-    stats = 3
-    extras = 2
-    odds = np.array([2.0, 4.0, 16.0, 64.0, 256.0])
+    odds = np.array([2.0, 4.0, 16.0, 64.0, 256.0], np.float32)
     up = odds > 1.0
+    seasonal = False
     columns: ClassVar[Mapping[str, Column]] = {
-        "floor": Column("f8", (), 0.02),
-        "edge": Column("f8", (), 0.5),
-        "design": Column("f8", (), 1.0),
+        "floor": Column("f4", (), 0.02),
+        "edge": Column("f4", (), 0.5),
+        "design": Column("f4", (), 1.0),
+        "slope": Column("f4", (5,)),
+        "excess": Column("f4", (2,)),
     }
+    kept = ("floor",)
+    _log_odds = np.log(odds)[:, None]
 
-    def set_floor(self, at: Ints, signals: list[str]) -> None:
-        """Set the floors of new streams by the names of their signals."""
-        self.table["floor"][at] = [FLOOR.get(signal, 0.02) for signal in signals]
-        self.refresh(at)
-
-    def relearn(self, at: Ints, age: Floats) -> None:
-        """Forget the baselines, but not which signal it is."""
-        floor = self.table["floor"][at].copy()
-        super().relearn(at, age)
-        self.table["floor"][at] = floor
-        self.refresh(at)
+    def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
+        """Set the share below which a signal is nobody's news."""
+        least = [max(settings.least_change(signal), LEAST_SHARE) for signal in signals]
+        self.table["floor"][at] = least
 
     def statistics(self, at: Ints, obs: Obs) -> Floats:
-        """Return float64[m, 3] as the class says."""
-        return np.stack([obs["hits"], obs["trials"], np.ones(len(at))], axis=1)
+        """Return float64[3, m] as the class says."""
+        ones = np.ones(len(at))
+        return np.stack([obs.value.astype(np.float64), obs.trials.astype(np.float64), ones])
 
-    def log_l(self, at: Ints, obs: Obs) -> Floats:
+    def log_l(self, at: At, obs: Obs) -> Floats:
         """Return tempered binomial ratios from the edge."""
-        edge = self.table["edge"][at][:, None]
-        other = np.minimum(edge * self.odds / (1.0 - edge + edge * self.odds), 1.0 - 1e-12)
-        hits, trials = obs["hits"][:, None], obs["trials"][:, None]
-        ratio = evidence.binomial(hits, trials, edge, other)
-        tempered: Floats = ratio / self.table["design"][at][:, None]
-        return tempered
+        t = self.table
+        design = t["design"][at]
+        # `evidence.binomial` of odds e/(1-e) against o times those: hits ln o - trials ln(1-e+e o)
+        ratio = t["slope"][:, at] * (obs.trials / design)
+        np.subtract(self._log_odds * (obs.value / design), ratio, out=ratio)
+        return ratio
 
-    def ready(self, at: Ints, moment: Moment) -> NDArray[np.bool_]:
+    def absorb(self, at: At, obs: Obs) -> None:
+        """Add a window to the block that is open."""
+        current = self.table["current"]
+        current[0, at] += obs.value
+        current[1, at] += obs.trials
+        current[2, at] += np.float32(1.0)
+
+    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the pair to have been watched for the warm-up; the prior covers the rest."""
-        done: NDArray[np.bool_] = moment.age - self.table["born"][at] >= moment.warmup_s
+        del spacing
+        done: NDArray[np.bool_] = age - self.table["born"][at] >= warmup_s
         return done
 
-    def block_extras(self, at: Ints, block: Floats, *, long: bool) -> Floats:
-        """Return Pearson's chi-square of the excess over the edge, and the number of blocks."""
-        if long:
-            return np.zeros((len(at), 2))
-        edge = self.table["edge"][at]
-        expected = block[:, 1] * edge
-        excess = np.maximum(block[:, 0] - expected, 0.0)
+    def count_block(self, at: At, block: list[Floats]) -> None:
+        """Add Pearson's chi-square of the excess over the edge, and the number of blocks."""
+        t = self.table
+        hits, trials, windows = block[0]
+        fade = 1.0 - windows / np.maximum(t["base"][2, at], windows)
+        edge = t["edge"][at]
+        expected = trials * edge
+        excess = np.maximum(hits - expected, 0.0)
         square = excess**2 / np.maximum(expected * (1.0 - edge), 1e-9)
-        # One block can at most say "all attempts are one"
-        return np.stack([np.minimum(square, 50.0), np.ones(len(at))], axis=1)
+        # Faded as the baseline is, once that is full; one block can at most say "all are one"
+        full = t["base"][2, at] >= 3500.0
+        old = t["excess"][:, at] * np.where(full, fade, 1.0)
+        t["excess"][:, at] = old + np.stack([np.minimum(square, 50.0), np.ones_like(square)])
 
-    def refresh(self, at: Ints) -> None:
+    def refresh(self, at: At) -> None:
         """Recompute the edge and the design effect."""
         t = self.table
-        base, extra = t["base"][at], t["extra"][at]
+        (hits, attempts, _), extra = t["base"][:, at], t["excess"][:, at]
         # Twice: the excess is one-sided, and under the null half of the chi-square
-        design = (2.0 * extra[:, 0] + PRIOR_BLOCKS) / (extra[:, 1] + PRIOR_BLOCKS)
+        design = (2.0 * extra[0] + PRIOR_BLOCKS) / (extra[1] + PRIOR_BLOCKS)
         design = np.maximum(design, 1.0)
-        trials = base[:, 1] / design + PRIOR_TRIALS
-        share = (base[:, 0] / design + PRIOR_HITS) / trials
+        trials = attempts / design + PRIOR_TRIALS
+        share = (hits / design + PRIOR_HITS) / trials
         z2 = 2.33**2
         spread = 2.33 * np.sqrt(share * (1.0 - share) / trials + z2 / (4.0 * trials**2))
         upper = (share + z2 / (2.0 * trials) + spread) / (1.0 + z2 / trials)
-        odds = 1.5 * upper / np.maximum(1.0 - upper, 1e-9)
+        odds = 1.5 * upper / np.maximum(1.0 - upper, 1e-6)
         edge = np.maximum(odds / (1.0 + odds), t["floor"][at])
-        t["design"][at] = design
         # Where nearly all fail already (a client that closes by reset), more is not news
-        t["edge"][at] = np.where(edge > MOST, 1.0 - 1e-9, edge)
+        edge = np.where(edge > MOST, 1.0 - 1e-6, edge)
+        t["design"][at], t["edge"][at] = design, edge
+        t["slope"][:, at] = np.log1p(edge * (self.odds[:, None] - 1.0))
 
-    def describe(self, i: int, run: Floats) -> Description:
+    def best(self, i: int, run: Run, *, up: bool) -> int:
+        """Return the alternative of greatest likelihood."""
+        del up
+        hits, trials = run.statistics[:2]
+        return int((self._log_odds[:, 0] * hits - self.table["slope"][:, i] * trials).argmax())
+
+    def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
         """Explain by shares, with Fisher's exact test of the two tables."""
         from scipy import stats  # noqa: PLC0415 - half a second, and only findings need it
 
-        t, base = self.table, self.table["base"][i]
+        del best, up
+        t, base = self.table, self.table["base"][:, i].astype(np.float64)
+        hits, trials = round(run.statistics[0]), round(run.statistics[1])
         before = float(base[0] / base[1]) if base[1] > 0 else 0.0
-        after = float(run[0] / max(run[1], 1e-9))
-        hits, trials = round(run[0]), round(run[1])
+        after = float(run.statistics[0] / max(run.statistics[1], 1e-9))
         table = np.array(
             [[hits, trials - hits], [round(base[0]), round(base[1] - base[0])]], dtype=np.int64
         )
-        p = stats.fisher_exact(table, alternative="greater").pvalue
+        p = stats.fisher_exact(np.maximum(table, 0), alternative="greater").pvalue
         interval = stats.binomtest(hits, max(trials, 1)).proportion_ci(method="wilson")
         return Description(
             before,

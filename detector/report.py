@@ -19,19 +19,21 @@ def changed(
     bank: Bank, i: int, *, pair: Pair, signal: str, log_c: float, cause: str, side: Side
 ) -> Finding:
     """Return the finding of stream `i` of `bank`, which has begun to fire."""
-    t = bank.table
-    direction: Direction = "up" if t["fire"][i] > 0 else "down"
-    onset, nats = float(t["onset"][i]), float(t["nats"][i])
-    told = bank.describe(i, t["run"][i])
+    row, t = bank.episodes.find(i), bank.episodes.table
+    up = bool(t["fire"][row] > 0)
+    direction: Direction = "up" if up else "down"
+    onset, nats = float(t["onset"][row]), float(t["nats"][row])
+    told = bank.describe(i, bank.run_of(row), best=int(t["best"][row]), up=up)
+    judged = float(bank.table["judged"][i])
     # E[R] <= windows since the start while nothing changes, so P(R >= c) <= windows / c
-    bound = (nats - math.log(max(float(t["judged"][i]), 1.0))) / math.log(10.0)
+    bound = (nats - math.log(max(judged, 1.0))) / math.log(10.0)
     return Finding(
         id=finding_id(pair, signal, direction, onset),
         pair=pair,
         signal=signal,
         direction=direction,
         onset=onset,
-        detected=float(t["detected"][i]),
+        detected=float(t["detected"][row]),
         before=told.before,
         after=told.after,
         ratio=_ratio(told.before, told.after),
@@ -44,17 +46,18 @@ def changed(
             **told.evidence,
             "evidence, nats": nats,
             "threshold, nats": log_c,
-            "windows judged": float(t["judged"][i]),
+            "windows judged": judged,
         },
     )
 
 
 def ended(finding: Finding, bank: Bank, i: int, state: State, time: float) -> Finding:
     """Return `finding` as it ended, with the level over its whole life."""
-    after = bank.describe(i, bank.table["run"][i]).after
-    return dataclasses.replace(
-        finding, state=state, ended=time, after=after, ratio=_ratio(finding.before, after)
-    )
+    row = bank.episodes.find(i)
+    best = int(bank.episodes.table["best"][row])
+    told = bank.describe(i, bank.run_of(row), best=best, up=finding.direction == "up")
+    ratio = _ratio(finding.before, told.after)
+    return dataclasses.replace(finding, state=state, ended=time, after=told.after, ratio=ratio)
 
 
 def presence(pair: Pair, direction: Direction, onset: float, end: float, log_p: float) -> Finding:

@@ -101,13 +101,13 @@ class Sides:
         if not len(row):
             return
         spent = np.bincount(entries.row, entries.number * _MIDDLE_S[entries.bucket], len(window))
-        mean, at = spent[row] / total[row], (pair[row], part[row])
+        mean, at = spent[row] / total[row], (part[row], pair[row])
         t = self.table
         recent, base = t["recent"], t["base"]
         weight = np.where(t["recent_n"][at] > 0, _NEWEST, 1.0)
         recent[at] += weight * (mean - recent[at])
         t["recent_n"][at] += 1.0
-        calm = still[at[0]]
+        calm = still[at[1]]
         at, mean = (at[0][calm], at[1][calm]), mean[calm]
         t["base_n"][at] = np.minimum(t["base_n"][at] + 1.0, _MEMORY)
         base[at] += (mean - base[at]) / t["base_n"][at]
@@ -115,8 +115,8 @@ class Sides:
     def adopt(self, pair: int) -> None:
         """Take what is recent for a pair's baseline."""
         if pair < self.table.size:
-            self.table["base"][pair] = self.table["recent"][pair]
-            self.table["base_n"][pair] = np.minimum(self.table["recent_n"][pair], 1.0)
+            self.table["base"][:, pair] = self.table["recent"][:, pair]
+            self.table["base_n"][:, pair] = np.minimum(self.table["recent_n"][:, pair], 1.0)
 
     def guilty(self, pair: int, signal: str, direction: str, cause: str) -> Side:
         """Return the side at which a change arose; "" when the data do not say.
@@ -135,8 +135,8 @@ class Sides:
     def _of_latency(self, pair: int) -> Side:
         if pair >= self.table.size:
             return ""
-        known = self.table["base_n"][pair] > 0
-        rise = np.where(known, self.table["recent"][pair] - self.table["base"][pair], 0.0)
+        known = self.table["base_n"][:, pair] > 0
+        rise = np.where(known, self.table["recent"][:, pair] - self.table["base"][:, pair], 0.0)
         rise = np.maximum(rise, 0.0)
         if not known[_CLIENT_READ] and known[_SERVER_READ]:
             return "server"  # measured there, by its own time alone

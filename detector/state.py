@@ -17,7 +17,7 @@ import numpy as np
 from detector.table import Array
 
 MAGIC = b"TAILRACE-DETECTOR\n"
-VERSION = 1
+VERSION = 2
 DIGEST = 16
 
 

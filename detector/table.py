@@ -1,4 +1,8 @@
-"""Growable columns: the state of many streams as named numpy arrays, one row per stream."""
+"""Growable columns: the state of many streams as named numpy arrays, the streams along one axis.
+
+The streams are the *last* axis, so that an operation on one entry of all streams runs over
+memory in order.
+"""
 
 from __future__ import annotations
 
@@ -22,58 +26,76 @@ class Column(NamedTuple):
 class Table:
     """Columns of equal length that grow by doubling.
 
-    `table["name"]` is a view of the rows in use; writing to it writes to the table. A view is
-    only good until the next `grow`.
+    `table["name"]` is a view of the streams in use, of shape (*entry, size); writing to it writes
+    to the table. A view is only good until the next `grow` or `keep`.
     """
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = dict(columns)
         self.size = 0
         self._arrays: dict[str, Array] = {
-            name: np.full((0, *column.shape), column.fill, dtype=column.dtype)
+            name: np.full((*column.shape, 0), column.fill, dtype=column.dtype)
             for name, column in self._columns.items()
         }
 
     def __getitem__(self, name: str) -> Array:
-        return self._arrays[name][: self.size]
+        return self._arrays[name][..., : self.size]
+
+    def flat(self, name: str) -> tuple[Array, int]:
+        """Return a column as one row, and the distance in it of a stream's neighbouring entries."""
+        array = self._arrays[name]
+        return array.reshape(-1), array.shape[-1]
 
     def grow(self, more: int) -> NDArray[np.int64]:
-        """Append `more` fresh rows and return their indices."""
+        """Append `more` fresh streams and return their indices."""
         old, self.size = self.size, self.size + more
         for name, column in self._columns.items():
             array = self._arrays[name]
-            if self.size > len(array):
-                room = max(16, 2 * len(array), self.size)
-                bigger = np.full((room, *column.shape), column.fill, dtype=column.dtype)
-                bigger[:old] = array[:old]
+            room = array.shape[-1]
+            if self.size > room:
+                room = max(16, 2 * room, self.size)
+                bigger = np.full((*column.shape, room), column.fill, dtype=column.dtype)
+                bigger[..., :old] = array[..., :old]
                 self._arrays[name] = bigger
         return np.arange(old, self.size)
 
     def reset(self, at: Array, names: tuple[str, ...]) -> None:
-        """Give the columns `names` of rows `at` their first values again."""
+        """Give the columns `names` of streams `at` their first values again."""
         for name in names:
-            self._arrays[name][at] = self._columns[name].fill
+            self._arrays[name][..., at] = self._columns[name].fill
 
-    def keep(self, rows: NDArray[np.bool_]) -> None:
-        """Drop every row that is not marked, closing the gaps."""
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Drop every stream that is not marked, closing the gaps."""
         for name in self._columns:
-            self._arrays[name] = self[name][rows].copy()
-        self.size = int(np.count_nonzero(rows))
+            self._arrays[name] = np.ascontiguousarray(self[name][..., which])
+        self.size = int(np.count_nonzero(which))
+
+    def order(self, index: NDArray[np.int64]) -> None:
+        """Put the streams in another order: new stream `i` is old stream `index[i]`."""
+        for name in self._columns:
+            self._arrays[name] = np.ascontiguousarray(self[name][..., index])
 
     def state(self) -> dict[str, Array]:
-        """Return copies of all columns, by name."""
-        return {name: self[name].copy() for name in self._columns}
+        """Return all columns, by name; not copies."""
+        return {name: self[name] for name in self._columns}
+
+    def bytes_per_stream(self) -> int:
+        """Return how much memory a stream takes."""
+        return sum(
+            int(np.prod(column.shape, dtype=np.int64)) * np.dtype(column.dtype).itemsize
+            for column in self._columns.values()
+        )
 
     def load(self, state: Mapping[str, Array]) -> None:
-        """Replace all rows by those of `state`; raises ValueError when it does not fit."""
+        """Replace all streams by those of `state`; raises ValueError when it does not fit."""
         sizes = set()
         for name, column in self._columns.items():
             if name not in state:
                 raise ValueError(f"column {name!r} is missing")
             array = state[name]
-            if array.shape[1:] != column.shape or array.dtype != np.dtype(column.dtype):
+            if array.shape[:-1] != column.shape or array.dtype != np.dtype(column.dtype):
                 raise ValueError(f"column {name!r} is {array.dtype}{array.shape}, not {column}")
-            sizes.add(len(array))
+            sizes.add(array.shape[-1])
         if len(sizes) > 1:
             raise ValueError(f"columns differ in length: {sorted(sizes)}")
         self._arrays = {name: state[name].copy() for name in self._columns}

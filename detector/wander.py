@@ -2,23 +2,25 @@
 
 For independent windows the variance of a block's mean is the windows' variance over the block's
 length. What block means vary beyond that is autocorrelation: a level that wanders. The excess
-of blocks over windows, and of super-blocks over blocks, estimates the wander's variance; the
-larger of the two counts (batch means, Conway 1963, with two batch sizes).
+of blocks over windows, of super-blocks over blocks, and of hyper-blocks over those estimate the
+wander's variance; the largest counts (batch means, Conway 1963, with three batch sizes).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.bank import BLOCK, SUPER
+from detector.bank import BLOCK, HYPER, SUPER
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 
 PRIOR_SD = 0.06
 PRIOR_BLOCKS = 6.0
+LEAST_LONG = 4.0
+"""So many long blocks are needed before they say anything."""
 
 
 class Wander(NamedTuple):
@@ -34,25 +36,34 @@ class Wander(NamedTuple):
 
 
 def wander(
-    single: Floats, blocks: Floats, supers: Floats, windows: Floats, extra: Floats
+    level: Floats, square: Floats, windows: Floats, spread: Floats, *, by_steps: bool = False
 ) -> Wander:
     """Split the variance of a baseline.
 
     Args:
-        single: float64[m], variance of windows.
-        blocks: float64[m], variance of block means.
-        supers: float64[m], variance of super-block means.
-        windows: float64[m], number of windows.
-        extra: float64[m, >= 4], number of blocks in column 1, of super-blocks in column 3.
+        level: float32[m], mean of the windows.
+        square: float32[m], mean of the windows' squares.
+        windows: float32[m], number of windows.
+        spread: float32[6, m], of blocks, super-blocks and hyper-blocks: sum of the squared means,
+            and number.
+        by_steps: whether it sums half the squares of their successive differences instead (von
+            Neumann 1941), which a trend leaves small.
     """
-    many, long = extra[:, 1], extra[:, 3]
-    one = single * windows / np.maximum(windows - 1.0, 1.0)
-    five = blocks * many / np.maximum(many - 1.0, 1.0)
-    twenty = supers * long / np.maximum(long - 1.0, 1.0)
-    by_block = np.maximum(five - one / BLOCK, 0.0) * BLOCK / (BLOCK - 1.0)
-    by_super = np.maximum(twenty - five / SUPER, 0.0) * SUPER / (SUPER - 1.0)
-    by_block = by_block * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(many - 1.0, 1.0)))
-    by_super = by_super * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(long - 1.0, 1.0)))
-    seen = np.maximum(by_block, np.where(long >= 4.0, by_super, 0.0))
-    slow = (many * seen + PRIOR_BLOCKS * PRIOR_SD**2) / (many + PRIOR_BLOCKS)
-    return Wander(one, slow)
+    mean2 = level * level
+    single = np.maximum(square - mean2, 0.0) * windows / np.maximum(windows - 1.0, 1.0)
+    slow, shorter = np.zeros_like(single), single
+    for scale, longer in enumerate((BLOCK, SUPER, HYPER // SUPER)):
+        number = spread[2 * scale + 1]
+        free = np.maximum(number - 1.0, 1.0)
+        seen = spread[2 * scale] / np.maximum(number, 1.0)
+        if not by_steps:
+            seen = np.maximum(seen - mean2, 0.0) * (number / free)
+        # Of independent parts the mean varies by so much less as there are parts
+        excess = np.maximum(seen - shorter / longer, 0.0) * (longer / (longer - 1.0))
+        excess *= 1.0 + 1.64 * np.sqrt(2.0 / free)
+        if scale:
+            excess = np.where(number >= LEAST_LONG, excess, 0.0)
+        np.maximum(slow, excess, out=slow)
+        shorter = seen
+    many = spread[1]
+    return Wander(single, many * slow / (many + PRIOR_BLOCKS))

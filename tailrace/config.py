@@ -25,7 +25,8 @@ from pydantic import (
 )
 
 from alerts.settings import ReceiverSettings
-from detector.settings import DetectorSettings
+from detector import engines
+from detector.settings import MIN_CHANGE, DetectorSettings
 from probes.hooks import Hooks
 from probes.identity.docker import SOCKETS
 from probes.identity.kubernetes import KubernetesSettings
@@ -41,6 +42,7 @@ from tailrace.durations import (
     share_text,
 )
 from tailrace.errors import ConfigError, at_line
+from tailrace.least_change import by_name
 
 SYSTEM_PATH = Path("/etc/tailrace/tailrace.toml")
 VARIABLE = "TAILRACE_CONFIG"
@@ -103,10 +105,24 @@ class Probes(_Section):
 
 
 class Detector(_Section):
-    """What is worth a finding."""
+    """What is worth a finding.
+
+    Attributes:
+        false_alerts: how many alerts without a real cause are acceptable, per week.
+        warmup: shortest history before a pair is judged, seconds.
+        min_change: by signal or kind of signal, the least change that is news, a fraction.
+        model: which engine judges, as `detector.engines` says.
+    """
 
     false_alerts: Rate = Field(default="1/week", validate_default=True)
     warmup: Seconds = 45.0
+    min_change: Annotated[dict[str, float], BeforeValidator(by_name)] = {}
+    model: Annotated[str, AfterValidator(engines.check)] = engines.DEFAULT
+
+    @property
+    def false_alerts_text(self) -> str:
+        """The budget as it is written, e.g. "1/week"."""
+        return _rate_text(self.false_alerts)
 
 
 class Receiver(_Section):
@@ -208,7 +224,10 @@ class Config(_Section):
     def detector_settings(self) -> DetectorSettings:
         """Return what the detector needs to know."""
         return DetectorSettings(
-            false_alerts_per_week=self.detector.false_alerts, warmup_s=self.detector.warmup
+            false_alerts_per_week=self.detector.false_alerts,
+            warmup_s=self.detector.warmup,
+            min_change=self.detector.min_change,
+            model=self.detector.model,
         )
 
     def receiver_settings(self) -> tuple[ReceiverSettings, ...]:
@@ -249,8 +268,13 @@ class Config(_Section):
                 ),
             },
             "detector": {
-                "false_alerts": _rate_text(self.detector.false_alerts),
+                "false_alerts": self.detector.false_alerts_text,
                 "warmup": exact_text(self.detector.warmup),
+                "model": self.detector.model,
+                "min_change": {
+                    name: share_text(value)
+                    for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
+                },
             },
             "alerts": {"receivers": receivers},
         }

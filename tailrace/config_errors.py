@@ -16,7 +16,13 @@ _Location = tuple[int | str, ...]
 
 
 def explain(
-    error: ValidationError, *, path: Path, text: str, model: type[BaseModel], raw: Mapping[str, Any]
+    error: ValidationError,
+    *,
+    path: Path,
+    text: str,
+    model: type[BaseModel],
+    raw: Mapping[str, Any],
+    remedy: str = "correct it; `tailrace config init -` prints a sample to compare with",
 ) -> ConfigError:
     """Return the first mistake in a configuration as one message.
 
@@ -26,6 +32,7 @@ def explain(
         text: its content, to find the line.
         model: the model of the whole file, to find the key that was meant.
         raw: the file as parsed, to name a receiver by its name.
+        remedy: what to do about a value that is wrong.
     """
     # An unknown key often is the reason why another one is missing: it comes first
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -47,7 +54,7 @@ def explain(
     name = f"key `{key}` in {table}" if table else f"key `{key}`"
     if first["type"] == "missing":
         return ConfigError(f"{name} is missing", where=where, remedy=f"add a line `{key} = …`")
-    subject = name if isinstance(key, str) and not _keys_at(model, location) else table
+    subject = name if isinstance(key, str) and not _keys_at(model, location) else table or name
     what = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         what = "not a URL, write it like https://host/path"
@@ -62,7 +69,7 @@ def explain(
     return ConfigError(
         f"{subject}: {what}",
         where=where,
-        remedy="correct it; `tailrace config init -` prints a sample to compare with",
+        remedy=remedy,
     )
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from alerts.aftermath import Aftermath
 from alerts.errors import StoreError
+from alerts.feed import Feed, Shown
+from detector.calibration import Calibration, Change
 from detector.finding import Finding
+from detector.settings import DetectorSettings
 from probes.identity.service import Service
 from probes.window import Pair, Window
 from tailrace import pairs
@@ -44,6 +48,12 @@ class Detector(Protocol):
     def learning(self) -> tuple[int, int]:
         """Return how many streams are still learning, and how many are judged."""
 
+    def calibration(self) -> Sequence[Calibration]:
+        """Return whether each kind of signal honours the theory."""
+
+    def changes(self) -> Sequence[Change]:
+        """Return what is significant at a false discovery rate."""
+
     def to_bytes(self) -> bytes:
         """Return all state."""
 
@@ -52,9 +62,15 @@ class Store(Protocol):
     """What the loop needs of a store."""
 
     def commit(
-        self, findings: Sequence[Finding], *, snapshot: bytes | None, now: float
+        self,
+        findings: Sequence[Finding],
+        *,
+        snapshot: bytes | None,
+        now: float,
+        lasted: Collection[str],
+        changes: Sequence[Shown],
     ) -> Sequence[object]:
-        """Store findings and the detector's state, together."""
+        """Store findings, those that lasted, the feed and the detector's state, together."""
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state."""
@@ -95,6 +111,8 @@ class Daemon:
         services: what is known of the services, by name.
         asked: where a pair's clients asked for its server.
         pairs_file: where the current pairs are published; None for nowhere.
+        feed: the changes that are shown and not told, as they were stored; None for none.
+        least_change: the least change that is news, by signal; None for the detector's own.
         clock: epoch seconds.
     """
 
@@ -111,6 +129,8 @@ class Daemon:
         services: Callable[[], Mapping[str, Service]] = dict,
         asked: Callable[[Pair], Sequence[str]] = lambda _: (),
         pairs_file: Path | None = None,
+        feed: Feed | None = None,
+        least_change: Callable[[str], float] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._detector, self._store, self._deliverer = detector, store, deliverer
@@ -119,7 +139,10 @@ class Daemon:
         self._memory, self._memory_kept = memory, b""
         self._ask_condition, self._condition = condition, Condition()
         self._pairs = pairs.PairTable(services=services, asked=asked)
+        self._aftermath = Aftermath(least_change or DetectorSettings().least_change)
+        self._feed = feed or Feed()
         self._owed: list[Finding] = []
+        self._lasted: set[str] = set()
         self._store_failed = ""
         self._pairs_failed = ""
         self._snapshot_due = -math.inf
@@ -151,7 +174,7 @@ class Daemon:
             # A file that is still there tells of a daemon that did not end by itself
             self._pairs_file.unlink(missing_ok=True)
         if self._store_failed:
-            self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
+            self._store_all()
 
     def stop(self) -> None:
         """Stop after the window at hand; may be called from any thread."""
@@ -169,8 +192,11 @@ class Daemon:
             # run see the same
             self._record(window)
             findings = self._detector.update(window)
+            self._lasted.update(self._aftermath.update(window, self._detector.firing()))
+            width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
+            self._feed.update(self._detector.changes(), end=window.time + width)
         due = time.monotonic() >= self._snapshot_due
-        if findings or self._owed or due:
+        if findings or self._owed or self._lasted or due:
             self._commit(findings)
         for finding in findings:
             self._voice.finding(finding)
@@ -216,7 +242,7 @@ class Daemon:
         self._snapshot_due = time.monotonic() + SNAPSHOT_EVERY_S
         try:
             self._keep_memory()
-            self._store.commit(self._owed, snapshot=self._detector.to_bytes(), now=self._clock())
+            changed = self._store_all()
         except StoreError as error:
             # Nothing was stored: all of it is tried again with the next window
             if str(error) != self._store_failed:
@@ -227,9 +253,20 @@ class Daemon:
         if self._store_failed:
             self._voice.note(f"stored again, with {len(self._owed)} findings that had to wait")
         self._store_failed = ""
-        if self._owed and self._deliverer is not None:
+        if (self._owed or changed) and self._deliverer is not None:
             self._deliverer.wake()
         self._owed = []
+        self._lasted.clear()
+        self._feed.stored()
+
+    def _store_all(self) -> Sequence[object]:
+        return self._store.commit(
+            self._owed,
+            snapshot=self._detector.to_bytes(),
+            now=self._clock(),
+            lasted=self._lasted,
+            changes=self._feed.unstored(),
+        )
 
     def _keep_memory(self) -> None:
         memory = b"" if self._memory is None else self._memory()
@@ -248,6 +285,7 @@ class Daemon:
                 now=self._clock(),
                 window_s=window.nominal if window.nominal > 0 else 1.0,
                 condition=self._condition,
+                calibration=self._detector.calibration(),
             )
             self._pairs_failed = ""
         except OSError as error:
@@ -271,6 +309,7 @@ class Daemon:
             learning=learning,
             judged=judged,
             firing=len(self._detector.firing()),
+            changes=len(self._feed),
             lost=self._lost,
             pending=self._pending,
             condition=self._condition,

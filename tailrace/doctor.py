@@ -10,38 +10,17 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from probes.checks import HookLine
-from tailrace import config, pairs, state
+from tailrace import config, pairs, promise, state
+from tailrace.check import Check
 from tailrace.errors import ConfigError, TailraceError
 
-State = Literal["ok", "warn", "fail"]
 BTF = Path("/sys/kernel/btf/vmlinux")
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _LITTLE_BYTES = 200 * 2**20
 _ENGINE_S = 12.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: what, in a word or two.
-        state: "ok"; "warn": works, with less; "fail": `tailrace run` will not work.
-        detail: what was found.
-        remedy: what to do; "" when there is nothing to do.
-        hook: the line of the hook table that this is about, if it is about one.
-    """
-
-    name: str
-    state: State
-    detail: str
-    remedy: str = ""
-    hook: HookLine | None = None
 
 
 def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterator[Check]:
@@ -59,6 +38,8 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _elsewhere(config_path)
     yield _kubernetes(config_path)
     yield _daemon(state_dir, now)
+    yield from promise.calibration_checks(state_dir, now=now)
+    yield from promise.budget_checks(state_dir, now=now)
     yield _pyarrow()
 
 

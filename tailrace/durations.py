@@ -133,6 +133,24 @@ def share_text(value: float | None) -> str:
     return f"{(Decimal(repr(value)) * 100).normalize():f}%"
 
 
+def change(text: str) -> float:
+    """Return the size of a change, in per cent, as a fraction.
+
+    Raises:
+        ValueError: it is none, or above 1000 %.
+
+    >>> change("20%"), change("0.5 %")
+    (0.2, 0.005)
+    """
+    match = _SHARE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'{text!r} is not a change: write it like "20%"')
+    value = float(Decimal(match[1]) / 100)
+    if value > 10.0:
+        raise ValueError(f"{text!r} is more than any change that could be waited for: 1000%")
+    return value
+
+
 def moment_s(text: str, *, now: float) -> float:
     """Return a moment as epoch seconds: RFC 3339, epoch seconds, "now", or a duration ago ("1h").
 

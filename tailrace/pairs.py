@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.calibration import Calibration
 from detector.finding import rfc3339
+from detector.oddity import Habits
 from probes.histogram import quantile_s
 from probes.identity.service import Service
 from probes.window import Kind, Pair, Window, kind_of
+from tailrace import calibration as calibrations
 from tailrace.condition import Condition
 from tailrace.errors import TailraceError
 
@@ -57,10 +60,12 @@ class PairTable:
         self._asked = asked
         self._windows: deque[Window] = deque(maxlen=windows)
         self._services = services
+        self._habits = Habits()
 
     def add(self, window: Window) -> None:
         """Take one more window; the oldest is forgotten."""
         self._windows.append(window)
+        self._habits.update(window)
 
     def __len__(self) -> int:
         return len({pair for window in self._windows for pair in window.pairs})
@@ -72,7 +77,8 @@ class PairTable:
         the quantiles of all samples together. What is known of the two services stands under
         `client_resolution`, `client_namespace`, `client_version` and the server's; `asked` has
         the addresses that the clients asked for, before any were translated. Where both ends are
-        seen, `difference` is what the client's end has more than the server's.
+        seen, `difference` is what the client's end has more than the server's. Once a pair's
+        habits are known, `oddity` and `deviation` are as `detector.oddity.Odd`.
         """
         sums = _sum(self._windows)
         services = self._services()
@@ -94,6 +100,10 @@ class PairTable:
         for row in rows.values():
             if difference := _difference(row):
                 row["difference"] = difference
+        for pair, odd in self._habits.odd().items():
+            if pair in rows:
+                rows[pair]["oddity"] = round(odd.distance, 2)
+                rows[pair]["deviation"] = {k: round(v, 2) for k, v in odd.deviations.items()}
         return [rows[pair] for pair in sorted(rows)]
 
 
@@ -203,7 +213,13 @@ def _width_s(window: Window) -> float:
 
 
 def publish(
-    path: Path, table: PairTable, *, now: float, window_s: float, condition: Condition
+    path: Path,
+    table: PairTable,
+    *,
+    now: float,
+    window_s: float,
+    condition: Condition,
+    calibration: Sequence[Calibration] = (),
 ) -> None:
     """Replace the file that `tailrace pairs` and `tailrace doctor` read, at once and as a whole."""
     data = {
@@ -211,6 +227,7 @@ def publish(
         "time": now,
         "window_s": window_s,
         "condition": condition.to_json(),
+        "calibration": calibrations.to_json(calibration),
         "pairs": table.rows(),
     }
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".pairs-")
@@ -234,10 +251,11 @@ def published(path: Path, *, now: float) -> list[Row] | None:
 
 
 class Published(NamedTuple):
-    """What a running daemon tells: its pairs, and how it does."""
+    """What a running daemon tells: its pairs, how it does, and whether detection does as well."""
 
     rows: list[Row]
     condition: Condition
+    calibration: list[Calibration]
 
 
 def published_by(path: Path, *, now: float) -> Published | None:
@@ -249,7 +267,11 @@ def published_by(path: Path, *, now: float) -> Published | None:
     remedy = "restart `tailrace run`, or look for yourself with `tailrace pairs --live`"
     try:
         data = json.loads(path.read_bytes())
-        found = Published(data["pairs"], Condition.from_json(data["condition"]))
+        found = Published(
+            data["pairs"],
+            Condition.from_json(data["condition"]),
+            calibrations.from_json(data.get("calibration", ())),
+        )
         age = now - float(data["time"])
         limit = max(STALE_S, 5 * float(data["window_s"]))
     except FileNotFoundError:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from detector.engine import Detector
+from detector import engines
+from detector.engines import Engine
 from detector.settings import DetectorSettings
 from tailrace.durations import duration_text
 
@@ -39,21 +40,20 @@ def remember(store: Store, name: str, observer: Observer, *, note: Callable[[str
         note(f"who was watched before is not known any more: {error}")
 
 
-def detector_of(
-    store: Store, settings: DetectorSettings, *, note: Callable[[str], None]
-) -> Detector:
-    """Return the detector with its stored baselines, or a new one when there are none.
+def detector_of(store: Store, settings: DetectorSettings, *, note: Callable[[str], None]) -> Engine:
+    """Return the engine with its stored baselines, or a new one when there are none.
 
-    A state that cannot be read (of another version) is set aside, never overwritten.
+    A state that cannot be read (of another version, or of another engine) is set aside, never
+    overwritten.
     """
     data = store.snapshot("detector")
     if data is None:
         warmup = duration_text(settings.warmup_s)
         note(f"no baselines yet: nothing is judged before {warmup} of traffic were seen")
-        return Detector(settings)
+        return engines.new(settings)
     try:
-        return Detector.from_bytes(data, settings)
+        return engines.restore(data, settings)
     except ValueError as error:
         store.save_snapshot("detector-unreadable", data, now=time.time())
         note(f"the stored baselines cannot be used ({error}): they are set aside, learning anew")
-        return Detector(settings)
+        return engines.new(settings)

@@ -30,6 +30,7 @@ class Status:
     firing: int
     lost: int
     pending: int
+    changes: int = 0
     condition: Condition = field(default_factory=Condition)
 
 
@@ -175,6 +176,7 @@ class Logs:
             firing=status.firing,
             lost=status.lost,
             pending=status.pending,
+            **({"changes": status.changes} if status.changes else {}),
             **costs,
             **({} if condition.full else {"reduced": condition.level}),
             **losses,
@@ -224,6 +226,8 @@ def status_line(status: Status) -> str:
         f"{status.judged} streams judged",
         f"{status.firing} firing",
     ]
+    if status.changes > status.firing:
+        parts.append(f"{status.changes} changes")
     if status.learning:
         parts.insert(4, f"{status.learning} learning")
     if status.lost:

@@ -1,15 +1,15 @@
 """Where alerts go: one module per kind of receiver.
 
-In: a `Message` and the receiver's settings. Out: the receiver's own receipt, or a
+In: a message and the receiver's settings. Out: the receiver's own receipt, or a
 `DeliveryError` with a reason. A receiver makes one attempt; the outbox owns every retry.
 """
 
 from __future__ import annotations
 
-from alerts.receivers.base import Message, Receiver
+from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
 from alerts.settings import ReceiverSettings
 
-__all__ = ["Message", "Receiver", "make_receiver"]
+__all__ = ["AnyMessage", "DigestMessage", "Message", "Receiver", "make_receiver"]
 
 
 def make_receiver(settings: ReceiverSettings) -> Receiver:

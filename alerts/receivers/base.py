@@ -10,9 +10,10 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from alerts.alert import Alert, AlertState
+from alerts.digest import Digest
 from alerts.errors import DeliveryError
 from alerts.outbox import LONGEST_DELAY_S
 
@@ -36,6 +37,24 @@ class Message:
     test: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestMessage:
+    """One message that lists what was held back.
+
+    Attributes:
+        id: the same in every attempt to deliver it.
+        digest: the list.
+        event: always "digest".
+    """
+
+    id: str
+    digest: Digest
+    event: Literal["digest"] = "digest"
+
+
+AnyMessage = Message | DigestMessage
+
+
 class Receiver(Protocol):
     """Something that can be told of alerts.
 
@@ -47,7 +66,7 @@ class Receiver(Protocol):
     name: str
     pace_s: float
 
-    def send(self, message: Message, *, now: float) -> Mapping[str, str]:
+    def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; return a receipt to store, {} when there is nothing to remember.
 
         Raises:

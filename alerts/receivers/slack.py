@@ -19,7 +19,14 @@ from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from alerts.errors import DeliveryError
 from alerts.receivers import slack_message
-from alerts.receivers.base import Message, check_status, network_error, read_secret, retry_after_s
+from alerts.receivers.base import (
+    AnyMessage,
+    Message,
+    check_status,
+    network_error,
+    read_secret,
+    retry_after_s,
+)
 from alerts.settings import ReceiverSettings
 
 API_URL = "https://slack.com/api/"
@@ -91,7 +98,7 @@ class SlackWebhook:
             user_agent_prefix="tailrace",
         )
 
-    def send(self, message: Message, *, now: float) -> Mapping[str, str]:
+    def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; there is nothing to remember of it.
 
         Raises:
@@ -129,7 +136,7 @@ class SlackBot:
         self._channel = settings.channel
         self._timeout_s = _whole_s(settings.timeout_s)
 
-    def send(self, message: Message, *, now: float) -> Mapping[str, str]:
+    def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; return channel and ts of the message, to change it later.
 
         Raises:
@@ -145,9 +152,9 @@ class SlackBot:
             user_agent_prefix="tailrace",
         )
         rendered = slack_message.render(message)
-        if message.event == "resolved" and {"channel", "ts"} <= message.earlier.keys():
-            earlier = {key: message.earlier[key] for key in ("channel", "ts")}
-            if self._end(client, message, rendered, earlier, now=now):
+        if isinstance(message, Message) and message.event == "resolved":
+            earlier = {k: v for k, v in message.earlier.items() if k in ("channel", "ts")}
+            if len(earlier) == 2 and self._end(client, message, rendered, earlier, now=now):
                 return earlier
         posted = _call(client, "chat.postMessage", channel=self._channel, now=now, **rendered)
         return {"channel": str(posted["channel"]), "ts": str(posted["ts"])}

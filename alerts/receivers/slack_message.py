@@ -10,7 +10,8 @@ from typing import Any
 
 from alerts import words
 from alerts.alert import Alert
-from alerts.receivers.base import Message
+from alerts.digest import Digest
+from alerts.receivers.base import AnyMessage, DigestMessage, Message
 from detector.finding import Finding, rfc3339
 
 HEADER_LIMIT = 150
@@ -20,6 +21,8 @@ TOTAL_LIMIT = 12_000
 """Slack states no limit on a whole message; about 13,200 characters are refused."""
 FINDINGS_LISTED = 10
 LINE_LIMIT = 400
+DIGEST_LINE_LIMIT = 200
+"""So that the lines of a digest, with the ids behind them, fit into one section."""
 
 _SIGNS = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
@@ -40,8 +43,10 @@ def escape(text: str, *, limit: int = SECTION_LIMIT) -> str:
     return "".join(parts)
 
 
-def render(message: Message) -> dict[str, Any]:
-    """Return `text` and `blocks` of the message that tells of an alert, or that it is over."""
+def render(message: AnyMessage) -> dict[str, Any]:
+    """Return `text` and `blocks` of a message: an alert, or that it is over, or a digest."""
+    if isinstance(message, DigestMessage):
+        return _digest(message.digest)
     alert = message.alert
     headline = f"{_sign(message)} {_title(message)}"
     latest = alert.findings[-1]
@@ -61,6 +66,30 @@ def render_ending(message: Message) -> dict[str, Any]:
     """Return `text` and `blocks` of the reply, in the alert's thread, that it is over."""
     text = escape(_sentence(message))
     return {"text": text, "blocks": [{"type": "section", "text": _markdown(text)}]}
+
+
+def _digest(digest: Digest) -> dict[str, Any]:
+    number = digest.alert_count
+    headline = f"🗒️ {number} alert{'s were' if number > 1 else ' was'} held back"
+    listed = digest.alerts[:FINDINGS_LISTED]
+    lines = [
+        f"• {_SIGNS[entry.severity]} {escape(entry.title, limit=DIGEST_LINE_LIMIT)}"
+        f" ({entry.state}) `{escape(entry.finding, limit=64)}`"
+        for entry in listed
+    ]
+    if number > len(listed):
+        lines.append(f"… and {number - len(listed)} more")
+    why = f"{digest.reason[:1].upper()}{digest.reason[1:]}."
+    hint = "All of them: `tailrace report`. One that is real: `tailrace alert confirm ID`"
+    return {
+        "text": escape(f"{headline}: {digest.reason}"),
+        "blocks": [
+            {"type": "header", "text": _plain(headline, limit=HEADER_LIMIT)},
+            {"type": "section", "text": _markdown(escape(why))},
+            {"type": "section", "text": _markdown("\n".join(lines))},
+            {"type": "context", "elements": [_markdown(hint)]},
+        ],
+    }
 
 
 def _sign(message: Message) -> str:

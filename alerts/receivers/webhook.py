@@ -12,7 +12,13 @@ from standardwebhooks import Webhook as Signer
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from alerts.errors import DeliveryError
-from alerts.receivers.base import Message, check_status, network_error, read_secret
+from alerts.receivers.base import (
+    AnyMessage,
+    DigestMessage,
+    check_status,
+    network_error,
+    read_secret,
+)
 from alerts.settings import ReceiverSettings
 from detector.finding import rfc3339
 
@@ -37,7 +43,7 @@ class Webhook:
             headers={"content-type": "application/json", "user-agent": "tailrace"},
         )
 
-    def send(self, message: Message, *, now: float) -> Mapping[str, str]:
+    def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; there is nothing to remember of it.
 
         Raises:
@@ -81,11 +87,18 @@ class Webhook:
         self._client.close()
 
 
-def render(message: Message) -> bytes:
+def render(message: AnyMessage) -> bytes:
     """Return the body of a message; the same message has the same bytes."""
-    body = {
-        "type": "alert.test" if message.test else f"alert.{message.event}",
-        "timestamp": rfc3339(message.alert.changed),
-        "data": message.alert.to_json(),
-    }
+    if isinstance(message, DigestMessage):
+        body = {
+            "type": "alert.digest",
+            "timestamp": message.digest.made,
+            "data": message.digest.to_json(),
+        }
+    else:
+        body = {
+            "type": "alert.test" if message.test else f"alert.{message.event}",
+            "timestamp": rfc3339(message.alert.changed),
+            "data": message.alert.to_json(),
+        }
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -21,6 +21,7 @@ _COMMANDS = {
     "pairs": "pairs:pairs",
     "record": "record:record",
     "replay": "replay:replay",
+    "simulate": "simulate:simulate",
     "doctor": "doctor:doctor",
     "config": "config:config",
     "alert": "alert:alert",

@@ -52,11 +52,26 @@ SAMPLE = """\
 # address = "203.0.113.0/24"           # a peer that is not on this host
 
 [detector]
-# How many findings without a real cause are acceptable, for the whole host:
-# "1/week", "2/day", "1/month".
+# How many alerts without a real cause are acceptable, for the whole host: "1/week", "2/day",
+# "1/month". Beyond it, what does not prove real goes into a digest; hard failures are always told.
 # false_alerts = "1/week"
 # A pair is judged once it was seen for this long.
 # warmup = "45s"
+# What judges: "tailrace"; or "river-adwin", "river-page-hinkley" or "river-holt-winters"; or any
+# drift or anomaly detector with river's interface, such as "river:drift.KSWIN". Of
+# these, false_alerts holds for "tailrace" only.
+# model = "tailrace"
+# What is too small to be news, however sure: of rates and latencies a relative change, of ratios
+# a change of the share itself ("2%": from 1 % to 3 %). By signal, or for all signals of a kind:
+# count (requests, connections), sum (bytes), latency, ratio (errors), gauge (any other).
+# [detector.min_change]
+# count = "20%"
+# sum = "30%"
+# latency = "20%"
+# ratio = "2%"
+# resets = "5%"
+# retransmits = "0.75%"
+# gauge = "0%"
 
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are
 # relative to this file. `tailrace alert test NAME` tries one out.
@@ -153,9 +168,15 @@ def show(output: str, config_path: Path | None) -> None:
 
 def _toml(config_dict: Mapping[str, Any]) -> str:
     """Return the configuration as TOML: our values are text only, and JSON's text is TOML's."""
-    blocks = [
-        "\n".join([f"[{name}]", *_lines(config_dict[name])]) for name in ("probes", "detector")
-    ]
+    blocks = []
+    for name in ("probes", "detector"):
+        plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
+        blocks.append("\n".join([f"[{name}]", *_lines(plain)]))
+        blocks += [
+            "\n".join([f"[{name}.{key}]", *_lines(inner)])
+            for key, inner in config_dict[name].items()
+            if key not in plain
+        ]
     blocks += [
         "\n".join(["[[alerts.receivers]]", *_lines(receiver)])
         for receiver in config_dict["alerts"]["receivers"]

@@ -17,7 +17,7 @@ from tailrace.cli.output import print_table
 from tailrace.errors import CHECK_FAILED, OK
 
 if TYPE_CHECKING:
-    from tailrace.doctor import Check
+    from tailrace.check import Check
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

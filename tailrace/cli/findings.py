@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -15,15 +17,41 @@ COLUMNS = (
     "detected", "before", "after", "ratio", "unit", "significance", "cause", "side", "state",
     "ended",
 )  # fmt: skip
+_VERDICTS = {"confirmed": "it was real", "dismissed": "it was a false alert"}
 _COLOURS = {"firing": "red", "resolved": "green", "adopted": "yellow"}
 
 
-def emit_findings(items: Iterable[Finding], output: str, *, columns: Sequence[str]) -> int:
-    """Write findings in the format that was asked for; return how many."""
-    return emit(items, output, to_json=Finding.to_json, table=_table, columns=columns)
+def public_form(finding: Finding, held: str) -> dict[str, Any]:
+    """Return a finding's public form, with the reason why it was held back if it was."""
+    return finding.to_json() | ({"held_back": held} if held else {})
 
 
-def _table(findings: Sequence[Finding]) -> None:
+def emit_findings(
+    items: Iterable[Finding],
+    output: str,
+    *,
+    columns: Sequence[str],
+    held: Mapping[str, str] | None = None,
+) -> int:
+    """Write findings in the format that was asked for; return how many.
+
+    Args:
+        items: the findings.
+        output: the format.
+        columns: of CSV.
+        held: why findings were not told, by id.
+    """
+    reasons = held or {}
+    return emit(
+        items,
+        output,
+        to_json=lambda finding: public_form(finding, reasons.get(finding.id, "")),
+        table=functools.partial(_table, held=reasons),
+        columns=columns,
+    )
+
+
+def _table(findings: Sequence[Finding], *, held: Mapping[str, str]) -> None:
     if not findings:
         return
     print_table(
@@ -34,12 +62,12 @@ def _table(findings: Sequence[Finding]) -> None:
                 words.moment(f.onset).removesuffix(" UTC"),
                 words.pair(f.pair),
                 change(f),
-                f.state,
+                f"{f.state}, held back" if f.id in held else f.state,
             )
             for f in findings
         ),
         folded=[3],
-        style=lambda row: _COLOURS[row[-1]],
+        style=lambda row: _COLOURS[row[-1].partition(",")[0]],
     )
 
 
@@ -58,8 +86,14 @@ def change(finding: Finding) -> str:
     return f"{words.subject(finding.signal)} {finding.direction}: {before} -> {after}{why}"
 
 
-def print_finding(finding: Finding) -> None:
-    """Write one finding with all that is known about it."""
+def print_finding(finding: Finding, *, held: str = "", verdict: str = "") -> None:
+    """Write one finding with all that is known about it.
+
+    Args:
+        finding: which.
+        held: why receivers were not told of it; "" when they were.
+        verdict: what a user said of its alert.
+    """
     ending = words.ending(finding)
     lines = [
         ("finding", finding.id),
@@ -73,6 +107,8 @@ def print_finding(finding: Finding) -> None:
         ("certainty", words.certainty(finding.significance)),
         ("cause", words.cause(finding)),
         ("where", words.side(finding)),
+        ("held back", held),
+        ("you said", _VERDICTS.get(verdict, "")),
     ]  # fmt: skip
     click.echo(words.what(finding))
     click.echo()

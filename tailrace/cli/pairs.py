@@ -32,11 +32,18 @@ _HEADINGS = {
 
 
 @click.command(
-    epilog=options.examples("tailrace pairs", "sudo tailrace pairs --live --duration 10s -o json")
+    epilog=options.examples(
+        "tailrace pairs",
+        "tailrace pairs --sort odd",
+        "sudo tailrace pairs --live --duration 10s -o json",
+    )
 )
 @click.option("--live", is_flag=True, help="Watch this host now, whether a daemon runs or not.")
 @click.option("--duration", "duration_s", type=options.DURATION, default="5s", show_default=True,
               metavar="TIME", help="How long it watches itself.")  # fmt: skip
+@click.option("--sort", "order", type=click.Choice(["name", "odd"]), default="name",
+              show_default=True,
+              help="`odd`: first what is least like its habits and unlike others.")  # fmt: skip
 @click.option("--dot", is_flag=True, help="Write the service graph for Graphviz.")
 @options.window_option
 @options.output_option
@@ -45,6 +52,7 @@ _HEADINGS = {
 def pairs(
     *,
     live: bool,
+    order: str,
     dot: bool,
     duration_s: float,
     window_s: float | None,
@@ -69,11 +77,19 @@ def pairs(
         if not live:
             say(f"no daemon is running: watching this host for {duration_text(duration_s)}")
         rows, folded = _observed(duration_s, window_s, config_path)
+    if order == "odd":
+        rows = _by_oddity(rows)
     if dot:
         from tailrace.graph import dot_of  # noqa: PLC0415
 
         click.echo(dot_of(rows))
-    elif not emit(rows, output, to_json=lambda row: row, table=_table, columns=_KEY):
+    elif not emit(
+        rows,
+        output,
+        to_json=lambda row: row,
+        table=_odd_table if order == "odd" else _table,
+        columns=_KEY,
+    ):
         say("no service pair at the moment")
     if folded:
         say(f"{folded}; [probes] max_pairs says how many have rows")
@@ -112,15 +128,40 @@ def _observed(
     return table.rows(), folded
 
 
-def _table(rows: Sequence[Row]) -> None:
+def _by_oddity(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, the oddest first, and last those of which nothing is known yet."""
+    if rows and not any("oddity" in row for row in rows):
+        say("what is odd is known once a daemon has seen 30 windows of a pair")
+    return sorted(rows, key=lambda row: -row.get("oddity", -1.0))
+
+
+def _odd_table(rows: Sequence[Row]) -> None:
+    _table(rows, odd=True)
+    if any("oddity" in row for row in rows):
+        say(
+            "odd: distance from what pairs do now, in deviations; and what the pair itself has most"
+        )
+
+
+def _odd_cell(row: Row) -> str:
+    """Return how odd a pair is and its largest deviation, e.g. `8.3 latency +9.1`."""
+    if "oddity" not in row:
+        return "-"
+    name, most = max(row["deviation"].items(), key=lambda item: abs(item[1]))
+    return f"{row['oddity']:.1f}" + (f" {name} {most:+.1f}" if abs(most) >= 1.0 else "")
+
+
+def _table(rows: Sequence[Row], *, odd: bool = False) -> None:
     if not rows:
         return
     used = [name for name in _TABLE if any(name in row for row in rows)]
     headings = ["client", "server", *(_HEADINGS.get(name, name) for name in used)]
+    headings[2:2] = ["odd"] if odd else []
     print_table(
         headings,
         (
             [row["client"], f"{row['server']}:{row['port']}{_transport(row)}"]
+            + ([_odd_cell(row)] if odd else [])
             + [_cell(name, row.get(name)) for name in used]
             for row in rows
         ),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from detector.engine import Detector
+    from detector.engines import Engine
     from detector.finding import Finding
     from tailrace.recording import Recording
 
@@ -44,13 +44,15 @@ def replay(
     Findings appear in the order they were found, and again when they end. The same input gives
     the same output, byte for byte, and what `run` found while it made the recording.
     """
-    from detector.engine import Detector  # noqa: PLC0415 - slow to import
+    from detector import engines  # noqa: PLC0415 - slow to import
     from tailrace import config, recording  # noqa: PLC0415
     from tailrace.cli.findings import COLUMNS, emit_findings  # noqa: PLC0415
 
     settings = config.load(config_path).detector_settings()
+    if caution := engines.caution(settings.model):
+        say(caution)
     recorded = recording.load(files, note=say)
-    run = _Replay(recorded, Detector(settings))
+    run = _Replay(recorded, engines.new(settings))
     found = emit_findings(run.findings(), output, columns=COLUMNS)
     if scores is not None:
         recorded.write_scores(scores, run.scores)
@@ -60,7 +62,7 @@ def replay(
 class _Replay:
     """One pass of a detector over a recording."""
 
-    def __init__(self, recorded: Recording, detector: Detector) -> None:
+    def __init__(self, recorded: Recording, detector: Engine) -> None:
         import numpy as np  # noqa: PLC0415 - not for --help
 
         self._recorded, self._detector = recorded, detector

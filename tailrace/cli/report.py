@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     epilog=options.examples(
         "tailrace report --since 1h",
         "tailrace report --since 2d --server nginx.service --signal request_latency -o jsonl",
+        "tailrace report --changes",
     )
 )
 @click.option("--since", type=options.MOMENT, default="1h", show_default=True, metavar="MOMENT",
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 @click.option("--client", metavar="NAME", help="Only this client service.")
 @click.option("--server", metavar="NAME", help="Only this server service.")
 @click.option("--signal", metavar="NAME", help="Only this signal, e.g. request_latency.")
+@click.option("--changes", is_flag=True,
+              help="List the feed of changes of the last day instead: significant, but not enough "
+                   "for an alert; some of it is chance.")  # fmt: skip
 @options.output_option
 @options.state_dir_option
 @options.ignores_config
@@ -37,6 +42,7 @@ def report(
     client: str | None,
     server: str | None,
     signal: str | None,
+    changes: bool,
     output: str,
     state_dir: Path | None,
 ) -> None:
@@ -45,23 +51,41 @@ def report(
     Reads what the daemon stored, while it runs or after.
     """
     from alerts.store import Store  # noqa: PLC0415 - slow to import
+    from tailrace.cli.changes import emit_changes  # noqa: PLC0415
     from tailrace.cli.findings import COLUMNS, emit_findings  # noqa: PLC0415
 
     directory = options.state_dir_of(state_dir)
+    asked: dict[str, Any] = {
+        "since": since, "until": until, "client": client, "server": server, "signal": signal,
+    }  # fmt: skip
+    held: Mapping[str, str] = {}
     with Store.open(directory, read_only=True) as store:
-        findings = store.findings(
-            since=since, until=until, client=client, server=server, signal=signal
-        )
-    nothing = not emit_findings(findings, output, columns=COLUMNS)
+        if changes:
+            number = emit_changes(store.changes(**asked), output)
+        else:
+            findings, held = store.findings(**asked), store.held_back()
+            number = emit_findings(findings, output, columns=COLUMNS, held=held)
+            held = {finding.id: held[finding.id] for finding in findings if finding.id in held}
     running = _running(directory)
-    if nothing:
+    if not number:
         say(f"nothing changed in that time; {_watched(running)}")
+    for reason in sorted(set(held.values())):
+        ids = [id_ for id_, why in held.items() if why == reason]
+        say(f"{len(ids)} of these were held back, and told in a digest at most: {reason}")
     if running is not None:
-        condition = running.condition
-        if not condition.full:
-            say(f"the daemon is at {condition.cost_text()}: {condition.measure_text()}")
-        if condition.lost:
-            say(f"the daemon lost since its start: {condition.lost_text()}")
+        _say_how_it_does(running)
+
+
+def _say_how_it_does(running: Published) -> None:
+    from tailrace import calibration  # noqa: PLC0415
+
+    condition = running.condition
+    if not condition.full:
+        say(f"the daemon is at {condition.cost_text()}: {condition.measure_text()}")
+    if condition.lost:
+        say(f"the daemon lost since its start: {condition.lost_text()}")
+    for each in running.calibration:
+        say(calibration.text(each))
 
 
 def _running(directory: Path) -> Published | None:
@@ -92,12 +116,16 @@ def _watched(running: Published | None) -> str:
 def explain(finding_id: str, output: str, state_dir: Path | None) -> None:
     """Show one finding and the evidence for it; the start of its ID is enough."""
     from alerts.store import Store  # noqa: PLC0415 - slow to import
-    from tailrace.cli.findings import print_finding  # noqa: PLC0415
+    from tailrace.cli.findings import print_finding, public_form  # noqa: PLC0415
 
     with Store.open(options.state_dir_of(state_dir), read_only=True) as store:
         finding = store.finding(finding_id)
+        held = store.held_back().get(finding.id, "")
+        verdict = store.verdict(finding.id)
     if output == "json":
-        public = finding.to_json() | {"evidence": dict(finding.evidence)}
+        public = public_form(finding, held) | {"evidence": dict(finding.evidence)}
+        if verdict:
+            public["verdict"] = verdict
         click.echo(json.dumps(public, ensure_ascii=False, indent=2))
     else:
-        print_finding(finding)
+        print_finding(finding, held=held, verdict=verdict)

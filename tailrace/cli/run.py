@@ -57,7 +57,10 @@ def run(
     with contextlib.ExitStack() as stack:
         # The rest is imported while the probes are being compiled
         loading = stack.enter_context(observe.Loading(settings.probes.hooks))
+        from alerts.budget import TOGETHER_S, Budget  # noqa: PLC0415
+        from alerts.feed import Feed  # noqa: PLC0415
         from alerts.store import Store  # noqa: PLC0415
+        from detector import engines  # noqa: PLC0415
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
         from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
@@ -65,7 +68,17 @@ def run(
 
         store = stack.enter_context(Store.open(directory))
         voice = stack.enter_context(status.voice())
-        detector = detector_of(store, settings.detector_settings(), note=voice.note)
+        if caution := engines.caution(settings.detector.model):
+            voice.note(caution)
+        knobs = settings.detector_settings()
+        detector = detector_of(store, knobs, note=voice.note)
+        budget = Budget(
+            per_week=knobs.false_alerts_per_week,
+            text=settings.detector.false_alerts_text,
+            # Two windows: one change may begin in either of them
+            together_s=max(TOGETHER_S, 2.0 * window_s),
+        )
+        store.keep_to(budget)
         recorder = None
         if record_path is not None:
             recorder = stack.enter_context(recording.create(record_path))
@@ -97,6 +110,8 @@ def run(
             services=lambda: observer.services,
             asked=observer.asked,
             pairs_file=directory / state.PAIRS,
+            feed=Feed(store.changes(still=True)),
+            least_change=knobs.least_change,
         )
 
         def stop() -> None:

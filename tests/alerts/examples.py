@@ -44,7 +44,8 @@ def ended(of: Finding, *, state: str = "resolved", after_s: float = 300.0) -> Fi
 
 def numbered(number: int, **changes: Any) -> Finding:
     """Return a finding that shares its fingerprint with no other number's."""
-    return finding(pair=Pair(f"client-{number}", "api", 8080), onset=T0 + number, **changes)
+    base = {"pair": Pair(f"client-{number}", "api", 8080), "onset": T0 + number}
+    return finding(**(base | changes))
 
 
 class Clock:

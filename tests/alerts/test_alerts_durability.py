@@ -169,7 +169,7 @@ def test_a_newer_schema_is_left_alone(tmp_path):
     before = (tmp_path / "tailrace.db").read_bytes()
     for read_only in (False, True):
         with pytest.raises(
-            StoreError, match=r"schema 99, this tailrace knows 2: upgrade"
+            StoreError, match=r"schema 99, this tailrace knows 3: upgrade"
         ) as caught:
             Store.open(tmp_path, read_only=read_only)
         assert caught.value.reason == "newer_schema"

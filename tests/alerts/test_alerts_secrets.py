@@ -72,6 +72,8 @@ def everything_logged():
     before = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
+    # Whatever ran before in this process may have sent the log elsewhere
+    structlog.reset_defaults()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(stream))
     yield stream
     root.removeHandler(handler)

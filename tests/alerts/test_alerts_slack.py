@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import make_alert
+from alerts.digest import make_digest
 from alerts.errors import DeliveryError
-from alerts.receivers import Message, make_receiver, slack_message
+from alerts.receivers import DigestMessage, Message, make_receiver, slack_message
 from alerts.receivers.slack import SlackBot, SlackWebhook
 from alerts.settings import ReceiverSettings
 from alerts.trial import send_test
 from probes.window import Pair
-from tests.alerts.examples import T0, ended, finding, written
+from tests.alerts.examples import T0, ended, finding, numbered, written
 from tests.servers.base import Answer
 from tests.servers.slack import HOOK_PATH, TOKEN, SlackServer, blocks_are_valid
 from tests.servers.webhook import WebhookServer
@@ -77,6 +78,36 @@ def hook(server):
 def test_bodies_are_the_golden_ones(name, findings):
     rendered = slack_message.render(message(*findings))
     assert rendered == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def digest(number, **changes):
+    alerts = [make_alert(f"{n:016x}", [numbered(n, **changes)]) for n in range(number)]
+    made = make_digest(alerts, reason="no token was left of false_alerts = 1/week", now=T0)
+    return DigestMessage(id="msg_1", digest=made)
+
+
+def test_a_digest_is_the_golden_one():
+    rendered = slack_message.render(digest(12))
+    assert rendered == json.loads((GOLDEN / "slack-digest.json").read_text())
+
+
+def test_a_digest_is_a_message_of_its_own(server, hook, bot):
+    assert hook.send(digest(1), now=T0) == {}
+    assert bot.send(digest(2), now=T0).keys() == {"channel", "ts"}
+    assert [sent.blocks[0]["text"]["text"] for sent in server.messages] == [
+        "🗒️ 1 alert was held back",
+        "🗒️ 2 alerts were held back",
+    ]
+
+
+@given(st.text(alphabet="&<>a*`", min_size=1, max_size=150), st.integers(1, 60))
+@settings(max_examples=30, deadline=None)
+def test_any_digest_is_within_slacks_limits(name, number):
+    rendered = slack_message.render(digest(number, pair=Pair(name, name, 65535, "udp")))
+    assert blocks_are_valid(rendered["blocks"])
+    assert 0 < len(rendered["text"]) <= slack_message.SECTION_LIMIT
+    listed = rendered["blocks"][2]["text"]["text"].count("\n• ") + 1
+    assert listed == min(number, slack_message.FINDINGS_LISTED)
 
 
 def test_an_incoming_webhook_posts_each_change_of_state(server, hook):

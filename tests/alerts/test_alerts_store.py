@@ -277,7 +277,7 @@ def test_the_invariant_of_one_firing_alert_is_the_databases_own(store, tmp_path)
     store.commit([finding()], snapshot=None, now=T0)
     sql = (
         "INSERT INTO alerts SELECT 'y', fingerprint, state, severity, started, resolved,"
-        " updated, alert FROM alerts"
+        " updated, alert, held, incident FROM alerts"
     )
     other = sqlite3.connect(tmp_path / "tailrace.db")
     with pytest.raises(sqlite3.IntegrityError):

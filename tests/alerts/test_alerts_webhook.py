@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from alerts.alert import make_alert, message_id
+from alerts.digest import digest_from_json, make_digest
 from alerts.errors import DeliveryError
-from alerts.receivers.base import Message, retry_after_s
+from alerts.receivers.base import DigestMessage, Message, retry_after_s
 from alerts.receivers.webhook import Webhook, render
 from alerts.trial import send_test
-from tests.alerts.examples import T0, ended, finding, webhook_settings, written
+from tests.alerts.examples import T0, ended, finding, numbered, webhook_settings, written
 from tests.servers.base import Answer
 from tests.servers.webhook import SECRET, WebhookServer
 
@@ -48,6 +49,17 @@ def test_bodies_are_the_golden_ones(name, findings):
     body = render(message(*findings))
     assert json.loads(body) == expected
     assert body == render(message(*findings))
+
+
+def test_the_body_of_a_digest_is_the_golden_one(server, webhook):
+    alerts = [make_alert(f"{n:016x}", [numbered(n)]) for n in range(2)]
+    made = make_digest(alerts, reason="no token was left of false_alerts = 1/week", now=T0)
+    sent = DigestMessage(id="msg_1", digest=made)
+    assert json.loads(render(sent)) == json.loads((GOLDEN / "webhook-digest.json").read_text())
+    assert webhook.send(sent, now=time.time()) == {}
+    [received] = server.accepted
+    assert (received.id, received.type) == ("msg_1", "alert.digest")
+    assert digest_from_json(received.body["data"]) == made
 
 
 def test_a_message_is_signed_and_taken(server, webhook):

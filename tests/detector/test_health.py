@@ -67,8 +67,10 @@ def test_the_threshold_is_the_budget(streams: int, per_week: float, spacing: flo
 
 
 def test_one_window_cannot_raise_r_beyond_its_cap() -> None:
-    r = evidence.step(np.zeros((1, 2)), np.array([[50.0, -3.0]]), np.array([5.0]))
-    np.testing.assert_allclose(r, np.exp([[5.0, -3.0]]))
+    r = np.zeros((2, 1), np.float32)
+    log_l = np.array([[50.0], [-3.0]], np.float32)
+    evidence.step(r, log_l, np.array([5.0], np.float32))
+    np.testing.assert_allclose(r, np.exp([[5.0], [-3.0]]), rtol=1e-5)
 
 
 def test_the_main_cause_is_the_most_frequent_and_then_the_first() -> None:

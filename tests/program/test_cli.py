@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ from tests.program.windows import WEB_API, traffic, window
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["doctor"], ["config"],
-    ["config", "init"], ["config", "check"], ["config", "show"], ["alert"], ["alert", "test"],
+    ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
+    ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
+    ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"],
 ]  # fmt: skip
 
 
@@ -213,6 +215,41 @@ def test_pairs_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "api:8080" in capsys.readouterr().out
 
 
+def test_the_odd_pair_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").mkdir()
+
+    def shown(windows: int) -> str:
+        table = PairTable()
+        for tick in range(windows):
+            rows = []
+            for i, name in enumerate("abcdef"):
+                rate = 90.0 + 10.0 * i + tick % 5
+                rate *= 4.0 if name == "d" and tick >= 50 else 1.0
+                rows.append((Pair(name, "api", 80), "requests", rate, math.nan))
+                rows.append((Pair(name, "api", 80), "bytes_sent", 300.0 * rate, math.nan))
+            table.add(window(rows, time=1.7e9 + tick))
+        file = tmp_path / "state" / state.PAIRS
+        publish(file, table, now=time.time(), window_s=1.0, condition=Condition())
+        assert main(["pairs", "--sort", "odd", "-o", "jsonl"]) == 0
+        return capsys.readouterr().out
+
+    rows = [json.loads(line) for line in shown(60).splitlines()]
+    assert rows[0]["client"] == "d"
+    assert rows[0]["oddity"] > 2 * rows[1]["oddity"]
+    assert rows[0]["deviation"]["rate"] > 5
+    assert rows[0]["deviation"].keys() == {"rate", "bytes"}
+    assert main(["pairs", "--sort", "odd"]) == 0
+    captured = capsys.readouterr()
+    first = next(line for line in captured.out.splitlines() if "api:80" in line)
+    assert first.split()[0] == "d"
+    assert "rate +" in first
+    assert "distance from what pairs do now" in captured.err
+    rows = [json.loads(line) for line in shown(20).splitlines()]
+    assert [row["client"] for row in rows] == list("abcdef")
+    assert main(["pairs", "--sort", "odd"]) == 0
+    assert "once a daemon has seen 30 windows" in capsys.readouterr().err
+
+
 def test_pairs_of_a_daemon_that_died(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "state").mkdir()
     publish(
@@ -260,6 +297,16 @@ def test_replay_is_repeatable_and_scores_every_row(
     assert "request_latency" in outputs[0][0]
     rows = list(csv.DictReader(io.StringIO(outputs[0][1].decode())))
     assert len(rows) == 720
+
+    # by another engine
+    knobs = tmp_path / "knobs.toml"
+    knobs.write_text('[detector]\nmodel = "river-page-hinkley"\n')
+    assert main(["replay", str(file), "--config", str(knobs), "-o", "jsonl"]) == 0
+    captured = capsys.readouterr()
+    found = [json.loads(line) for line in captured.out.splitlines()]
+    assert "judged by river-page-hinkley: false_alerts does not hold for it" in captured.err
+    assert found[0]["signal"] == "request_latency"
+    assert [each["significance"] for each in found] == [0.0] * len(found)
     assert all(0.0 <= float(row["score"]) <= 1.0 for row in rows)
     latency = [float(row["score"]) for row in rows if row["signal"] == "request_latency"]
     assert min(latency[121:125]) > max(latency[100:119])
@@ -290,6 +337,7 @@ def test_config_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "s3cret" not in shown
     assert '[probes]\nwindow = "1s"\n' in shown
+    assert tomllib.loads(shown)["detector"]["min_change"]["count"] == "20%"
     assert main(["config", "show", "--config", str(file), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["detector"]["false_alerts"] == "1/week"
     file.write_text("[probs]\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.settings import MIN_CHANGE
 from tailrace import config
 from tailrace.cli.config import SAMPLE
 from tailrace.errors import ConfigError
@@ -20,6 +21,9 @@ max_pairs = 500
 [detector]
 false_alerts = "2/day"
 warmup = 90
+[detector.min_change]
+requests = "50 %"
+ratio = "2%"
 [[alerts.receivers]]
 name = "on-call"
 type = "webhook"
@@ -59,6 +63,10 @@ def test_all_of_it(file: Path) -> None:
     assert read.probes.overhead_budget == 0.0125
     assert read.detector_settings().false_alerts_per_week == 14
     assert read.detector_settings().warmup_s == 90
+    least = read.detector_settings().least_change
+    assert (least("requests"), least("connections"), least("resets")) == (0.5, 0.2, 0.02)
+    assert least("any gauge") == least("new_pair") == 0.0
+    assert hash(read.detector_settings()) == hash(read.detector_settings())
     hook, slack = read.receiver_settings()
     assert (hook.name, hook.type) == ("on-call", "webhook")
     assert hook.secret_file == file.parent / "webhook.secret"
@@ -87,7 +95,8 @@ def test_the_sample_is_right_with_and_without_its_comments(file: Path) -> None:
     file.write_text("\n".join(lines))
     read = config.read(file)
     assert read.probes == config.Config().probes
-    assert read.detector == config.Config().detector
+    assert read.detector.model_copy(update={"min_change": {}}) == config.Config().detector
+    assert dict(read.detector.min_change) == MIN_CHANGE
     assert [receiver.name for receiver in read.receiver_settings()] == [
         "on-call",
         "team",
@@ -115,7 +124,7 @@ MISTAKES = {
     "key far from all": (
         "[detector]\nzzz = 1\n",
         "{file}:2: unknown key `zzz` in [detector]\n"
-        "  remedy: known keys in [detector]: false_alerts, warmup",
+        "  remedy: known keys in [detector]: false_alerts, warmup, model",
     ),
     "receiver's key": (
         HOOK + 'url = "http://x"\n\n' + HOOK.replace('"a"', '"b"') + 'urll = "http://x"\n',
@@ -124,6 +133,29 @@ MISTAKES = {
         "name, type, url, secret_file, token_file, channel",
     ),
     "syntax": ("[probes]\nwindow = \n", "not TOML: Invalid value (at line 2, column 10)"),
+    "model": (
+        '[detector]\nmodel = "river-adwinn"\n',
+        "{file}:2: key `model` in [detector]: no model 'river-adwinn', did you mean "
+        "'river-adwin'? known models are tailrace, river-adwin, river-page-hinkley, "
+        "river-holt-winters, "
+        'and "river:drift.KSWIN" or any such class',
+    ),
+    "model's class": (
+        '[detector]\nmodel = "river:drift.Nothing"\n',
+        "no class 'drift.Nothing', in river or elsewhere; known models: tailrace, river-adwin",
+    ),
+    "model of another kind": (
+        '[detector]\nmodel = "river:stats.Mean"\n',
+        "river:stats.Mean is neither a river.base.DriftDetector nor a river.base.AnomalyDetector",
+    ),
+    "model's options": (
+        '[detector]\nmodel = "river-adwin(alpha=1)"\n',
+        "river-adwin does not take its options: ",
+    ),
+    "model's options in words": (
+        '[detector]\nmodel = "river-adwin(delta is 1)"\n',
+        'cannot read the options of \'river-adwin(delta is 1)\', write them like "river-adwin',
+    ),
     "window": (
         '[probes]\nwindow = "2m"\n',
         "{file}:2: key `window` in [probes]: a window is from 100ms to 60s long, not 2m",
@@ -165,6 +197,25 @@ MISTAKES = {
         "{file}:2: key `false_alerts` in [detector]: 'often' is not a rate: "
         "write it like 1/week, 2/day or 1/month",
     ),
+    "least change": (
+        '[detector]\nmin_change = { requests = "a lot" }\n',
+        "{file}:2: key `min_change` in [detector]: `requests`: 'a lot' is not a change: "
+        'write it like "20%"',
+    ),
+    "least change of what": (
+        '[detector]\n[detector.min_change]\nrequest_latencies = "20%"\n',
+        "{file}:2: key `min_change` in [detector]: `request_latencies` is neither a signal that is "
+        "judged nor a kind of signals (count, sum, ratio, latency, gauge), "
+        "did you mean `request_latency`?",
+    ),
+    "least change of a view": (
+        '[detector.min_change]\nserver_latency = "20%"\n', "is neither a signal that is judged"
+    ),
+    "least change of a share": (
+        '[detector.min_change]\nresets = "120%"\n', "`resets`: a share is at most 100%"
+    ),
+    "least change of all": ('[detector]\nmin_change = "20%"\n', "a table, written like {"),
+    "more than any change": ('[detector.min_change]\nsum = "2000%"\n', "more than any change"),
     "table": ("probes = 1\n", "{file}:1: key `probes`: must be a table, written [probes]"),
     "receivers": ("[alerts]\nreceivers = 3\n", "must be a table, written [[alerts.receivers]]"),
     "type": (
@@ -243,7 +294,19 @@ def test_what_is_shown_reads_back(file: Path) -> None:
     file.write_text('[probes]\noverhead_budget = "off"\n')
     assert config.read(file).probes.overhead_budget is None
     assert config.read(file).to_dict()["probes"]["overhead_budget"] == "off"
-    assert shown["detector"] == {"false_alerts": "14/week", "warmup": "90s"}
+    assert shown["detector"] == {
+        "false_alerts": "14/week",
+        "warmup": "90s",
+        "model": "tailrace",
+        "min_change": {
+            "count": "20%",
+            "sum": "20%",
+            "ratio": "2%",
+            "latency": "20%",
+            "gauge": "0%",
+            "requests": "50%",
+        },
+    }
 
 
 def test_where_it_is_looked_for(

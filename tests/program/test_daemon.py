@@ -18,6 +18,7 @@ import pytest
 
 from alerts.errors import StoreError
 from alerts.store import Store
+from detector import engines
 from detector.engine import Detector
 from detector.finding import Finding
 from detector.settings import DetectorSettings
@@ -139,6 +140,42 @@ def test_baselines_that_cannot_be_read_are_set_aside(tmp_path: Path) -> None:
         assert detector.firing() == []
         assert store.snapshot("detector-unreadable") == b"from another time"
     assert "the stored baselines cannot be used" in notes[0]
+
+
+@pytest.mark.parametrize("model", ["tailrace", "river-adwin"])
+def test_another_engines_baselines_are_set_aside(tmp_path: Path, model: str) -> None:
+    before = "river-adwin" if model == "tailrace" else "tailrace"
+    notes: list[str] = []
+    with Store.open(tmp_path) as store:
+        detector = detector_of(store, DetectorSettings(model=before), note=notes.append)
+        Daemon(detector=detector, store=store, voice=Listener()).run(traffic(80))
+        again = detector_of(store, DetectorSettings(model=before), note=notes.append)
+        assert again.learning() == detector.learning()
+        assert sum(again.learning()) > 0
+        other = detector_of(store, DetectorSettings(model=model), note=notes.append)
+        assert tuple(other.learning()) == (0, 0)
+        assert store.snapshot("detector-unreadable") == detector.to_bytes()
+    assert len(notes) == 2
+    assert f'the state of the model "{before}", and [detector] model is "{model}"' in notes[1]
+    assert "set aside, learning anew" in notes[1]
+
+
+@pytest.mark.parametrize("model", engines.KNOWN)
+def test_every_engine_runs_in_the_daemon(tmp_path: Path, model: str) -> None:
+    """And goes on after a restart as if there had been none."""
+    whole, halves = Listener(), Listener()
+    windows, knobs = list(incident()), DetectorSettings(model=model)
+    with Store.open(tmp_path / "a") as store:
+        detector = detector_of(store, knobs, note=whole.note)
+        Daemon(detector=detector, store=store, voice=whole).run(windows)
+    for part in (windows[:130], windows[130:]):
+        with Store.open(tmp_path / "b") as store:
+            detector = detector_of(store, knobs, note=halves.note)
+            Daemon(detector=detector, store=store, voice=halves).run(part)
+    assert ("request_latency", "up", "firing") in {
+        (f.signal, f.direction, f.state) for f in whole.findings
+    }
+    assert lines(halves.findings) == lines(whole.findings)
 
 
 def test_what_cannot_be_stored_is_stored_later(tmp_path: Path) -> None:

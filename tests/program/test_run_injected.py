@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from alerts.feed import Feed
 from alerts.store import Store
+from detector.calibration import Change
 from probes.budget import Level
 from probes.cost import Cost
 from probes.identity.service import Service
@@ -19,7 +21,7 @@ from probes.identity.sources import NamingSettings
 from probes.window import Window
 from tailrace import pairs, state
 from tailrace.cli import main
-from tests.program.windows import traffic
+from tests.program.windows import WEB_API, traffic
 
 
 class Scripted:
@@ -153,8 +155,46 @@ def test_from_windows_to_a_webhook(
     with Store.open(directory, read_only=True) as store:
         assert {f.signal for f in store.findings()} >= {"request_latency"}
         (health,) = store.outbox.health()
+        spent = store.spent(now=time.time())
     assert health.pending == 0
     assert not (directory / state.PAIRS).exists()
+    assert spent is not None
+    # the latency stayed ten times as high: the alert has paid its token back
+    assert (spent.text, spent.told, spent.proven, spent.tokens) == ("1/week", 1, 1, 5.0)
+
+
+def test_what_least_changes_are_configured_decides_what_is_plain(
+    tmp_path: Path,
+    play: Callable[[Iterable[Window]], None],
+    receiver: tuple[str, list[dict[str, object]]],
+) -> None:
+    config = tmp_path / "tailrace.toml"
+    config.write_text(
+        '[detector]\nfalse_alerts = "2/day"\n'
+        f'[[alerts.receivers]]\nname = "hook"\ntype = "webhook"\nurl = "{receiver[0]}"\n'
+        # ten times the latency is twice a rise by 216 %, and not twice a rise by 300 %
+        '[detector.min_change]\nlatency = "300%"\n'
+    )
+    play(traffic(240, slow_from=120, slow_until=180))
+    assert main(["run", "--config", str(config), "--state-dir", str(tmp_path / "state")]) == 0
+    with Store.open(tmp_path / "state", read_only=True) as store:
+        spent = store.spent(now=time.time())
+    assert spent is not None
+    assert (spent.text, spent.proven) == ("14/week", 0)
+
+
+def test_the_feed_goes_on_after_a_restart(
+    tmp_path: Path, play: Callable[[Iterable[Window]], None]
+) -> None:
+    feed, now = Feed(), time.time()
+    feed.update([Change(WEB_API, "requests", "up", now - 90, 20.0, 10.0, 30.0)], end=now - 80)
+    with Store.open(tmp_path) as store:
+        store.commit([], snapshot=None, now=now, changes=feed.unstored())
+    play(traffic(3, start=now))
+    assert main(["run", "--state-dir", str(tmp_path)]) == 0
+    with Store.open(tmp_path, read_only=True) as store:
+        # it was not seen again
+        assert [row.ended for row in store.changes()] == [now - 80]
 
 
 def test_the_observer_is_made_as_configured_and_its_cost_is_said(

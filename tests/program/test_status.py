@@ -74,6 +74,8 @@ def test_logs_have_what_it_costs_and_what_was_lost() -> None:
 def test_the_line_has_what_is_exceptional_only() -> None:
     line = status_line(dataclasses.replace(status(5), condition=Condition(user=0.0025)))
     assert line.endswith("0 firing")
+    assert status_line(dataclasses.replace(status(5), firing=1, changes=1)).endswith("1 firing")
+    assert status_line(dataclasses.replace(status(5), changes=3)).endswith("0 firing · 3 changes")
     condition = Condition(level=1, user=0.0025, kernel=0.0006, lost={"latencies": 3})
     line = status_line(dataclasses.replace(status(5), lost=3, condition=condition))
     assert line.endswith("3 samples lost (3 latencies) · measuring less, at 0.31 %")

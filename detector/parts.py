@@ -1,0 +1,168 @@
+"""The rows of a window for a bank: cut into parts that fit the processor's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import evidence
+
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
+At = slice | Ints
+"""Which streams: a slice where they are neighbours, so that nothing is copied."""
+
+CHUNK = 8192
+"""Streams per part: about a megabyte with all that is computed for them."""
+
+
+def parts(at: Ints) -> list[tuple[int, int, At]]:
+    """Cut ascending stream numbers; return for each part its first row, its end, and its streams.
+
+    A part ends with the table's chunk and not after so many rows, so that a stream's neighbours
+    stay the same whichever rows are there.
+    """
+    cuts = [0, *(np.flatnonzero(np.diff(at // CHUNK)) + 1).tolist(), len(at)]
+    found: list[tuple[int, int, At]] = []
+    for low, high in pairwise(cuts):
+        if low == high:
+            continue
+        found.append((low, high, narrow(at[low:high])))
+    return found
+
+
+def narrow(at: Ints) -> At:
+    """Return ascending stream numbers as a slice, if they are neighbours."""
+    neighbours = len(at) > 0 and at[-1] - at[0] == len(at) - 1
+    return slice(int(at[0]), int(at[-1]) + 1) if neighbours else at
+
+
+def rows_of(at: At, rows: Ints) -> Ints:
+    """Return the numbers of the streams in `rows` of a part."""
+    return rows + at.start if isinstance(at, slice) else at[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Histograms of rows, as coordinates.
+
+    Attributes:
+        row: int64[k], which row; ascending.
+        bucket: int64[k], ascending within a row.
+        number: float32[k].
+    """
+
+    row: Ints
+    bucket: Ints
+    number: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Obs:
+    """What was observed, a row per stream.
+
+    Attributes:
+        value: float32[m]: rate (1/s), amount (B/s), hits, median (s) or value, by the model.
+        trials: float32[m]: attempts or samples; empty where there are none.
+        entries: histograms; None where there are none.
+        exact: float64[m], `value` as it was; empty but for gauges.
+    """
+
+    value: Floats
+    trials: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    entries: Entries | None = None
+    exact: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def part(self, low: int, high: int) -> Obs:
+        """Return rows [low, high)."""
+        entries = self.entries
+        if entries is not None:
+            a, b = np.searchsorted(entries.row, (low, high))
+            entries = Entries(entries.row[a:b] - low, entries.bucket[a:b], entries.number[a:b])
+        return Obs(self.value[low:high], self.trials[low:high], entries, self.exact[low:high])
+
+    def take(self, rows: Ints) -> Obs:
+        """Return some rows, given in ascending order."""
+        entries = self.entries
+        if entries is not None:
+            low, high = np.searchsorted(entries.row, rows), np.searchsorted(entries.row, rows + 1)
+            length = high - low
+            total = int(length.sum())
+            starts = np.repeat(low - np.r_[0, np.cumsum(length)[:-1]], length)
+            which = np.arange(total) + starts
+            row = np.repeat(np.arange(len(rows)), length)
+            entries = Entries(row, entries.bucket[which], entries.number[which])
+        trials = self.trials[rows] if len(self.trials) else self.trials
+        exact = self.exact[rows] if len(self.exact) else self.exact
+        return Obs(self.value[rows], trials, entries, exact)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What the engine knows about the rows of a window beyond their values.
+
+    Attributes:
+        time: start of the window, epoch seconds.
+        end: end of the window.
+        number: how many windows there were.
+        log_c: float32[m] or [1], threshold of each row's stream, nats.
+        spacing: float32[m] or [1], seconds between windows of each row's stream.
+        alternatives: how many share a stream's evidence.
+        pause_s: longest pause that is no change.
+        idle: float32[m], seconds without a row since the last one; None if no stream waited.
+        age: gives float64[k], seconds for which the pairs of rows have been watched.
+        warmup_s: shortest history before a stream is judged.
+        adopt_s: how long a change lasts before it is the new baseline.
+        scored: whether anomaly scores are wanted.
+        cap, c, hot: float32[m] or [1], derived: most that a window adds (nats), the threshold and
+            the level of suspicion (as R).
+    """
+
+    time: float
+    end: float
+    number: int
+    log_c: Floats
+    spacing: Floats
+    idle: Floats | None
+    age: Callable[[Ints], Floats]
+    warmup_s: float
+    adopt_s: float
+    scored: bool
+    alternatives: int = 1
+    pause_s: float = evidence.PAUSE_S
+    cap: Floats = field(default_factory=lambda: np.zeros(1))
+    c: Floats = field(default_factory=lambda: np.zeros(1))
+    hot: Floats = field(default_factory=lambda: np.zeros(1))
+
+    def part(self, low: int, high: int) -> Moment:
+        """Return rows [low, high), with what is derived."""
+        log_c, spacing = _cut(self.log_c, low, high), _cut(self.spacing, low, high)
+        # so that one alternative at its cap is enough, however many there are
+        cap = evidence.window_cap(log_c + np.log(self.alternatives), spacing, self.pause_s)
+        return replace(
+            self,
+            log_c=log_c,
+            spacing=spacing,
+            idle=None if self.idle is None else self.idle[low:high],
+            age=lambda rows: self.age(rows + low),
+            cap=cap.astype(np.float32),
+            c=np.exp(log_c).astype(np.float32),
+            hot=np.exp(np.maximum(3.0, 0.25 * log_c)).astype(np.float32),
+        )
+
+    def spacing_of(self, rows: Ints) -> Floats:
+        """Return float32[k], the spacing of rows."""
+        return self.spacing[rows] if len(self.spacing) > 1 else np.repeat(self.spacing, len(rows))
+
+    def log_c_of(self, rows: Ints) -> Floats:
+        """Return float32[k], the thresholds of rows."""
+        return self.log_c[rows] if len(self.log_c) > 1 else np.repeat(self.log_c, len(rows))
+
+
+def _cut(array: Floats, low: int, high: int) -> Floats:
+    return array[low:high] if len(array) > 1 else array
