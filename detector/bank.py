@@ -285,6 +285,10 @@ class Bank(ABC):
         t = self.episodes.table
         return Run(t["run"][:, row].copy(), float(t["seconds"][row]))
 
+    def set_back(self, seconds: float) -> None:
+        """Move what is remembered of times, because the clock was set back."""
+        self.episodes.set_back(seconds)
+
     def keep(self, which: NDArray[np.bool_]) -> None:
         """Drop every stream that is not marked."""
         self.table.keep(which)

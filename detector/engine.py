@@ -153,7 +153,7 @@ class Detector:
                 self._catalog.pairs[name][:] -= back
             self._presence.set_back(back)
             for bank in self._banks:
-                bank.episodes.set_back(back)
+                bank.set_back(back)
             self._time, self._behind = time, 0
         return True
 

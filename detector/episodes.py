@@ -105,20 +105,34 @@ class Episodes:
         there = row < self.table.size and self.table["of"][row] == stream
         return row if there else -1
 
-    def follow(self, bank: Bank, at: Ints, obs: Obs, moment: Moment, suspects: Suspects) -> Outcome:
-        """Move on by one window; `at` are the streams of its rows."""
-        t, none = self.table, np.zeros(0, np.int64)
-        hot = at[suspects.hot]
-        new = hot[~np.isin(hot, t["of"])]
+    def rows_for(self, streams: Ints) -> Ints:
+        """Return the rows of streams (ascending), after adding those that are missing."""
+        t = self.table
+        new = streams[~np.isin(streams, t["of"])]
         if len(new):
             fresh = t.grow(len(new))
             t["of"][fresh] = new
             t.order(np.argsort(t["of"], kind="stable"))
-        if not t.size or not len(at):
+        rows: Ints = np.searchsorted(t["of"], streams)
+        return rows
+
+    def present(self, at: Ints) -> tuple[Ints, Ints]:
+        """Return the rows whose streams are among `at` (ascending), and where in it they are."""
+        of = self.table["of"]
+        if not len(of) or not len(at):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        place = np.minimum(np.searchsorted(at, of), len(at) - 1)
+        here = np.flatnonzero(at[place] == of)
+        return here, place[here]
+
+    def follow(self, bank: Bank, at: Ints, obs: Obs, moment: Moment, suspects: Suspects) -> Outcome:
+        """Move on by one window; `at` are the streams of its rows."""
+        t, none = self.table, np.zeros(0, np.int64)
+        hot = at[suspects.hot]
+        self.rows_for(hot)
+        here, rows = self.present(at)
+        if not len(here):
             return Outcome(none, none, none, none, np.nan)
-        place = np.minimum(np.searchsorted(at, t["of"]), len(at) - 1)
-        here = np.flatnonzero(at[place] == t["of"])
-        rows = place[here]
         streams, part = t["of"][here], obs.take(rows)
         firing = t["fire"][here] != 0
         statistics = bank.statistics(streams, part)
@@ -136,7 +150,7 @@ class Episodes:
             spaced = moment.spacing_of(suspects.alarm).astype(np.float64)
             self._fire(bank, np.searchsorted(t["of"], alarmed), suspects.mass, spaced, moment)
             bank.silence(alarmed)
-        self._prune(moment.end)
+        self.prune(moment.end)
         return Outcome(alarmed, resolved, adopted, none, np.nan)
 
     def _run(
@@ -207,20 +221,22 @@ class Episodes:
         settled = ~back & lasting & (t["told_windows"][rows] >= ADOPT_WINDOWS)
         resolved, adopted = t["of"][rows[back]], t["of"][rows[settled]]
         bank.came_back(resolved, t["run"][:, rows[back]])
-        self._end(bank, rows[back | settled], moment.end)
+        self.end(bank, rows[back | settled], moment.end)
         return resolved, adopted
 
     def close(self, bank: Bank, streams: Ints, time: float) -> None:
         """End the changes of streams, for a reason outside their own rows."""
         rows = np.searchsorted(self.table["of"], streams)
-        self._end(bank, rows, time)
+        self.end(bank, rows, time)
 
-    def _end(self, bank: Bank, rows: Ints, time: float) -> None:
+    def end(self, bank: Bank, rows: Ints, time: float) -> None:
+        """End what is told of rows."""
         t = self.table
         t["fire"][rows], t["ended"][rows], t["start"][rows] = 0, time, np.nan
         bank.resume(t["of"][rows])
 
-    def _prune(self, end: float) -> None:
+    def prune(self, end: float) -> None:
+        """Drop rows that nothing needs any more."""
         t = self.table
         needed = (t["fire"] != 0) | ~np.isnan(t["start"]) | (end - t["ended"] < FLAP_S)
         if not needed.all():

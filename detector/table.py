@@ -38,6 +38,11 @@ class Table:
             for name, column in self._columns.items()
         }
 
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """What each column holds, by name."""
+        return self._columns
+
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name][..., : self.size]
 
