@@ -91,20 +91,20 @@ class Habits:
         t["last"][at] = window.time
         there = np.isfinite(y)
         y = np.where(there, y, 0.0)
-        n = t["n"][at] + there
+        n = t["n"].T[at] + there
         first = there & (n == 1)
         for name in ("now", "habit"):
-            t[name][at] = np.where(first, y, t[name][at])
+            t[name].T[at] = np.where(first, y, t[name].T[at])
         known = np.maximum(n, 1.0)
-        now = t["now"][at] + np.where(there, FAST, 0.0) * (y - t["now"][at])
-        off = now - t["habit"][at]
-        spread = t["spread"][at]
+        now = t["now"].T[at] + np.where(there, FAST, 0.0) * (y - t["now"].T[at])
+        off = now - t["habit"].T[at]
+        spread = t["spread"].T[at]
         reach = np.where(n < LEAST_WINDOWS, np.inf, _FAR * np.maximum(spread, LEAST_SPREAD))
         pull = np.clip(off, -reach, reach)
         gain = np.where(there, np.maximum(SLOW, 1.0 / known), 0.0)
-        t["n"][at], t["now"][at] = n, now
-        t["habit"][at] += gain * pull
-        t["spread"][at] = np.sqrt(spread**2 + gain * (pull**2 - spread**2))
+        t["n"].T[at], t["now"].T[at] = n, now
+        t["habit"].T[at] += gain * pull
+        t["spread"].T[at] = np.sqrt(spread**2 + gain * (pull**2 - spread**2))
         self._reads += 1
         if self._reads % FORGET_EVERY == 0:
             self._forget(window.time)
@@ -112,9 +112,11 @@ class Habits:
     def odd(self) -> dict[Pair, Odd]:
         """Return how odd the pairs of the last window are; a pair without a habit is left out."""
         t, at = self._table, self._at
-        known = t["n"][at] >= LEAST_WINDOWS
-        spread = np.maximum(t["spread"][at], LEAST_SPREAD)
-        off = np.where(known, np.clip((t["now"][at] - t["habit"][at]) / spread, -CLIP, CLIP), 0.0)
+        known = t["n"].T[at] >= LEAST_WINDOWS
+        spread = np.maximum(t["spread"].T[at], LEAST_SPREAD)
+        off = np.where(
+            known, np.clip((t["now"].T[at] - t["habit"].T[at]) / spread, -CLIP, CLIP), 0.0
+        )
         some = np.flatnonzero(known.any(axis=1))
         found = zip(
             some.tolist(), distances(off[some]).tolist(), off[some].tolist(), known[some].tolist(),
