@@ -14,6 +14,7 @@ from detector.calibration import Calibration
 from detector.catalog import Catalog
 from detector.episodes import Outcome
 from detector.health import Health
+from detector.observe import LEVEL
 from probes.window import Kind
 
 Floats = NDArray[Any]
@@ -50,7 +51,9 @@ class Ledger:
         t, pairs = catalog.streams, catalog.pairs
         self.streams = t.size
         active = now - t["last"] < ACTIVE_S
-        self._active = int(active.sum() + (now - pairs["last"] < ACTIVE_S).sum())
+        # A pair whose rates are measured has a share too, for falling silent
+        rated = np.unique(t["pair"][active & (t["bank"] <= LEVEL)])
+        self._active = int(active.sum()) + len(rated)
         if active.any():
             weight = 1.0 + np.log1p(np.maximum(pairs["traffic"], 0.0))[t["pair"]]
             t["weight"][:] = np.log(weight / weight[active].mean())

@@ -91,20 +91,20 @@ class Habits:
         t["last"][at] = window.time
         there = np.isfinite(y)
         y = np.where(there, y, 0.0)
-        n = t["n"].T[at] + there
+        n = t["n"][:, at].T + there
         first = there & (n == 1)
         for name in ("now", "habit"):
-            t[name].T[at] = np.where(first, y, t[name].T[at])
+            t[name][:, at] = np.where(first, y, t[name][:, at].T).T
         known = np.maximum(n, 1.0)
-        now = t["now"].T[at] + np.where(there, FAST, 0.0) * (y - t["now"].T[at])
-        off = now - t["habit"].T[at]
-        spread = t["spread"].T[at]
+        before, habit, spread = t["now"][:, at].T, t["habit"][:, at].T, t["spread"][:, at].T
+        now = before + np.where(there, FAST, 0.0) * (y - before)
+        off = now - habit
         reach = np.where(n < LEAST_WINDOWS, np.inf, _FAR * np.maximum(spread, LEAST_SPREAD))
         pull = np.clip(off, -reach, reach)
         gain = np.where(there, np.maximum(SLOW, 1.0 / known), 0.0)
-        t["n"].T[at], t["now"].T[at] = n, now
-        t["habit"].T[at] += gain * pull
-        t["spread"].T[at] = np.sqrt(spread**2 + gain * (pull**2 - spread**2))
+        t["n"][:, at], t["now"][:, at] = n.T, now.T
+        t["habit"][:, at] = (habit + gain * pull).T
+        t["spread"][:, at] = np.sqrt(spread**2 + gain * (pull**2 - spread**2)).T
         self._reads += 1
         if self._reads % FORGET_EVERY == 0:
             self._forget(window.time)
@@ -112,11 +112,10 @@ class Habits:
     def odd(self) -> dict[Pair, Odd]:
         """Return how odd the pairs of the last window are; a pair without a habit is left out."""
         t, at = self._table, self._at
-        known = t["n"].T[at] >= LEAST_WINDOWS
-        spread = np.maximum(t["spread"].T[at], LEAST_SPREAD)
-        off = np.where(
-            known, np.clip((t["now"].T[at] - t["habit"].T[at]) / spread, -CLIP, CLIP), 0.0
-        )
+        known = t["n"][:, at].T >= LEAST_WINDOWS
+        spread = np.maximum(t["spread"][:, at].T, LEAST_SPREAD)
+        away = (t["now"][:, at] - t["habit"][:, at]).T
+        off = np.where(known, np.clip(away / spread, -CLIP, CLIP), 0.0)
         some = np.flatnonzero(known.any(axis=1))
         found = zip(
             some.tolist(), distances(off[some]).tolist(), off[some].tolist(), known[some].tolist(),

@@ -188,7 +188,7 @@ class Streams:
         filled = int(t["filled"][i])
         since = slice(filled - onset.windows, filled)
         after = mean(
-            int(t["kind"][i]), t["y"][i, since].astype(float), t["trials"][i, since].astype(float)
+            int(t["kind"][i]), t["y"][since, i].astype(float), t["trials"][since, i].astype(float)
         )
         return float(t["location"][i]), after
 
@@ -277,24 +277,24 @@ class Streams:
         t = self.table
         n = int(t["filled"][i])
         return self.deviations(
-            np.full(n, i), t["y"][i, :n].astype(float), t["trials"][i, :n].astype(float)
+            np.full(n, i), t["y"][:n, i].astype(float), t["trials"][:n, i].astype(float)
         )
 
     def _remember(self, i: int, y: float, trials: float) -> None:
         t = self.table
         n = int(t["filled"][i])
-        if n == t["y"].shape[1]:
+        if n == t["y"].shape[0]:
             self._keep_last(i, self.history)
             n = self.history
-        t["y"][i, n], t["trials"][i, n], t["filled"][i] = y, trials, n + 1
+        t["y"][n, i], t["trials"][n, i], t["filled"][i] = y, trials, n + 1
 
     def _keep_last(self, i: int, windows: int) -> None:
         t = self.table
         n = int(t["filled"][i])
         windows = min(windows, n)
         for name in ("y", "trials"):
-            t[name][i, :windows] = t[name][i, n - windows : n].copy()
-            t[name][i, windows:] = 0.0
+            t[name][:windows, i] = t[name][n - windows : n, i].copy()
+            t[name][windows:, i] = 0.0
         t["filled"][i] = windows
 
     def _forget(self, i: int) -> None:
@@ -312,7 +312,7 @@ class Streams:
         t = self.table
         n = int(t["filled"][i])
         now: Baseline = baseline(
-            int(t["kind"][i]), t["y"][i, :n].astype(float), t["trials"][i, :n].astype(float)
+            int(t["kind"][i]), t["y"][:n, i].astype(float), t["trials"][:n, i].astype(float)
         )
         t["location"][i], t["scale"][i] = now
         t["based"][i] = n

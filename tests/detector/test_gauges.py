@@ -70,7 +70,7 @@ def test_one_lasting_change_is_one_finding_and_is_adopted() -> None:
     assert [(f.direction, f.state) for f in found] == [("up", "firing"), ("up", "adopted")]
     assert found[0].detected <= BEGIN + 6003 * MINUTE
     assert found[1].ended is not None
-    assert found[1].ended <= BEGIN + (6000 + 180) * MINUTE
+    assert found[1].ended <= BEGIN + (6000 + 75) * MINUTE
     assert found[1].after == pytest.approx(values[6000:6060].mean(), rel=0.1)
 
 
@@ -168,14 +168,15 @@ def experienced(rate: float, excess: float, weeks: int, streams: int, seed: int)
     return peaks
 
 
-@pytest.mark.parametrize("per_week", [2.0, 0.25, 0.01])
+@pytest.mark.parametrize("per_week", [2.0, 0.25, 0.01, 0.001])
 @pytest.mark.parametrize(("rate", "excess"), [(3.0, 0.4), (30.0, 1.0)])
 def test_the_threshold_gives_what_was_asked(rate: float, excess: float, per_week: float) -> None:
     peaks = experienced(rate, excess, 4, 500, 0)
     level = float(peaks.threshold(np.array([per_week]))[0])
     gives = rate * stats.expon(scale=excess).sf(level - LOW)
     # Beyond what was seen it errs on the side of silence
-    assert 0.4 < gives / (AIM * per_week) < 1.25
+    assert gives < 1.25 * AIM * per_week
+    assert gives > 0.4 * AIM * per_week or per_week < 0.01
 
 
 def test_experience_is_forgotten_after_five_weeks() -> None:
