@@ -1,4 +1,7 @@
-"""The pictures of docs/overhead.md: small SVG files that are readable on light and on dark."""
+"""The pictures of docs/overhead.md: small SVG files that are readable on light and on dark.
+
+Its style serves other benchmarks, too: INK, TAILRACE, PALETTE, save().
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Middling tones on no background: enough contrast (at least 3:1) with white and with near-black
-_INK = "#7d8590"
-_TAILRACE = "#d9730d"
+INK = "#7d8590"
+TAILRACE = "#d9730d"
 _OTHERS = {"bpftrace": "#3b82c4", "bcc": "#5b9f5b", "softflowd": "#9a6fc4", "tcpdump": "#8a8f98"}
-_COLOURS = {"tailrace": _TAILRACE, **_OTHERS}
-_LOADS = ("#d9730d", "#3b82c4", "#5b9f5b", "#9a6fc4")
+_COLOURS = {"tailrace": TAILRACE, **_OTHERS}
+PALETTE = ("#d9730d", "#3b82c4", "#5b9f5b", "#9a6fc4")
 
 mpl.rcParams.update(
     {
@@ -41,13 +44,14 @@ mpl.rcParams.update(
                 "ytick.color",
                 "grid.color",
             ),
-            _INK,
+            INK,
         ),
     }
 )
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure that is the same for the same results; return its path."""
     figure.savefig(path, transparent=True, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     # matplotlib ends lines with blanks, which git complains about
@@ -75,8 +79,8 @@ def _programs(result: dict[str, Any], path: Path) -> Path:
             [spread["median"] for spread in spreads],
             thick * 0.9,
             xerr=_error(spreads),
-            ecolor=_INK,
-            color=_LOADS[number % len(_LOADS)],
+            ecolor=INK,
+            color=PALETTE[number % len(PALETTE)],
             label=load,
         )
     empty = [
@@ -86,13 +90,13 @@ def _programs(result: dict[str, Any], path: Path) -> Path:
         if program["empty_ns"]
     ]
     if empty:
-        axes.axvline(sum(empty) / len(empty), color=_INK, linestyle="--", label="an empty program")
+        axes.axvline(sum(empty) / len(empty), color=INK, linestyle="--", label="an empty program")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("ns per event, the meter included")
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _one_load(axes: Axes, load: str, tools: dict[str, Any]) -> None:
@@ -102,7 +106,7 @@ def _one_load(axes: Axes, load: str, tools: dict[str, Any]) -> None:
         axes.plot([spread["least"], spread["most"]], [row, row], color=colour, linewidth=1.2)
         axes.plot(ratios, [row] * len(ratios), "|", color=colour, markersize=7)
         axes.plot([spread["median"]], [row], "o", color=colour, markersize=6)
-    axes.axvline(1.0, color=_INK, linewidth=0.8)
+    axes.axvline(1.0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(tools)), ["Tailrace" if t == "tailrace" else t for t in tools])
     axes.set_ylim(len(tools) - 0.5, -0.5)
     axes.set_title(load, fontsize=9)
@@ -120,7 +124,7 @@ def _throughput(result: dict[str, Any], path: Path) -> Path:
     for axes in grid[-1]:
         axes.set_xlabel("requests/s, with / without")
     figure.tight_layout()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _sweep(result: dict[str, Any], path: Path) -> Path:
@@ -128,7 +132,7 @@ def _sweep(result: dict[str, Any], path: Path) -> Path:
     sockets = [size["sockets"] for size in result["sizes"]]
     for key, label, colour in (
         ("ss_s", "ss -tinH", _OTHERS["bpftrace"]),
-        ("ours_s", "a sweep of Tailrace", _TAILRACE),
+        ("ours_s", "a sweep of Tailrace", TAILRACE),
     ):
         spreads = [size[key] for size in result["sizes"]]
         errors = [[1e3 * one for one in side] for side in _error(spreads)]
@@ -150,7 +154,7 @@ def _sweep(result: dict[str, Any], path: Path) -> Path:
     axes.set_xlabel("open TCP sockets")
     axes.set_ylabel("CPU, ms")
     axes.legend()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 _DRAWINGS = {

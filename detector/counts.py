@@ -18,9 +18,10 @@ Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 
 WIDEST = float(np.log(3.0))
-"""Widest band, ln: the mean of a window may be off by a factor of three without a change."""
+"""Most that wander widens a band, ln: a factor of three."""
 FLOOR_RATE = 0.3
 """Events per second that are nobody's news, whatever the baseline."""
+UNKNOWN = 0.34
 PRIOR_JITTER = 0.04
 """Dispersion that is believed in before any was seen: a jitter of 20 % ..."""
 PRIOR_WINDOWS = 30.0
@@ -40,7 +41,7 @@ class CountBank(Bank):
     Learned: rate, rate**2, windows.
     """
 
-    factor = np.array([1.3, 1.8, 3.0, 8.0, 0.6, 0.3, 0.05], np.float32)
+    factor = np.array([1.2, 1.6, 3.0, 8.0, 0.65, 0.3, 0.05], np.float32)
     up = factor > 1.0
     columns: ClassVar[Mapping[str, Column]] = {
         "least": Column("f4"),
@@ -120,9 +121,8 @@ class CountBank(Bank):
         poisson = 1.0 / np.maximum(mean * span, 1e-9)
         fast, slow = spread.fast / scale, with_prior(spread.slow / scale, t["spread"][1, at])
         error = np.sqrt(slow + (poisson + fast) / windows)
-        # Short history, wide band: a minute of traffic does not show how it wanders
-        floor = t["least"][at] + 0.32 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        band = np.clip(2.5 * error, floor, np.maximum(WIDEST, floor))
+        # The wander goes on about a mean that has moved by what is no news yet
+        band = t["least"][at] + np.minimum(np.maximum(2.5 * error, unknown(windows)), WIDEST)
         up, down = self.seasons.widening(at)
         # Poisson's upper 99 % limit, for the streams where nearly nothing has been seen
         unseen = (events + 4.6 + 2.33 * np.sqrt(events)) / (windows * span)
@@ -184,6 +184,15 @@ class CountBank(Bank):
                 "p, two Poisson rates (exact, ignores bursts)": float(p),
             },
         )
+
+
+def unknown(windows: Floats) -> Floats:
+    """Return what is added to a band for a short history, ln: a minute does not show the wander.
+
+    Chosen so that wobbles of 20 % with a memory of half a minute stay inside, at any age.
+    """
+    added: Floats = UNKNOWN * (60.0 / np.maximum(windows, 60.0)) ** 0.75
+    return added
 
 
 def with_prior(slow: Floats, blocks: Floats) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detector import bins as binned
 from detector.bank import Bank, Description, Run
 from detector.bins import BINS
-from detector.counts import with_prior
+from detector.counts import unknown, with_prior
 from detector.parts import At, Obs, rows_of
 from detector.settings import DetectorSettings
 from detector.table import Column
@@ -64,7 +64,7 @@ class LatencyBank(Bank):
     pause_s = 5.0
     which = np.array([0, 0, 1, 1, 2, 2, 3, 3])
     null = np.array([0.5, 0.5, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5])
-    other = np.array([0.75, 0.97, 0.3, 0.85, 0.1, 0.6, 0.75, 0.95])
+    other = np.array([0.62, 0.92, 0.22, 0.8, 0.08, 0.55, 0.7, 0.95])
     up = which < 3
     falls = False
     by_steps = True
@@ -198,8 +198,8 @@ class LatencyBank(Bank):
             base[0] / windows, base[1] / windows, windows, t["spread"][:, at], by_steps=True
         )
         slow = with_prior(spread.slow, t["spread"][1, at])
-        floor = t["least"][at] + 0.35 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        band = np.clip(2.5 * np.sqrt(slow), floor, np.maximum(WIDEST, floor))
+        wandered = np.maximum(2.5 * np.sqrt(slow), unknown(windows))
+        band = t["least"][at] + np.minimum(wandered, WIDEST)
         blocks = t["excess"][1, at] + PRIOR_BLOCKS
         design = t["prior"][at] * np.maximum(2.0 * t["excess"][0, at] + PRIOR_BLOCKS, PRIOR_BLOCKS)
         design = np.maximum(design / blocks, t["prior"][at])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.bank import Bank, Description, Run
-from detector.counts import enough_windows, with_prior
+from detector.counts import enough_windows, unknown, with_prior
 from detector.parts import At, Obs
 from detector.settings import DetectorSettings
 from detector.table import Column
@@ -105,8 +105,8 @@ class LevelBank(Bank):
         fast = (windows * spread.fast + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
         fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
         slow = with_prior(spread.slow, t["spread"][1, at])
-        floor = t["least"][at] + 0.40 * np.sqrt(60.0 / np.maximum(windows, 60.0))
-        band = np.maximum(2.5 * np.sqrt(slow + spread.fast / windows), floor)
+        error = 2.5 * np.sqrt(slow + spread.fast / windows)
+        band = t["least"][at] + np.maximum(error, unknown(windows))
         up, down = self.seasons.widening(at)
         t["level"][at], t["band"][at] = level, band
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD)

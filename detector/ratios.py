@@ -32,7 +32,7 @@ class RatioBank(Bank):
     attempt is worth one attempt. The null's edge is 1.5 times the odds of the baseline's upper
     99 % limit, so a stream with a handful of attempts has a wide one and needs no special case.
     Attempts that fail together (a retry storm) count less: the evidence is divided by a design
-    effect, Pearson's chi-square per block of what exceeds the edge.
+    effect, Pearson's chi-square per block about the share that was learned.
 
     Observations: `value` (hits) and `trials`. Learned: hits, trials, windows.
     """
@@ -83,14 +83,14 @@ class RatioBank(Bank):
         return done
 
     def count_block(self, at: At, block: list[Floats]) -> None:
-        """Add Pearson's chi-square of the excess over the edge, and the number of blocks."""
+        """Add Pearson's chi-square of a block about the share so far, and the number of blocks."""
         t = self.table
         hits, trials, windows = block[0]
         fade = 1.0 - windows / np.maximum(t["base"][2, at], windows)
-        edge = t["edge"][at]
-        expected = trials * edge
-        excess = np.maximum(hits - expected, 0.0)
-        square = excess**2 / np.maximum(expected * (1.0 - edge), 1e-9)
+        learned, attempts, _ = t["base"][:, at]
+        share = (learned + PRIOR_HITS) / (attempts + PRIOR_TRIALS)
+        expected = trials * share
+        square = (hits - expected) ** 2 / np.maximum(expected * (1.0 - share), 1e-9)
         # Faded as the baseline is, once that is full; one block can at most say "all are one"
         full = t["base"][2, at] >= 3500.0
         old = t["excess"][:, at] * np.where(full, fade, 1.0)
@@ -100,8 +100,7 @@ class RatioBank(Bank):
         """Recompute the edge and the design effect."""
         t = self.table
         (hits, attempts, _), extra = t["base"][:, at], t["excess"][:, at]
-        # Twice: the excess is one-sided, and under the null half of the chi-square
-        design = (2.0 * extra[0] + PRIOR_BLOCKS) / (extra[1] + PRIOR_BLOCKS)
+        design = (extra[0] + PRIOR_BLOCKS) / (extra[1] + PRIOR_BLOCKS)
         design = np.maximum(design, 1.0)
         trials = attempts / design + PRIOR_TRIALS
         share = (hits / design + PRIOR_HITS) / trials
