@@ -31,6 +31,7 @@ from typing import Any
 
 from benchmarks.kernel_child import process_cpu_s, pss_bytes
 from detector.engine import Detector
+from detector.finding import Finding
 from detector.settings import DetectorSettings
 from tailrace import recording
 from tests.support.daemon import configure, daemon, epoch, tailrace
@@ -40,6 +41,7 @@ from tests.support.traffic import say
 
 LEAK_PER_MINUTE, STEP = 1.02, 1.15
 MEDIAN_S = 0.02
+SENSITIVE = 0.05
 LEAKING, DEPLOYED = "leaking.py", "deployed.py"
 
 
@@ -124,14 +126,15 @@ def _tell(title: str, findings: Iterable[dict[str, Any]], began: float, pressure
         print(f"{_line(finding, began)}; somebody waited for a CPU in {waited:.0%} of that time")
 
 
-def _calibration(path: Path) -> None:
-    """Judge the recording once more, and print what the detector says of itself."""
-    detector = Detector(DetectorSettings())
-    for window in recording.load([path], note=print):
-        detector.update(window)
-    if not hasattr(detector, "calibration"):
-        print("\nThis detector does not say how it is calibrated.")
-        return
+def _judged(path: Path, settings: DetectorSettings) -> tuple[Detector, list[Finding]]:
+    """Judge a recording once more; return the detector as it is then, and what it found."""
+    detector, found = Detector(settings), list[Finding]()
+    for window in recording.load([path]):
+        found += detector.update(window)
+    return detector, found
+
+
+def _calibration(detector: Detector) -> None:
     print("\ncalibration (false alarms that the budget allowed, alarms that came)")
     for each in detector.calibration():
         print(
@@ -139,6 +142,18 @@ def _calibration(path: Path) -> None:
             f" {each.expected:.4f} expected, {each.realised} realised, e-value {each.e_value:.3f},"
             f" {each.threshold} (+{each.raised_nats:.1f} nats)"
         )
+
+
+def _news_of_deploy(found: Iterable[Finding], began: float) -> None:
+    print(f"\nthe same deploy where {SENSITIVE:.0%} of latency is news")
+    for finding in found:
+        if finding.pair.server == DEPLOYED:
+            at = finding.detected if finding.state == "firing" else finding.ended
+            minute = ((at or math.nan) - began) / 60.0
+            print(
+                f"  minute {minute:.1f}: {finding.signal} {finding.direction} {finding.before:.4f}"
+                f" -> {finding.after:.4f}, {finding.state}"
+            )
 
 
 def _soak(given: argparse.Namespace, directory: Path, stack: ExitStack) -> None:
@@ -169,13 +184,17 @@ def _soak(given: argparse.Namespace, directory: Path, stack: ExitStack) -> None:
     for finding in findings.values():
         mine.get(finding["server"], wrong).append(finding)
     print(f"\n{given.minutes:g} minutes, {share:.2%} of a core in the daemon, {memory:.0f} MB")
-    print(*(line for line in running.said().splitlines() if "level=warning" in line), sep="\n")
+    for line in running.said().splitlines():
+        if "level=warning" in line and "event=finding" not in line:
+            print(line)
     _tell("findings about the healthy load, all wrong", wrong, began, pressure)
     if slow:
         leak, step = ((each - began) / 60.0 for each in (slow.leak_s, slow.step_s))
         _tell(f"latency + 2 % a minute from minute {leak:.1f} on", mine[LEAKING], began, pressure)
         _tell(f"15 % slower from minute {step:.1f} on", mine[DEPLOYED], began, pressure)
-    _calibration(given.record)
+        sensitive = DetectorSettings(min_change={"request_latency": SENSITIVE})
+        _news_of_deploy(_judged(given.record, sensitive)[1], began)
+    _calibration(_judged(given.record, DetectorSettings())[0])
 
 
 def main() -> None:

@@ -1,0 +1,61 @@
+"""What comes and goes by itself is learned, and what creeps is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from traffic import PairModel, Traffic, simulate
+
+from detector.engine import Detector
+from probes.window import Pair
+
+CALM = 900
+PAIR = Pair("caller", "web", 80)
+
+
+def _job(every: int, lasts: int, at: int) -> PairModel:
+    def runs(tick: int, traffic: Traffic) -> Traffic:
+        return traffic if (tick + at) % every < lasts else replace(traffic, request_rate=0.0)
+
+    normal = Traffic(request_rate=30.0, connection_rate=0.0)
+    return PairModel(pair=Pair(f"every {every} s for {lasts} s", "web", 80), normal=normal,
+                     fault=runs)  # fmt: skip
+
+
+@pytest.mark.parametrize(("every", "lasts"), [(20, 3), (60, 5), (120, 3), (300, 10), (600, 60)])
+def test_a_job_that_has_run_three_times_is_no_news(every: int, lasts: int) -> None:
+    detector, late = Detector(), []
+    model = _job(every, lasts, at=every // 3)
+    for tick, window in enumerate(simulate([model], max(8 * every, 1200), seed=every)):
+        found = [f for f in detector.update(window) if f.state == "firing"]
+        late += found if tick > max(3.5 * every, 120) else []
+    assert [(f.signal, f.direction, f.onset - 1.7e9) for f in late] == []
+
+
+@pytest.mark.parametrize(("rate", "per_minute"), [(15.0, 1.02), (100.0, 1.02), (15.0, 1.04)])
+def test_a_slow_leak_is_told(rate: float, per_minute: float) -> None:
+    def leaks(tick: int, traffic: Traffic) -> Traffic:
+        return replace(traffic, latency_s=0.02 * per_minute ** (max(tick - CALM, 0) / 60.0))
+
+    model = PairModel(pair=PAIR, normal=Traffic(request_rate=rate), fault=leaks)
+    detector, found = Detector(), []
+    for tick, window in enumerate(simulate([model], CALM + 1800, seed=1, wobble=0.1)):
+        found += [(tick - CALM, f.signal, f.direction) for f in detector.update(window)]
+    assert {each[1:] for each in found} == {("request_latency", "up")}
+    # at x1.8 at the latest: 30 minutes of + 2 %
+    assert 0 < found[0][0] <= 60.0 * np.log(1.8) / np.log(per_minute)
+
+
+@pytest.mark.parametrize("period", [60, 300, 1200])
+def test_a_wave_that_has_been_seen_is_no_news(period: int) -> None:
+    def wave(tick: int, traffic: Traffic) -> Traffic:
+        factor = np.exp(0.5 * np.log(2.0) * np.sin(2.0 * np.pi * tick / period))
+        return replace(traffic, request_rate=40.0 * factor)
+
+    detector, late = Detector(), []
+    model = PairModel(pair=PAIR, normal=Traffic(connection_rate=0.0), fault=wave)
+    for tick, window in enumerate(simulate([model], 4 * period, seed=2, wobble=0.1)):
+        late += [f for f in detector.update(window) if tick > period]
+    assert late == []
