@@ -19,6 +19,10 @@ from probes.window import Kind
 
 Floats = NDArray[Any]
 
+EARNED_HALF_LIFE_S = 7 * 86_400.0
+"""What a kind has earned fades by half in this time."""
+UNDOUBTED, MOST_EARNED = 3.0, 6.0
+"""Alarms of late that are not held against a kind, and most that is (nats)."""
 ACTIVE_S = 3600.0
 """A stream without a row for this long has no share of the budget."""
 MODELS = (Kind.COUNT, Kind.SUM, Kind.RATIO, Kind.LATENCY, Kind.GAUGE)
@@ -30,7 +34,9 @@ class Ledger:
     The budget is split over the streams that were active of late. Those of busy pairs get more of
     it, as 1 + ln(1 + events per window), since more people are behind them: that costs the others
     less than a nat. Where the e-values of a kind show that its null is wrong here, its threshold
-    is raised (`detector.health`).
+    is raised (`detector.health`); and where it has given more alarms of late than its thresholds
+    allow, by the logarithm of how many times more: what the kind has earned. Changes that are real
+    have evidence to spare.
 
     Args:
         per_week: the budget: false alarms a week, of all streams together.
@@ -43,12 +49,18 @@ class Ledger:
         self._per_week = per_week
         self._health = Health()
         self._active, self.streams = 1, 0
-        # by kind: stream-seconds judged, false alarms allowed, alarms
+        # by kind: stream-seconds judged, false alarms allowed, alarms; alarms of late
         self._account: dict[Kind, list[float]] = {}
+        self._faded_to = -np.inf
 
     def share_out(self, catalog: Catalog, now: float) -> None:
         """Count the active streams and pairs, and weigh the streams by their pairs' traffic."""
         t, pairs = catalog.streams, catalog.pairs
+        if now > self._faded_to:
+            past = now - self._faded_to if np.isfinite(self._faded_to) else 0.0
+            for entry in self._account.values():
+                entry[3] *= 0.5 ** (past / EARNED_HALF_LIFE_S)
+        self._faded_to = now
         self.streams = t.size
         active = now - t["last"] < ACTIVE_S
         # A pair whose rates are measured has a share too, for falling silent
@@ -67,15 +79,22 @@ class Ledger:
             kind: of the streams.
         """
         base = evidence.log_threshold(self._active, spacing, self._per_week)
-        log_c: Floats = base - weight + self._health.penalty.get(kind, 0.0)
+        log_c: Floats = base - weight + self._raised(kind)
         return np.maximum(log_c, evidence.LEAST_NATS)
+
+    def _raised(self, kind: Kind) -> float:
+        """Return by how much the thresholds of a kind are above the theory's, nats."""
+        recent = self._account[kind][3] if kind in self._account else 0.0
+        earned = min(float(np.log(max(recent / UNDOUBTED, 1.0))), MOST_EARNED)
+        return self._health.penalty.get(kind, 0.0) + earned
 
     def note(self, kind: Kind, outcome: Outcome, spacing_s: float) -> None:
         """Enter one window of one kind."""
-        entry = self._account.setdefault(kind, [0.0, 0.0, 0.0])
+        entry = self._account.setdefault(kind, [0.0, 0.0, 0.0, 0.0])
         entry[0] += outcome.judged * spacing_s
         entry[1] += outcome.allowed
         entry[2] += len(outcome.fired)
+        entry[3] += len(outcome.fired)
         if outcome.health == outcome.health:
             self._health.update(kind, outcome.health)
 
@@ -88,8 +107,8 @@ class Ledger:
             streams = int((bank.table["live"] != LEARNING).sum())
             if streams == 0:
                 continue
-            seconds, expected, realised = self._account[kind]
-            raised = self._health.penalty.get(kind, 0.0)
+            seconds, expected, realised, _ = self._account[kind]
+            raised = self._raised(kind)
             found.append(
                 Calibration(
                     kind=kind,
@@ -98,7 +117,7 @@ class Ledger:
                     expected=expected,
                     realised=int(realised),
                     e_value=self._health.recent(kind),
-                    threshold="empirical" if raised > 0 else "theory",
+                    threshold="empirical" if raised > 0 or kind is Kind.GAUGE else "theory",
                     raised_nats=raised,
                 )
             )
@@ -109,6 +128,7 @@ class Ledger:
         return {
             "active": self._active,
             "streams": self.streams,
+            "faded_to": self._faded_to,
             "health": self._health.to_state(),
             "account": {kind.value: entry for kind, entry in self._account.items()},
         }
@@ -116,5 +136,6 @@ class Ledger:
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what `to_state` returned."""
         self._active, self.streams = state["active"], state["streams"]
+        self._faded_to = state["faded_to"]
         self._health = Health.from_state(state["health"])
         self._account = {Kind(name): list(entry) for name, entry in state["account"].items()}
