@@ -6,7 +6,8 @@ the clock is an argument, the state is plain values, and the same calls give the
 An incident is what begins together: alerts whose onsets lie within some seconds and that share a
 service. To tell of one takes a token; N tokens come back per week. What proves real gives its
 token back, so that only what does not prove real is limited, and that without exception: in any
-time t, at most capacity + N t incidents are told that were not proven.
+time t, at most capacity + N t incidents are told that were not proven, and one more for each from
+before that proves real in it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ need stands in `detector.episodes`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector import evidence
+from detector.blocks import BLOCK, FIRING, JUDGED, LEARNING, PHASE, Blocks
 from detector.episodes import Episodes, Outcome, Suspects
-from detector.parts import At, Moment, Obs, narrow, parts, rows_of
+from detector.parts import At, Moment, Obs, parts, rows_of
 from detector.seasons import Seasons
 from detector.settings import DetectorSettings
 from detector.table import Column, Table
@@ -26,25 +27,11 @@ from detector.table import Column, Table
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 
-BLOCK = 8
-"""Windows per block. A block is learned one to two blocks late, unless suspicion arose."""
-SUPER, HYPER = 4, 32
-"""Blocks per super-block and hyper-block, which show slower wander than a block can."""
-YOUNG = 256.0
-"""Windows up to which the null is computed anew with every block; later with every super-block."""
-MEMORY = 3600.0
-"""Windows the baseline remembers: it follows the time of day, not a fault of some minutes."""
-HELD_BACK = 8
-"""Blocks in a row that suspicion may keep from the baseline; then they are learned, clipped."""
 SUSPICION, SUSPICION_SHARE = 3.0, 0.25
 """Nats of evidence, and share of the threshold, that make a stream suspect: the longer of both.
 Then a run of evidence has begun, and the last blocks stay out of the baseline."""
 FADE_S, FADE_WINDOWS = 20.0, 10.0
 """Half-life of evidence while a stream has no rows, the longer of both."""
-PHASE = 2048
-"""So many neighbours close their blocks in the same window; the next ones in another."""
-
-LEARNING, JUDGED, FIRING = 0, 1, 2
 
 
 class Description(NamedTuple):
@@ -62,58 +49,35 @@ class Run(NamedTuple):
     seconds: float
 
 
-class Bank(ABC):
+class Bank(Blocks):
     """Streams of one kind.
 
     Class attributes:
-        moments: number of statistics of a window that are learned; the first is the level, the
-            last the constant 1.
         run: number of statistics of a window that a change is described by.
         up: bool[K], which alternatives are increases.
         columns: further columns of the model.
         kept: of those, what a new baseline does not change.
         pause_s: longest pause that is no change, seconds.
-        carried: what is learned late: columns of the block that is open, of the one that waits,
-            and of the baseline.
-        by_steps: whether wander is measured from one block to the next: then there is a column
-            `before`, and a level that only goes one way is no wander.
-        seasonal: whether the shape of the day is kept; then there is a column `band` (ln).
-        falls: whether it is kept for decreases too.
     """
 
-    moments: ClassVar[int] = 3
     run: ClassVar[int] = 3
     up: ClassVar[NDArray[np.bool_]]
     columns: ClassVar[Mapping[str, Column]] = {}
     kept: ClassVar[tuple[str, ...]] = ()
     pause_s: ClassVar[float] = evidence.PAUSE_S
-    carried: ClassVar[tuple[tuple[str, str, str], ...]] = ()
-    by_steps: ClassVar[bool] = False
-    seasonal: ClassVar[bool] = True
-    falls: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        many, k = self.moments, len(self.up)
         self.table = Table(
             {
-                "r": Column("f4", (k,)),
+                "r": Column("f4", (len(self.up),)),
                 "judged": Column("f4"),
-                "live": Column("i1"),
-                "left": Column("i1", (), BLOCK),
-                "held_back": Column("i1"),
                 "born": Column("f4"),
-                "current": Column("f4", (many,)),
-                "held": Column("f4", (many,)),
-                "base": Column("f4", (many,)),
-                "wide": Column("f4", (4,)),
-                "spread": Column("f4", (6,)),
-                **(Seasons.columns(falls=self.falls) if self.seasonal else {}),
+                **self.block_columns(),
                 **self.columns,
             }
         )
         self.episodes = Episodes(self.run)
         self.seasons = Seasons(self.table, self.level, falls=self.falls)
-        self._carried = (("current", "held", "base"), *self.carried)
 
     # What a model adds
 
@@ -138,45 +102,12 @@ class Bank(ABC):
         """Return which streams have learned enough to be judged; `age` of their pairs, s."""
 
     @abstractmethod
-    def refresh(self, at: At) -> None:
-        """Recompute the null of streams whose baseline has moved."""
-
-    @abstractmethod
     def describe(self, i: int, run: Run, *, best: int, up: bool) -> Description:
         """Explain stream `i`, whose change summed up to `run`."""
 
     @abstractmethod
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative that explains a run best, of those in its direction."""
-
-    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:  # noqa: ARG002 - for models
-        """Return a block, as `carried` has it, with its influence on a baseline bounded."""
-        return block
-
-    def admits(self, at: At, block: Floats) -> NDArray[np.bool_] | None:
-        """Return which blocks may be learned at all; None for every one."""
-        del at, block
-        return None
-
-    def count_block(self, at: At, block: list[Floats]) -> None:  # noqa: B027 - optional
-        """Learn from a whole block what is particular to the model."""
-
-    def deviation(self, at: Ints, block: Floats) -> Floats:
-        """Return float32[m]: ln of a block's level over the baseline's."""
-        t = self.table
-        moved: Floats = block[0] / np.maximum(block[-1], 1.0) - t["base"][0, at] / np.maximum(
-            t["base"][-1, at], 1.0
-        )
-        return moved
-
-    def level(self, at: Ints) -> Floats:
-        """Return float32[m]: ln of the baseline's level."""
-        return self.reached(self.table["base"][:, at])
-
-    def reached(self, moments: Floats) -> Floats:
-        """Return float32[m]: ln of the level of what `moments` sum up."""
-        level: Floats = moments[0] / np.maximum(moments[-1], 1.0)
-        return level
 
     def score(self, at: At, obs: Obs, strength: Floats) -> Floats:  # noqa: ARG002 - for models
         """Return anomaly scores in [0, 1]; `strength` is evidence in units of the threshold."""
@@ -268,14 +199,6 @@ class Bank(ABC):
         self.table.reset(at, ("r", *(n for now, held, _ in self._carried for n in (now, held))))
         self.table["live"][at] = FIRING
 
-    def came_back(self, at: Ints, run: Floats) -> None:
-        """Remember changes that ended by themselves; `run` has their statistics."""
-        if self.seasonal and self.falls and len(at):
-            level, band = self.level(at), self.table["band"][at]
-            reached = self.reached(run.astype(np.float32))
-            self.seasons.came_back(at, reached, level + band, level - band)
-            self.refresh(at)
-
     def resume(self, at: Ints) -> None:
         """Judge streams `at` again, whose change is over."""
         self.table["live"][at] = JUDGED
@@ -293,98 +216,6 @@ class Bank(ABC):
         """Drop every stream that is not marked."""
         self.table.keep(which)
         self.episodes.keep(which)
-
-    # Learning
-
-    def _close_blocks(self, at: At, suspect: NDArray[np.bool_]) -> None:
-        t = self.table
-        left = t["left"][at] - 1
-        t["left"][at] = left
-        full = np.flatnonzero(left <= 0)
-        if not len(full):
-            return
-        ids, doubted = rows_of(at, full), suspect[full]
-        t["left"][ids] = BLOCK
-        live = t["live"][ids]
-        moments = t["current"][:, ids]
-        if self.seasonal:
-            known = live != LEARNING
-            block = moments[:, known]
-            moved = self.deviation(ids[known], block)
-            self.seasons.learn(ids[known], moved, t["band"][ids[known]], live[known] == FIRING)
-        self._drop(ids[live == FIRING])
-        early = ids[live == LEARNING]
-        if len(early):
-            self._commit(narrow(early), [t[name][:, early] for name, _, _ in self._carried])
-            for name, _, _ in self._carried:
-                t[name][:, early] = 0
-        doubted &= (live == JUDGED) & (t["held_back"][ids] < HELD_BACK)
-        t["held_back"][ids[doubted]] += 1
-        self._drop(ids[doubted])
-        late = ids[(live == JUDGED) & ~doubted]
-        admitted = self.admits(narrow(late), t["current"][:, late]) if len(late) else None
-        if admitted is not None and not admitted.all():
-            self._drop(late[~admitted])
-            late = late[admitted]
-        if len(late):
-            self._learn_late(narrow(late))
-
-    def _drop(self, at: Ints) -> None:
-        if len(at):
-            for current, held, _ in self._carried:
-                self.table[current][:, at] = 0
-                self.table[held][:, at] = 0
-
-    def _learn_late(self, at: At) -> None:
-        t = self.table
-        t["held_back"][at] = 0
-        waits = t["held"][-1, at] > 0
-        if waits.any():
-            known = at if waits.all() else narrow(rows_of(at, np.flatnonzero(waits)))
-            block = [t[held][:, known] for _, held, _ in self._carried]
-            self._commit(known, self.clipped(known, block))
-        for current, held, _ in self._carried:
-            t[held][:, at] = t[current][:, at]
-            t[current][:, at] = 0
-
-    def _commit(self, at: At, block: list[Floats]) -> None:
-        t, moments = self.table, block[0]
-        windows = moments[-1]
-        fade = np.minimum(np.float32(1.0), MEMORY / np.maximum(t["base"][-1, at] + windows, 1.0))
-        for (_, _, name), part in zip(self._carried, block, strict=True):
-            t[name][:, at] = t[name][:, at] * fade + part
-        spread = t["spread"][:, at] * fade
-        every = np.arange(len(windows))
-        self._scatter(spread, 0, at, every, moments[0] / np.maximum(windows, 1.0))
-        wide = t["wide"][:, at]
-        for scale, length in enumerate((SUPER * BLOCK, HYPER * BLOCK)):
-            total, number = wide[2 * scale], wide[2 * scale + 1]
-            total += moments[0]
-            number += windows
-            whole = np.flatnonzero(number >= length)
-            if len(whole):
-                self._scatter(spread, scale + 1, at, whole, total[whole] / number[whole])
-            total[whole] = 0.0
-            number[whole] = 0.0
-        t["spread"][:, at], t["wide"][:, at] = spread, wide
-        self.count_block(at, block)
-        due = (t["base"][-1, at] < YOUNG) | (wide[1] == 0.0)
-        if due.all():
-            self.refresh(at)
-        elif due.any():
-            self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
-
-    def _scatter(self, spread: Floats, scale: int, at: At, which: Ints, mean: Floats) -> None:
-        """Add means of blocks of one scale to what is known of their scatter."""
-        square, many = mean * mean, np.ones_like(mean)
-        if self.by_steps:
-            before, ids = self.table["before"], rows_of(at, which)
-            many = ~np.isnan(before[scale, ids])
-            # Half the mean square of successive differences: the variance, without a trend
-            square = np.where(many, 0.5 * (mean - before[scale, ids]) ** 2, 0.0)
-            before[scale, ids] = mean
-        spread[2 * scale, which] += square
-        spread[2 * scale + 1, which] += many
 
 
 def _joined(rows: list[Any]) -> Any:

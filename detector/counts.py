@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.bank import BLOCK, SUPER, Bank, Description, Run
+from detector.bank import Bank, Description, Run
+from detector.blocks import BLOCK, SUPER
 from detector.parts import At, Obs
 from detector.settings import DetectorSettings
 from detector.table import Column
@@ -87,7 +88,7 @@ class CountBank(Bank):
         del age
         return enough_windows(self, at, spacing, warmup_s, 20.0)
 
-    def deviation(self, at: Ints, block: Floats) -> Floats:
+    def deviation(self, at: At, block: Floats) -> Floats:
         """Return float32[m]: ln of a block's rate over the baseline's, drawn to 0 by few events."""
         t = self.table
         usual = t["mean"][at] * t["span"][at] * block[2] + 1.0

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector import forecast, surprise
-from detector.bank import FIRING, JUDGED, Bank, Description, Run
+from detector.bank import Bank, Description, Run
+from detector.blocks import FIRING, JUDGED
 from detector.counts import enough_windows
 from detector.episodes import Outcome
 from detector.forecast import Forecast

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector import evidence
-from detector.bank import LEARNING, Bank
+from detector.bank import Bank
+from detector.blocks import LEARNING
 from detector.calibration import Calibration
 from detector.catalog import Catalog
 from detector.episodes import Outcome

@@ -22,7 +22,10 @@ PRIOR_BLOCKS = 10.0
 LEAST_SHARE = 1e-3
 """No edge of a band lies lower: rarer failures cannot be told from none in useful time."""
 MOST = 0.8
-"""Edge of the band above which an increase is not tested."""
+"""Edge of the band above which an increase is not tested: where nearly all fail already (a client
+that closes by reset), more is not news."""
+UNTESTED = np.float32(30.0)
+MOST_TRIALS = 1e5
 
 
 class RatioBank(Bank):
@@ -63,9 +66,10 @@ class RatioBank(Bank):
     def log_l(self, at: At, obs: Obs) -> Floats:
         """Return tempered binomial ratios from the edge."""
         t = self.table
-        design = t["design"][at]
+        # More attempts than this in a window are no more evidence: single precision ends there
+        design = t["design"][at] * np.maximum(obs.trials * np.float32(1.0 / MOST_TRIALS), 1.0)
         # `evidence.binomial` of odds e/(1-e) against o times those: hits ln o - trials ln(1-e+e o)
-        ratio = t["slope"][:, at] * (obs.trials / design)
+        ratio: Floats = t["slope"][:, at] * (obs.trials / design)
         np.subtract(self._log_odds * (obs.value / design), ratio, out=ratio)
         return ratio
 
@@ -113,10 +117,9 @@ class RatioBank(Bank):
         upper = (share + z2 / (2.0 * trials) + spread) / (1.0 + z2 / trials)
         odds = 1.5 * upper / np.maximum(1.0 - upper, 1e-6)
         edge = np.maximum(odds / (1.0 + odds), t["floor"][at])
-        # Where nearly all fail already (a client that closes by reset), more is not news
-        edge = np.where(edge > MOST, 1.0 - 1e-6, edge)
         t["design"][at], t["edge"][at] = design, edge
-        t["slope"][:, at] = np.log1p(edge * (self.odds[:, None] - 1.0))
+        slope = np.log1p(edge * (self.odds[:, None] - 1.0))
+        t["slope"][:, at] = np.where(edge > MOST, UNTESTED, slope)
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.parts import At
+from detector.parts import At, rows_of
 from detector.table import Column, Table
 
 Floats = NDArray[Any]
@@ -66,23 +66,24 @@ class Seasons:
             columns |= {"high": Column("f4", (), np.nan), "low": Column("f4", (), np.nan)}
         return columns
 
-    def learn(self, at: Ints, moved: Floats, band: Floats, firing: NDArray[np.bool_]) -> None:
+    def learn(self, at: At, moved: Floats, band: Floats, *, firing: bool = False) -> None:
         """Take one block.
 
         Args:
             at: streams that have a baseline.
             moved: float32[m], ln of the block's level over the baseline's.
             band: float32[m], half width of the band, ln.
-            firing: bool[m], whether the stream's change is being told.
+            firing: whether their changes are being told.
         """
         t, hour = self.table, int(self.time % 86_400.0 // 3600.0)
         turned = t["hour"][at] != hour
         if turned.any():
-            self._turn(at[turned], hour)
+            self._turn(rows_of(at, np.flatnonzero(turned)), hour)
         for sign, (kept, now) in zip((1.0, -1.0), self._sides, strict=False):
             beyond = np.maximum(np.float32(sign) * moved - band, 0.0)
-            known = t[kept][hour, at] * UNIT
-            beyond = np.where(firing, known + TOLD * np.maximum(beyond - known, 0.0), beyond)
+            if firing:
+                known = t[kept][hour, at] * UNIT
+                beyond = known + TOLD * np.maximum(beyond - known, 0.0)
             t[now][at] = np.maximum(t[now][at], beyond)
 
     def _turn(self, at: Ints, hour: int) -> None:

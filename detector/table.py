@@ -64,6 +64,15 @@ class Table:
                 self._arrays[name] = bigger
         return np.arange(old, self.size)
 
+    def take(self, at: Array) -> dict[str, Array]:
+        """Return copies of all columns of streams `at`, for `put`."""
+        return {name: array[..., at] for name, array in self._arrays.items()}
+
+    def put(self, at: Array, columns: Mapping[str, Array]) -> None:
+        """Give streams `at` back what `take` returned."""
+        for name, column in columns.items():
+            self._arrays[name][..., at] = column
+
     def reset(self, at: Array, names: tuple[str, ...]) -> None:
         """Give the columns `names` of streams `at` their first values again."""
         for name in names:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.bank import BLOCK, HYPER, SUPER
+from detector.blocks import BLOCK, HYPER, SUPER
 
 Floats = NDArray[Any]
 

@@ -1,0 +1,243 @@
+"""Learning by blocks of windows: late, without what is suspect, and with a bounded reach."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.parts import At, narrow, rows_of
+from detector.seasons import Seasons
+from detector.table import Column, Table
+
+Floats = NDArray[Any]
+Ints = NDArray[np.int64]
+
+BLOCK = 8
+"""Windows per block. A block is learned one to two blocks late, unless suspicion arose."""
+SUPER, HYPER = 4, 32
+"""Blocks per super-block and hyper-block, which show slower wander than a block can."""
+YOUNG = 256.0
+"""Windows up to which the null is computed anew with every block; later with every super-block."""
+MEMORY = 3600.0
+"""Windows the baseline remembers: it follows the time of day, not a fault of some minutes."""
+HELD_BACK = 8
+"""Blocks in a row that suspicion may keep from the baseline; then they are learned, clipped."""
+PHASE = 2048
+"""So many neighbours close their blocks in the same window; the next ones in another."""
+
+LEARNING, JUDGED, FIRING = 0, 1, 2
+MIXED = 0.25
+"""Share of a part's streams that may differ, for all to be learned together."""
+
+
+class Blocks(ABC):
+    """Streams whose baselines are learned by blocks.
+
+    A window goes into the block that is open. A block that is full waits for another one, and is
+    then added to the baseline, unless suspicion has arisen meanwhile.
+
+    Class attributes:
+        moments: number of statistics of a window that are learned; the first is the level, the
+            last the constant 1.
+        carried: what is learned late: columns of the block that is open, of the one that waits,
+            and of the baseline.
+        by_steps: whether wander is measured from one block to the next: then there is a column
+            `before`, and a level that only goes one way is no wander.
+        seasonal: whether the shape of the day is kept; then there is a column `band` (ln).
+        falls: whether it is kept for decreases too.
+
+    Attributes:
+        table: the streams' columns.
+        seasons: the shape of their days.
+    """
+
+    moments: ClassVar[int] = 3
+    carried: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    by_steps: ClassVar[bool] = False
+    seasonal: ClassVar[bool] = True
+    falls: ClassVar[bool] = True
+    table: Table
+    seasons: Seasons
+
+    @classmethod
+    def block_columns(cls) -> dict[str, Column]:
+        """Return the columns that this needs."""
+        many = cls.moments
+        return {
+            "live": Column("i1"),
+            "left": Column("i1", (), BLOCK),
+            "held_back": Column("i1"),
+            "current": Column("f4", (many,)),
+            "held": Column("f4", (many,)),
+            "base": Column("f4", (many,)),
+            "wide": Column("f4", (4,)),
+            "spread": Column("f4", (6,)),
+            **(Seasons.columns(falls=cls.falls) if cls.seasonal else {}),
+        }
+
+    @property
+    def _carried(self) -> tuple[tuple[str, str, str], ...]:
+        return (("current", "held", "base"), *self.carried)
+
+    # What a model adds
+
+    @abstractmethod
+    def refresh(self, at: At) -> None:
+        """Recompute the null of streams whose baseline has moved."""
+
+    def clipped(self, at: At, block: list[Floats]) -> list[Floats]:  # noqa: ARG002 - for models
+        """Return a block, as `carried` has it, with its influence on a baseline bounded."""
+        return block
+
+    def admits(self, at: At, block: Floats) -> NDArray[np.bool_] | None:
+        """Return which blocks may be learned at all; None for every one."""
+        del at, block
+        return None
+
+    def count_block(self, at: At, block: list[Floats]) -> None:  # noqa: B027 - optional
+        """Learn from a whole block what is particular to the model."""
+
+    def deviation(self, at: At, block: Floats) -> Floats:
+        """Return float32[m]: ln of a block's level over the baseline's."""
+        t = self.table
+        moved: Floats = block[0] / np.maximum(block[-1], 1.0) - t["base"][0, at] / np.maximum(
+            t["base"][-1, at], 1.0
+        )
+        return moved
+
+    def level(self, at: Ints) -> Floats:
+        """Return float32[m]: ln of the baseline's level."""
+        return self.reached(self.table["base"][:, at])
+
+    def reached(self, moments: Floats) -> Floats:
+        """Return float32[m]: ln of the level of what `moments` sum up."""
+        level: Floats = moments[0] / np.maximum(moments[-1], 1.0)
+        return level
+
+    def came_back(self, at: Ints, run: Floats) -> None:
+        """Remember changes that ended by themselves; `run` has their statistics."""
+        if self.seasonal and self.falls and len(at):
+            level, band = self.level(at), self.table["band"][at]
+            reached = self.reached(run.astype(np.float32))
+            self.seasons.came_back(at, reached, level + band, level - band)
+            self.refresh(at)
+
+    # Learning
+
+    def _close_blocks(self, at: At, suspect: NDArray[np.bool_]) -> None:
+        t = self.table
+        left = t["left"][at] - 1
+        t["left"][at] = left
+        full = np.flatnonzero(left <= 0)
+        if not len(full):
+            return
+        where, doubted = narrow(rows_of(at, full)), suspect[full]
+        t["left"][where] = BLOCK
+        calm = (t["live"][where] == JUDGED) & ~doubted
+        aside = rows_of(where, np.flatnonzero(~calm))
+        if len(aside) > MIXED * len(calm):
+            self._close_mixed(rows_of(at, full), doubted)
+            return
+        # Neighbours are quickest together: the few that differ are put back as they were
+        kept = t.take(aside)
+        self._close_calm(where)
+        t.put(aside, kept)
+        if len(aside):
+            self._close_mixed(aside, doubted[~calm])
+
+    def _close_calm(self, at: At) -> None:
+        """Close the blocks of streams that are judged and not suspect."""
+        block = self.table["current"][:, at]
+        if self.seasonal:
+            self.seasons.learn(at, self.deviation(at, block), self.table["band"][at])
+        admitted = self.admits(at, block)
+        if admitted is not None and not admitted.all():
+            self._drop(rows_of(at, np.flatnonzero(~admitted)))
+            at = narrow(rows_of(at, np.flatnonzero(admitted)))
+        if admitted is None or admitted.any():
+            self._learn_late(at)
+
+    def _close_mixed(self, ids: Ints, doubted: NDArray[np.bool_]) -> None:
+        """Close the blocks of streams of any kind."""
+        t, live = self.table, self.table["live"][ids]
+        told = ids[live == FIRING]
+        if self.seasonal:
+            for some, firing in ((told, True), (ids[(live == JUDGED) & doubted], False)):
+                moved = self.deviation(some, t["current"][:, some])
+                self.seasons.learn(some, moved, t["band"][some], firing=firing)
+        self._drop(told)
+        early = ids[live == LEARNING]
+        if len(early):
+            self._commit(narrow(early), [t[name][:, early] for name, _, _ in self._carried])
+            for name, _, _ in self._carried:
+                t[name][:, early] = 0
+        doubted = doubted & (live == JUDGED)
+        waits = doubted & (t["held_back"][ids] < HELD_BACK)
+        t["held_back"][ids[waits]] += 1
+        self._drop(ids[waits])
+        calm = ids[(live == JUDGED) & ~doubted]
+        if len(calm):
+            self._close_calm(narrow(calm))
+        forced = ids[doubted & ~waits]
+        if len(forced):
+            self._close_calm(narrow(forced))
+
+    def _drop(self, at: Ints) -> None:
+        if len(at):
+            for current, held, _ in self._carried:
+                self.table[current][:, at] = 0
+                self.table[held][:, at] = 0
+
+    def _learn_late(self, at: At) -> None:
+        t = self.table
+        t["held_back"][at] = 0
+        waits = t["held"][-1, at] > 0
+        if waits.any():
+            known = at if waits.all() else narrow(rows_of(at, np.flatnonzero(waits)))
+            block = [t[held][:, known] for _, held, _ in self._carried]
+            self._commit(known, self.clipped(known, block))
+        for current, held, _ in self._carried:
+            t[held][:, at] = t[current][:, at]
+            t[current][:, at] = 0
+
+    def _commit(self, at: At, block: list[Floats]) -> None:
+        t, moments = self.table, block[0]
+        windows = moments[-1]
+        fade = np.minimum(np.float32(1.0), MEMORY / np.maximum(t["base"][-1, at] + windows, 1.0))
+        for (_, _, name), part in zip(self._carried, block, strict=True):
+            t[name][:, at] = t[name][:, at] * fade + part
+        spread = t["spread"][:, at] * fade
+        every = np.arange(len(windows))
+        self._scatter(spread, 0, at, every, moments[0] / np.maximum(windows, 1.0))
+        wide = t["wide"][:, at]
+        for scale, length in enumerate((SUPER * BLOCK, HYPER * BLOCK)):
+            total, number = wide[2 * scale], wide[2 * scale + 1]
+            total += moments[0]
+            number += windows
+            whole = np.flatnonzero(number >= length)
+            if len(whole):
+                self._scatter(spread, scale + 1, at, whole, total[whole] / number[whole])
+            total[whole] = 0.0
+            number[whole] = 0.0
+        t["spread"][:, at], t["wide"][:, at] = spread, wide
+        self.count_block(at, block)
+        due = (t["base"][-1, at] < YOUNG) | (wide[1] == 0.0)
+        if due.all():
+            self.refresh(at)
+        elif due.any():
+            self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
+
+    def _scatter(self, spread: Floats, scale: int, at: At, which: Ints, mean: Floats) -> None:
+        """Add means of blocks of one scale to what is known of their scatter."""
+        square, many = mean * mean, np.ones_like(mean)
+        if self.by_steps:
+            before, ids = self.table["before"], rows_of(at, which)
+            many = ~np.isnan(before[scale, ids])
+            # Half the mean square of successive differences: the variance, without a trend
+            square = np.where(many, 0.5 * (mean - before[scale, ids]) ** 2, 0.0)
+            before[scale, ids] = mean
+        spread[2 * scale, which] += square
+        spread[2 * scale + 1, which] += many
