@@ -115,11 +115,13 @@ class Members:
         t, s, pairs = self.table, self._catalog.streams, self._catalog.pairs
         pair, load, old = s["pair"], t["load"], t["member"].copy()
         age = (time - pairs["first"][pair]) / width
-        load += (t["seen"] / PERIOD - load) / np.clip(age // PERIOD, 1.0, MEMORY)
+        here = time - pairs["last"][pair] < max(AWAY_S, AWAY_WINDOWS * width)
+        # Who is away comes back with the load that it had
+        memory = np.clip(age // PERIOD, 1.0, MEMORY)
+        load += np.where(here, (t["seen"] / PERIOD - load) / memory, 0.0)
         t["seen"][:] = 0.0
         t["moved"][:] *= 1.0 - 1.0 / MEMORY
         able = (self._of_pair[0, pair] >= 0) & _ROLLED[s["bank"]]
-        here = time - pairs["last"][pair] < max(AWAY_S, AWAY_WINDOWS * width)
         thin = load < np.where(old, LEAVES_ABOVE, JOINS_BELOW)
         new = able & here & thin & (age >= PROBATION)
         keys = self._keys()

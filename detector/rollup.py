@@ -97,7 +97,7 @@ class Rollups:
                 amount = np.rint(value * count) if model == RATIO else value
                 total = np.bincount(slot[both], np.tile(amount, (2, 1))[both], slots)
                 trials = np.bincount(slot[both], np.tile(count, (2, 1))[both], slots)
-                at = np.unique(slot[both])
+                at = np.flatnonzero(np.bincount(slot[both], minlength=slots))
                 values.append(total[at] / trials[at] if model == RATIO else total[at])
                 counts.append(trials[at])
             row_slot.append(at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 from conformance import told
 
 from detector.engine import Detector
@@ -127,6 +128,18 @@ def test_the_fault_of_a_fat_client_is_told_of_its_pair_only() -> None:
     assert {pair.client for pair, _, _ in found} == {"c0"}
 
 
+def test_a_fat_client_does_not_hide_what_thin_ones_suffer() -> None:
+    rates = np.r_[200.0, np.full(200, RATE)]
+    suffer = np.r_[0.0, np.ones(200)]
+    windows = thin(
+        FAULT + 60,
+        clients=201,
+        rate=lambda _: rates,
+        failing=lambda t: 0.4 * suffer if t >= FAULT else 0.0,
+    )
+    assert fired(told(Detector(), list(windows))) == [(API, "connect_errors", "up")]
+
+
 def test_what_a_member_is_told_of_is_not_told_of_all() -> None:
     rates = np.r_[0.8, np.full(9, RATE)]
     only = np.r_[1.0, np.zeros(9)]
@@ -138,6 +151,42 @@ def test_what_a_member_is_told_of_is_not_told_of_all() -> None:
     )
     found = fired(told(Detector(), list(windows)))
     assert sum(signal == "connect_errors" for _, signal, _ in found) == 1
+
+
+def test_a_member_that_falls_silent_is_told_once() -> None:
+    rates = np.full(4, 0.9)
+    windows = thin(
+        FAULT + 500,
+        clients=4,
+        rate=lambda t: np.r_[0.0, rates[1:]] if FAULT <= t < FAULT + 400 else rates,
+    )
+    found = fired(told(Detector(), list(windows)))
+    assert (Pair("c0", "api", 8080), "silent_pair", "gone") in found
+    assert {pair.client for pair, _, _ in found} == {"c0"}
+
+
+@pytest.mark.parametrize("clients", [10, 24, 60])
+def test_members_that_come_and_go_together_are_no_change(clients: int) -> None:
+    """Ten clients stay; the others come at 500, and their rows end one by one from 1,000 on."""
+    ends = np.r_[np.full(10, np.inf), 1000.0 + 40.0 * np.arange(clients - 10)]
+    begins = np.r_[np.zeros(10), np.full(clients - 10, 500.0)]
+    windows = thin(
+        1400 + 40 * (clients - 10),
+        clients=clients,
+        rate=lambda _: 0.5,
+        here=lambda t: (begins <= t) & (t < ends),
+    )
+    found = fired(told(Detector(), list(windows)))
+    assert [each for each in found if is_rollup(each[0])] == []
+
+
+def test_members_that_come_back_are_no_change() -> None:
+    """Ten clients stay; 20 more have no rows for long, and are no new pairs then."""
+    stays = np.arange(30) < 10
+    windows = thin(
+        1300, clients=30, rate=lambda _: 0.5, here=lambda t: stays | (not 100 <= t < 1000)
+    )
+    assert fired(told(Detector(), list(windows))) == []
 
 
 def test_an_hour_of_clients_that_come_and_go_is_quiet() -> None:
