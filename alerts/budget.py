@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self
 
 from alerts.alert import SEVERITIES, Alert
 from detector.finding import Finding
+from probes.window import EVERY
 
 WEEK_S: Final = 604_800.0
 DAY_S: Final = 86_400.0
@@ -223,7 +224,7 @@ class Ledger:
         member = incident.members.setdefault(alert.id, Member(since=now, rank=rank))
         self._of_alert[alert.id] = incident.id
         member.rank, member.firing = rank, True
-        incident.services |= {alert.findings[0].pair.client, alert.findings[0].pair.server}
+        incident.services |= _services(alert)
         incident.measured |= _measured(alert.findings[0])
         if rank == 0 and incident.standing == "held":
             incident.standing = "free"
@@ -317,7 +318,7 @@ class Ledger:
             for incident in self.incidents.values()
             if abs(incident.onset - first.onset) <= self.budget.together_s
             and len(incident.members) < MOST_ALERTS
-            and incident.services & {first.pair.client, first.pair.server}
+            and incident.services & _services(alert)
         ]
         return min(near, key=lambda i: (i.standing == "held", i.opened, i.id), default=None)
 
@@ -375,6 +376,11 @@ class Ledger:
 
 def _urgency(incident: Incident) -> tuple[object, ...]:
     return (min(m.rank for m in incident.members.values()), incident.opened, incident.id)
+
+
+def _services(alert: Alert) -> set[str]:
+    pair = alert.findings[0].pair
+    return {pair.client, pair.server} - {EVERY}
 
 
 def _measured(finding: Finding) -> set[str]:

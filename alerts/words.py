@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from detector.finding import Finding
-from probes.window import UNITS, Pair
+from probes.window import EVERY, UNITS, Pair
 
 SUBJECTS = {
     "connections": "new connections",
@@ -69,8 +69,16 @@ def clean(name: str) -> str:
 
 
 def pair(of: Pair) -> str:
-    """Return a service pair, e.g. "web -> api:8080"; the transport only when it is not TCP."""
+    """Return a service pair, e.g. "web -> api:8080"; the transport only when it is not TCP.
+
+    A roll-up is "every client of api:8080", or "checkout to all its servers".
+    """
     transport = "" if of.transport == "tcp" else f"/{clean(of.transport)}"
+    if of.client == EVERY:
+        return f"every client of {clean(of.server)}:{of.port}{transport}"
+    if of.server == EVERY:
+        over = f" over {clean(of.transport)}" if transport else ""
+        return f"{clean(of.client)} to all its servers{over}"
     return f"{clean(of.client)} -> {clean(of.server)}:{of.port}{transport}"
 
 

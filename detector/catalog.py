@@ -72,6 +72,13 @@ class Catalog:
         found[known] = self._of[signal[known], pair[known]]
         return found
 
+    def of(self, pair: Ints, signal: Ints) -> Ints:
+        """Return the streams of pairs and signals, given by number; -1 where there is none."""
+        found = np.full(len(pair), -1, np.int64)
+        known = pair >= 0
+        found[known] = self._of[signal[known], pair[known]]
+        return found
+
     def add(self, window: Window, rows: Ints) -> tuple[Ints, Ints]:
         """Add the streams of `rows`, which `find` did not know.
 

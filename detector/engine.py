@@ -20,9 +20,10 @@ from detector.ledger import Ledger
 from detector.observe import activity, observe
 from detector.parts import Moment
 from detector.presence import Presence
+from detector.rollup import Rollups
 from detector.settings import DetectorSettings
-from detector.sides import Side, Sides
-from probes.window import Kind, Pair, Window
+from detector.sides import Side, Sides, of_cause
+from probes.window import EVERY, Kind, Pair, Window, is_rollup
 
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]
@@ -74,6 +75,7 @@ class Detector:
         self._open: dict[tuple[str, int], Finding] = {}
         self._causes = Causes()
         self._sides = Sides()
+        self._rollups = Rollups(self._catalog, self._banks, settings)
         self._scores: Floats = np.zeros(0)
         self._time = -np.inf
         self._watched_s, self._windows, self._behind = 0.0, 0, 0
@@ -93,27 +95,25 @@ class Detector:
             return []
         self._windows += 1
         plan = self._intake.plan(window)
+        firing = {i for what, i in self._open if what == "stream"}
+        sums = self._rollups.window(window, plan, self._windows, firing)
+        plan_of_sums = None if sums is None else self._rollups.intake.plan(sums)
         timed = [self._intake.timing(window, part.stream) for part in plan.parts]
         length = step(window, [spacing for spacing, _ in timed])
         end = window.time + length
         self._meet_pairs(told=self._watched_s >= self._settings.warmup_s)
         self._follow_sides(window, plan)
-        findings: list[Finding] = []
-        used = []
-        for model, (part, (spacing, idle)) in enumerate(zip(plan.parts, timed, strict=True)):
-            if len(part.row):
-                some, rows = self._judge(model, window, part, (spacing, idle), end)
-                findings += some
-                used.append(rows)
-        self._count_causes(window, plan)
+        findings, used = self._judge_all(window, plan, timed, end)
         findings += self._follow_pairs(window, used, (window.time, end))
+        if sums is not None and plan_of_sums is not None:
+            findings += self._judge_sums(sums, plan_of_sums, end)
         findings += self._close_stale(end)
         self._watched_s += length
         if self._windows % REWEIGH_EVERY == 0 or self._ledger.streams != self._catalog.streams.size:
             self._ledger.share_out(self._catalog, self._time)
         if self._windows % FORGET_EVERY == 0:
             self._forget()
-        return sorted(findings, key=_by_name)
+        return sorted(self._rollups.told(findings, self._open.values()), key=_by_name)
 
     def scores(self) -> Floats:
         """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order.
@@ -124,7 +124,8 @@ class Detector:
 
     def firing(self) -> list[Finding]:
         """Return the findings that have not ended."""
-        return sorted(self._open.values(), key=_by_name)
+        told = (f for f in self._open.values() if f.id not in self._rollups.muted)
+        return sorted(told, key=_by_name)
 
     def learning(self) -> Learning:
         """Return how many streams are still learning and how many are judged."""
@@ -165,6 +166,27 @@ class Detector:
             self._presence.others = self._intake.others
             self._presence.add(fresh, self._time, told=told, watched_s=self._watched_s)
 
+    def _judge_all(
+        self, window: Window, plan: Plan, timed: list[tuple[Floats, Floats | None]], end: float
+    ) -> tuple[list[Finding], list[tuple[Part, Floats]]]:
+        findings: list[Finding] = []
+        used = []
+        for model, (part, of_part) in enumerate(zip(plan.parts, timed, strict=True)):
+            if len(part.row):
+                some, rows = self._judge(model, window, part, of_part, end)
+                findings += some
+                used.append(rows)
+        self._count_causes(window, plan)
+        return findings, used
+
+    def _judge_sums(self, sums: Window, plan: Plan, end: float) -> list[Finding]:
+        scores, self._scores = self._scores, np.zeros(len(sums))
+        timed = [self._rollups.intake.timing(sums, part.stream) for part in plan.parts]
+        findings, _ = self._judge_all(sums, plan, timed, end)
+        self._scores = scores
+        self._catalog.pairs["last"][plan.numbers[sums.pair]] = sums.time
+        return findings
+
     def _judge(
         self,
         model: int,
@@ -202,6 +224,9 @@ class Detector:
         outcome = bank.update(part.at, obs, moment)
         if self._scored:
             self._scores[part.row] = outcome.score
+        if is_rollup(window.pairs[0]):
+            # A few sums do not speak for all streams of the kind
+            outcome = outcome._replace(health=np.nan)
         self._ledger.note(kind, outcome, float(known.mean()))
         return self._tell(bank, part, outcome, moment), (part, spacing)
 
@@ -243,7 +268,10 @@ class Detector:
     def _side(self, stream: int, up: bool, cause: str) -> Side:
         pair = int(self._catalog.streams["pair"][stream])
         direction = "up" if up else "down"
-        return self._sides.guilty(pair, self._catalog.signal_of(stream), direction, cause)
+        whose, signal = self._pair(stream), self._catalog.signal_of(stream)
+        if is_rollup(whose):
+            return of_cause(signal, cause) or ("server" if whose.client == EVERY else "client")
+        return self._sides.guilty(pair, signal, direction, cause)
 
     def _pair(self, stream: int) -> Pair:
         return self._catalog.pair_of[int(self._catalog.streams["pair"][stream])]
@@ -374,8 +402,11 @@ class Detector:
             if known[what][i]
         }
         self._causes.renumber({i: int(of_stream[i]) for i in self._causes.streams() if stays[i]})
+        self._rollups.members.keep(stays)
         self._catalog.keep(stays, kept)
+        self._rollups.members.rebuild()
         self._intake.forget_plan()
+        self._rollups.intake.forget_plan()
 
     # State
 
@@ -386,6 +417,7 @@ class Detector:
             "pairs": self._catalog.pairs,
             "presence": self._presence.table,
             "sides": self._sides.table,
+            "rollups": self._rollups.members.table,
             **{f"bank{i}": bank.table for i, bank in enumerate(self._banks)},
             **{f"episodes{i}": bank.episodes.table for i, bank in enumerate(self._banks)},
         }
@@ -404,6 +436,7 @@ class Detector:
             "arrivals": self._presence.arrivals,
             "ledger": self._ledger.to_state(),
             "causes": self._causes.to_state(),
+            "muted": sorted(self._rollups.muted),
             "open": [[what, i, report.to_state(f)] for (what, i), f in self._open.items()],
         }
         return state.pack(meta, arrays)
@@ -439,6 +472,9 @@ class Detector:
         self._catalog.restore([Pair(*pair) for pair in meta["pairs"]], meta["signals"])
         self._presence.table.load(columns("presence"))
         self._sides.table.load(columns("sides"))
+        self._rollups.members.table.load(columns("rollups"))
+        self._rollups.members.rebuild()
+        self._rollups.muted = set(meta["muted"])
         for i, bank in enumerate(self._banks):
             bank.table.load(columns(f"bank{i}"))
             bank.episodes.table.load(columns(f"episodes{i}"))

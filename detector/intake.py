@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.bank import Bank
 from detector.catalog import Catalog
 from detector.observe import RATIO, make_banks, model_of, usable
 from detector.settings import DetectorSettings
@@ -77,9 +79,14 @@ class Intake:
             what changes in them tells nothing.
     """
 
-    def __init__(self, settings: DetectorSettings) -> None:
-        self.catalog = Catalog()
-        self.banks = make_banks()
+    def __init__(
+        self,
+        settings: DetectorSettings,
+        catalog: Catalog | None = None,
+        banks: Sequence[Bank] | None = None,
+    ) -> None:
+        self.catalog = catalog or Catalog()
+        self.banks = banks or make_banks()
         self.others: frozenset[Pair] = frozenset()
         self._settings = settings
         self._plan: Plan | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.table import Column, Table
-from probes.window import OTHER, Pair
+from probes.window import OTHER, Pair, is_rollup
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,6 +88,8 @@ class Presence:
         at = self.table.grow(len(pairs))
         for i, pair in zip(at.tolist(), pairs, strict=True):
             self.table["since"][i] = time
+            if is_rollup(pair):
+                continue
             key = f"{pair.server}:{pair.port}/{pair.transport}"
             known = self._decayed(key, time, SERVER_HALF_LIFE_S)
             everywhere = self._decayed("", time, HOST_HALF_LIFE_S)

@@ -60,6 +60,11 @@ _OF_SIGNAL: Final[Mapping[tuple[str, str], Side]] = {
 }
 
 
+def of_cause(signal: str, cause: str) -> Side:
+    """Return the side at which a cause lies; "" when it does not say."""
+    return _OF_CAUSE.get((signal, cause), "")
+
+
 class Sides:
     """Keeps, per pair, where the time of its requests goes, and where it went before.
 
@@ -129,7 +134,7 @@ class Sides:
         """
         if signal == "request_latency" and direction == "up":
             return self._of_latency(pair)
-        known = _OF_CAUSE.get((signal, cause))
+        known = of_cause(signal, cause)
         return known or _OF_SIGNAL.get((signal, direction), "")
 
     def _of_latency(self, pair: int) -> Side:

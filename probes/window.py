@@ -36,6 +36,15 @@ def is_other(pair: Pair) -> bool:
     return OTHER in (pair.client, pair.server)
 
 
+EVERY: Final = "*"
+"""Stands for all clients of a server port, or all servers of a client, in a roll-up's pair."""
+
+
+def is_rollup(pair: Pair) -> bool:
+    """Return whether a pair is of several that the detector takes together; no probe has such."""
+    return EVERY in (pair.client, pair.server)
+
+
 class Kind(enum.Enum):
     """How a signal is measured, which decides how it is tested."""
 

@@ -94,6 +94,14 @@ def test_what_begins_together_and_shares_a_service_is_one_unit():
     assert (ledger.tokens, len(ledger.incidents)) == (2.0, 3)
 
 
+def test_roll_ups_of_two_servers_share_no_service():
+    ledger = Ledger(WEEKLY)
+    for number, at in enumerate((T0, T0 + 1)):
+        ledger.fire(alert(pair=Pair("*", f"server-{number}", 80), at=at), now=T0 + 20)
+    ledger.fire(alert(pair=Pair("shop", "*", 0), at=T0 + 2), now=T0 + 20)
+    assert len(ledger.incidents) == 3
+
+
 def test_six_faults_at_once_are_all_told_even_where_none_shares_a_service():
     # the scenes of tests/e2e/test_faults.py; two of them are hard failures
     ledger = Ledger(WEEKLY)

@@ -93,6 +93,19 @@ def test_transport_is_said_only_when_it_is_not_tcp():
     assert words.pair(Pair("web", "dns", 53, "udp")) == "web -> dns:53/udp"
 
 
+def test_a_roll_up_is_said_as_people_say_it():
+    every = Pair("*", "api", 8080)
+    assert words.what(finding(pair=every)) == (
+        "request latency of every client of api:8080 rose from 2.1 ms to 20.4 ms (9.7x)"
+    )
+    assert words.headline(finding(pair=every)) == (
+        "request latency up 9.7x: every client of api:8080"
+    )
+    assert words.pair(Pair("*", "dns", 53, "udp")) == "every client of dns:53/udp"
+    assert words.pair(Pair("checkout", "*", 0)) == "checkout to all its servers"
+    assert words.pair(Pair("checkout", "*", 0, "udp")) == "checkout to all its servers over udp"
+
+
 def test_names_from_outside_lose_control_characters_and_excess_length():
     assert words.clean("a\nb\x1b[31m\u202ec") == "ab[31mc"
     assert len(words.clean("x" * 10_000)) == 120
