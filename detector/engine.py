@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import feed, report, state
-from detector.bank import Bank
+from detector import feed, state
 from detector.blocks import LEARNING
 from detector.calibration import Calibration, Change
-from detector.causes import Causes
-from detector.episodes import Outcome
-from detector.finding import Finding, State
+from detector.finding import Finding
 from detector.intake import Intake, Part, Plan, is_spoilt, step
 from detector.ledger import Ledger
 from detector.observe import activity, observe
@@ -22,18 +18,14 @@ from detector.parts import Moment
 from detector.presence import Presence
 from detector.rollup import Rollups
 from detector.settings import DetectorSettings
-from detector.sides import Side, Sides, of_cause
-from probes.window import EVERY, Kind, Pair, Window, is_rollup
+from detector.told import Told
+from probes.window import Kind, Pair, Window, is_rollup
 
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]
 
 ADOPT_S = 600.0
 """A change that lasts this long is the new normal."""
-STALE_S, STALE_WINDOWS = 180.0, 10.0
-"""A firing stream without rows for this long, and this many windows, is over."""
-MENDED_S = 10.0
-"""The same for a stream whose last window already spoke for its baseline."""
 PAUSED = 1.5
 """A window this many times longer than asked for means that the host or the daemon was paused."""
 FORGET_S = 7 * 86_400.0
@@ -72,9 +64,7 @@ class Detector:
         self._catalog, self._banks = self._intake.catalog, self._intake.banks
         self._presence = Presence()
         self._ledger = Ledger(settings.false_alerts_per_week)
-        self._open: dict[tuple[str, int], Finding] = {}
-        self._causes = Causes()
-        self._sides = Sides()
+        self._told = Told(self._catalog, self._banks, self._presence)
         self._rollups = Rollups(self._catalog, self._banks, settings)
         self._scores: Floats = np.zeros(0)
         self._time = -np.inf
@@ -95,25 +85,25 @@ class Detector:
             return []
         self._windows += 1
         plan = self._intake.plan(window)
-        firing = {i for what, i in self._open if what == "stream"}
+        firing = self._told.firing_streams()
         sums = self._rollups.window(window, plan, self._windows, firing)
         plan_of_sums = None if sums is None else self._rollups.intake.plan(sums)
         timed = [self._intake.timing(window, part.stream) for part in plan.parts]
         length = step(window, [spacing for spacing, _ in timed])
         end = window.time + length
         self._meet_pairs(told=self._watched_s >= self._settings.warmup_s)
-        self._follow_sides(window, plan)
+        self._told.follow_sides(window, plan)
         findings, used = self._judge_all(window, plan, timed, end)
         findings += self._follow_pairs(window, used, (window.time, end))
         if sums is not None and plan_of_sums is not None:
             findings += self._judge_sums(sums, plan_of_sums, end)
-        findings += self._close_stale(end)
+        findings += self._told.close_stale(end)
         self._watched_s += length
         if self._windows % REWEIGH_EVERY == 0 or self._ledger.streams != self._catalog.streams.size:
             self._ledger.share_out(self._catalog, self._time)
         if self._windows % FORGET_EVERY == 0:
             self._forget()
-        return sorted(self._rollups.told(findings, self._open.values()), key=_by_name)
+        return sorted(self._rollups.told(findings, self._told.open.values()), key=_by_name)
 
     def scores(self) -> Floats:
         """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order.
@@ -124,7 +114,7 @@ class Detector:
 
     def firing(self) -> list[Finding]:
         """Return the findings that have not ended."""
-        told = (f for f in self._open.values() if f.id not in self._rollups.muted)
+        told = (f for f in self._told.open.values() if f.id not in self._rollups.muted)
         return sorted(told, key=_by_name)
 
     def learning(self) -> Learning:
@@ -176,7 +166,7 @@ class Detector:
                 some, rows = self._judge(model, window, part, of_part, end)
                 findings += some
                 used.append(rows)
-        self._count_causes(window, plan)
+        self._told.count_causes(window, plan)
         return findings, used
 
     def _judge_sums(self, sums: Window, plan: Plan, end: float) -> list[Finding]:
@@ -228,77 +218,7 @@ class Detector:
             # A few sums do not speak for all streams of the kind
             outcome = outcome._replace(health=np.nan)
         self._ledger.note(kind, outcome, float(known.mean()))
-        return self._tell(bank, part, outcome, moment), (part, spacing)
-
-    def _tell(self, bank: Bank, part: Part, outcome: Outcome, moment: Moment) -> list[Finding]:
-        findings: list[Finding] = []
-        end = moment.end
-
-        def stream_of(local: Ints) -> list[tuple[int, int, int]]:
-            rows = np.searchsorted(part.at, local)
-            return list(zip(local.tolist(), part.stream[rows].tolist(), rows.tolist(), strict=True))
-
-        for i, number, row in stream_of(outcome.fired):
-            signal = self._catalog.signal_of(number)
-            cause = self._causes.main(number)
-            up = bool(bank.episodes.table["fire"][bank.episodes.find(i)] > 0)
-            finding = report.changed(
-                bank,
-                i,
-                pair=self._pair(number),
-                signal=signal,
-                log_c=float(moment.log_c_of(np.array([row]))[0]),
-                cause=cause,
-                side=self._side(number, up, cause),
-            )
-            self._open["stream", number] = finding
-            findings.append(finding)
-        findings += [self._end(n, "resolved", end) for _, n, _ in stream_of(outcome.resolved)]
-        for i, number, row in stream_of(outcome.adopted):
-            findings.append(self._end(number, "adopted", end))
-            self._sides.adopt(int(self._catalog.streams["pair"][number]))
-            bank.relearn(np.array([i]), moment.age(np.array([row])))
-        return findings
-
-    def _follow_sides(self, window: Window, plan: Plan) -> None:
-        of_pair = self._catalog.streams["pair"]
-        changed = {int(of_pair[i]) for what, i in self._open if what == "stream"}
-        self._sides.update(window, plan.numbers, self._catalog.pairs.size, changed)
-
-    def _side(self, stream: int, up: bool, cause: str) -> Side:
-        pair = int(self._catalog.streams["pair"][stream])
-        direction = "up" if up else "down"
-        whose, signal = self._pair(stream), self._catalog.signal_of(stream)
-        if is_rollup(whose):
-            return of_cause(signal, cause) or ("server" if whose.client == EVERY else "client")
-        return self._sides.guilty(pair, signal, direction, cause)
-
-    def _pair(self, stream: int) -> Pair:
-        return self._catalog.pair_of[int(self._catalog.streams["pair"][stream])]
-
-    def _end(self, stream: int, how: State, end: float) -> Finding:
-        bank = self._banks[self._catalog.streams["bank"][stream]]
-        local = int(self._catalog.streams["local"][stream])
-        return report.ended(self._open.pop(("stream", stream)), bank, local, how, end)
-
-    def _running(self) -> set[int]:
-        """Return the streams that have a run of evidence or are reported."""
-        banks, numbers = self._catalog.streams["bank"], set()
-        for model, bank in enumerate(self._banks):
-            of = bank.episodes.table["of"]
-            if len(of):
-                numbers |= set(np.flatnonzero(banks == model)[of].tolist())
-        return numbers
-
-    def _count_causes(self, window: Window, plan: Plan) -> None:
-        """Keep count of the causes of every stream that has a run of evidence, and no others."""
-        if not window.causes and not self._causes:
-            return
-        running = self._running()
-        self._causes.drop([i for i in self._causes.streams() if i not in running])
-        for row, causes in window.causes.items():
-            if int(plan.stream[row]) in running:
-                self._causes.add(int(plan.stream[row]), causes)
+        return self._told.streams(bank, part, outcome, moment), (part, spacing)
 
     def _follow_pairs(
         self, window: Window, used: list[tuple[Part, Floats]], span: tuple[float, float]
@@ -325,57 +245,7 @@ class Detector:
             warmup_s=self._settings.warmup_s,
             adopt_s=ADOPT_S,
         )
-        t, end = self._presence.table, span[1]
-        findings = []
-        for i in out.new.tolist():
-            chance = float(-np.log(t["arrival"][i]))
-            onset = float(t["since"][i])
-            finding = report.presence(self._pair_named(i), "new", onset, end, chance)
-            self._open["pair", i] = finding
-            findings.append(finding)
-        for i in out.gone.tolist():
-            onset, nats = float(t["gap_start"][i]), float(t["arrival"][i])
-            finding = report.presence(self._pair_named(i), "gone", onset, end, nats)
-            self._open["pair", i] = finding
-            findings.append(finding)
-        findings += [self._end_pair(i, "adopted", end) for i in out.new_ended.tolist()]
-        findings += [self._end_pair(i, "resolved", end) for i in out.back.tolist()]
-        findings += [self._end_pair(i, "adopted", end) for i in out.gone_adopted.tolist()]
-        return findings
-
-    def _pair_named(self, i: int) -> Pair:
-        return self._catalog.pair_of[i]
-
-    def _end_pair(self, i: int, how: State, end: float) -> Finding:
-        return dataclasses.replace(self._open.pop(("pair", i)), state=how, ended=end)
-
-    def _close_stale(self, end: float) -> list[Finding]:
-        """End what fires without rows: nobody tries any more, or nobody is there to measure."""
-        streams, pairs = self._catalog.streams, self._catalog.pairs
-        findings = []
-        for what, i in sorted(self._open):
-            if what == "stream":
-                bank, local = self._banks[streams["bank"][i]], streams["local"][[i]]
-                patience = MENDED_S if self._is_mended(i, bank, int(local[0])) else STALE_S
-                limit = max(patience, STALE_WINDOWS * float(streams["spacing"][i]))
-                if end - streams["last"][i] > limit:
-                    bank.episodes.close(bank, local, end)
-                    findings.append(self._end(i, "resolved", end))
-            elif self._presence.is_gone(i) and end - pairs["last"][i] > STALE_S:
-                self._presence.close(np.array([i]))
-                findings.append(self._end_pair(i, "resolved", end))
-        return findings
-
-    def _is_mended(self, stream: int, bank: Bank, local: int) -> bool:
-        """Return whether silence after this stream's last window is good news.
-
-        Who connects again and keeps the connection gives no further rows, and the last one may
-        hold failures too; that traffic flows tells the rest.
-        """
-        if bank.episodes.table["calm"][bank.episodes.find(local)] > 0:
-            return True
-        failed = self._catalog.signal_of(stream) == "connect_errors"
-        return failed and self._presence.is_active(int(self._catalog.streams["pair"][stream]))
+        return self._told.presences(out, span[1])
 
     def _forget(self) -> None:
         """Drop pairs that have not been seen for long, with their streams."""
@@ -385,7 +255,6 @@ class Detector:
         if kept.all():
             return
         stays = kept[streams["pair"]]
-        of_stream, of_pair = np.cumsum(stays) - 1, np.cumsum(kept) - 1
         for number, bank in enumerate(self._banks):
             mine = streams["bank"] == number
             rows = np.zeros(bank.table.size, dtype=bool)
@@ -393,15 +262,7 @@ class Detector:
             streams["local"][mine] = (np.cumsum(rows) - 1)[streams["local"][mine]]
             bank.keep(rows)
         self._presence.table.keep(kept)
-        self._sides.table.keep(kept)
-        numbers = {"stream": of_stream, "pair": of_pair}
-        known = {"stream": stays, "pair": kept}
-        self._open = {
-            (what, int(numbers[what][i])): finding
-            for (what, i), finding in self._open.items()
-            if known[what][i]
-        }
-        self._causes.renumber({i: int(of_stream[i]) for i in self._causes.streams() if stays[i]})
+        self._told.keep(stays, kept)
         self._rollups.members.keep(stays)
         self._catalog.keep(stays, kept)
         self._rollups.members.rebuild()
@@ -416,7 +277,7 @@ class Detector:
             "streams": self._catalog.streams,
             "pairs": self._catalog.pairs,
             "presence": self._presence.table,
-            "sides": self._sides.table,
+            "sides": self._told.sides.table,
             "rollups": self._rollups.members.table,
             **{f"bank{i}": bank.table for i, bank in enumerate(self._banks)},
             **{f"episodes{i}": bank.episodes.table for i, bank in enumerate(self._banks)},
@@ -435,9 +296,8 @@ class Detector:
             "signals": self._catalog.signals,
             "arrivals": self._presence.arrivals,
             "ledger": self._ledger.to_state(),
-            "causes": self._causes.to_state(),
+            **self._told.to_state(),
             "muted": sorted(self._rollups.muted),
-            "open": [[what, i, report.to_state(f)] for (what, i), f in self._open.items()],
         }
         return state.pack(meta, arrays)
 
@@ -471,7 +331,7 @@ class Detector:
         self._catalog.pairs.load(columns("pairs"))
         self._catalog.restore([Pair(*pair) for pair in meta["pairs"]], meta["signals"])
         self._presence.table.load(columns("presence"))
-        self._sides.table.load(columns("sides"))
+        self._told.sides.table.load(columns("sides"))
         self._rollups.members.table.load(columns("rollups"))
         self._rollups.members.rebuild()
         self._rollups.muted = set(meta["muted"])
@@ -480,8 +340,7 @@ class Detector:
             bank.episodes.table.load(columns(f"episodes{i}"))
         self._presence.arrivals = {k: (a, b) for k, (a, b) in meta["arrivals"].items()}
         self._ledger.load(meta["ledger"])
-        self._causes = Causes.from_state(meta["causes"])
-        self._open = {(what, i): report.from_state(f) for what, i, f in meta["open"]}
+        self._told.load(meta)
         self._time, self._watched_s = meta["time"], meta["watched_s"]
         self._windows, self._behind = meta["windows"], meta["behind"]
 

@@ -90,10 +90,19 @@ class Intake:
         self.others: frozenset[Pair] = frozenset()
         self._settings = settings
         self._plan: Plan | None = None
+        # of the last window: its pairs, their numbers, and which are many put together
+        self._pairs: tuple[tuple[Pair, ...], Ints, NDArray[np.bool_]] | None = None
 
     def forget_plan(self) -> None:
         """Drop what was prepared, because streams have new numbers."""
-        self._plan = None
+        self._plan = self._pairs = None
+
+    def _known(self, pairs: tuple[Pair, ...]) -> tuple[Ints, NDArray[np.bool_]]:
+        """Return the numbers of a window's pairs, and which are many put together."""
+        if self._pairs is None or not (pairs is self._pairs[0] or pairs == self._pairs[0]):
+            others = np.array([is_other(pair) for pair in pairs], dtype=bool)
+            self._pairs = pairs, self.catalog.numbers(pairs), others
+        return self._pairs[1:]
 
     def plan(self, window: Window) -> Plan:
         """Return which stream each row belongs to, meeting the streams that are new.
@@ -102,7 +111,7 @@ class Intake:
         """
         if self._plan is not None and self._plan.fits(window):
             return self._plan
-        is_other_pair = np.array([is_other(pair) for pair in window.pairs], dtype=bool)
+        numbers, is_other_pair = self._known(window.pairs)
         judged = np.array([signal not in VIEWS for signal in window.signals], dtype=bool)
         told = np.zeros(0, bool)
         self.others = frozenset()
@@ -111,14 +120,14 @@ class Intake:
             # those with rows: a recording has no others
             there = np.unique(window.pair[is_other_pair[window.pair]]).tolist()
             self.others = frozenset(window.pairs[i] for i in there)
-        numbers = self.catalog.numbers(window.pairs)
         stream = self.catalog.find(window, numbers)
         models = np.array([model_of(s, histogram=True) for s in window.signals], np.int64)
         new = np.flatnonzero((stream < 0) & told)
         late = new[usable(models[window.signal[new]], window.value[new], window.count[new])]
         if len(late):
             self._add(window, late)
-            numbers = self.catalog.numbers(window.pairs)
+            self._pairs = None
+            numbers, _ = self._known(window.pairs)
             stream = self.catalog.find(window, numbers)
         stream[~told] = -1
         plan = Plan(window, numbers, stream, self._parts(window, stream))
