@@ -18,7 +18,7 @@ NEW_ADOPT_S = 300.0
 """A new pair is part of the picture after five minutes."""
 SUBSTANCE = 1.0
 """Connections, requests or attempts that make a new pair worth a word ..."""
-SUBSTANCE_WITHIN_S = 60.0
+SUBSTANCE_WITHIN_S = 30.0
 """... if they come within this time of its first row ..."""
 SUBSTANCE_WINDOWS = 4.0
 """... and the pair was active in so many windows by then: a job that ran once is not a client."""
