@@ -59,9 +59,9 @@ class Rollups:
             number: how many windows there were.
             firing: streams that are firing: a group among them keeps its members.
         """
+        self.members.meet()
         if not 0.0 < window.width < np.inf:
             return None
-        self.members.meet()
         if number % PERIOD == 0:
             self.members.decide(window.time, window.width, firing)
         return self._summed(window, plan)
