@@ -79,6 +79,11 @@ class Blocks(ABC):
         }
 
     @property
+    def excursions(self) -> bool:
+        """Whether changes that came back by themselves widen the band."""
+        return self.seasonal and self.falls
+
+    @property
     def _carried(self) -> tuple[tuple[str, str, str], ...]:
         return (("current", "held", "base"), *self.carried)
 
@@ -119,7 +124,7 @@ class Blocks(ABC):
 
     def came_back(self, at: Ints, run: Floats) -> None:
         """Remember changes that ended by themselves; `run` has their statistics."""
-        if self.seasonal and self.falls and len(at):
+        if self.excursions and len(at):
             level, band = self.level(at), self.table["band"][at]
             reached = self.reached(run.astype(np.float32))
             self.seasons.came_back(at, reached, level + band, level - band)

@@ -19,7 +19,8 @@ class Catalog:
 
     `streams` columns: `bank` and `local` (where the stream's model is), `pair`, `signal` (numbers),
     `last` (start of its last window), `spacing` (seconds between its windows; NaN until known),
-    `weight` (ln of its share of the budget over an equal one). `pairs` columns: `first`, `last`
+    `weight` (ln of its share of the budget over an equal one), `habit` (nats by which its threshold
+    is higher, since what it told of late came back by itself). `pairs` columns: `first`, `last`
     (epoch seconds), `traffic` (events per window, of late).
     """
 
@@ -33,6 +34,7 @@ class Catalog:
                 "last": Column("f8", (), np.nan),
                 "spacing": Column("f4", (), np.nan),
                 "weight": Column("f4"),
+                "habit": Column("f4"),
             }
         )
         self.pairs = Table(

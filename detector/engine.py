@@ -199,7 +199,7 @@ class Detector:
             time=window.time,
             end=end,
             number=self._windows,
-            log_c=self._ledger.log_c(known, t["weight"][part.stream], kind),
+            log_c=self._ledger.log_c(known, (t["weight"] - t["habit"])[part.stream], kind),
             spacing=known,
             idle=idle,
             age=lambda rows: end - first[of_pair[part.stream[rows]]],

@@ -24,6 +24,8 @@ EARNED_HALF_LIFE_S = 7 * 86_400.0
 """What a kind has earned fades by half in this time."""
 UNDOUBTED, MOST_EARNED = 3.0, 6.0
 """Alarms of late that are not held against a kind, and most that is (nats)."""
+HABIT_HALF_LIFE_S = 2 * 86_400.0
+"""The same for a single stream's habit of coming back by itself."""
 ACTIVE_S = 3600.0
 """A stream without a row for this long has no share of the budget."""
 MODELS = (Kind.COUNT, Kind.SUM, Kind.RATIO, Kind.LATENCY, Kind.GAUGE)
@@ -61,6 +63,7 @@ class Ledger:
             past = now - self._faded_to if np.isfinite(self._faded_to) else 0.0
             for entry in self._account.values():
                 entry[3] *= 0.5 ** (past / EARNED_HALF_LIFE_S)
+            t["habit"][:] *= 0.5 ** (past / HABIT_HALF_LIFE_S)
         self._faded_to = now
         self.streams = t.size
         active = now - t["last"] < ACTIVE_S
@@ -85,6 +88,8 @@ class Ledger:
 
     def _raised(self, kind: Kind) -> float:
         """Return by how much the thresholds of a kind are above the theory's, nats."""
+        if kind is Kind.GAUGE:
+            return 0.0  # its threshold comes from experience alone (`detector.peaks`)
         recent = self._account[kind][3] if kind in self._account else 0.0
         earned = min(float(np.log(max(recent / UNDOUBTED, 1.0))), MOST_EARNED)
         return self._health.penalty.get(kind, 0.0) + earned

@@ -30,6 +30,12 @@ MENDED_S = 10.0
 """The same for a stream whose last window already spoke for its baseline."""
 
 
+HABIT_NATS, MOST_HABIT_NATS = 3.0, 12.0
+"""By how much more evidence a stream needs for each of its changes that came back by itself. A
+fault that is worth a page has it to spare; what comes and goes on its own at the edge has not.
+Rates remember how far they went instead (`detector.seasons`)."""
+
+
 class Told:
     """The findings that have not ended, and what explains them.
 
@@ -78,7 +84,11 @@ class Told:
             )
             self.open["stream", number] = finding
             findings.append(finding)
-        findings += [self._end(n, "resolved", end) for _, n, _ in stream_of(outcome.resolved)]
+        habit = self._catalog.streams["habit"]
+        for _, number, _ in stream_of(outcome.resolved):
+            findings.append(self._end(number, "resolved", end))
+            if not bank.excursions:
+                habit[number] = min(habit[number] + HABIT_NATS, MOST_HABIT_NATS)
         for i, number, row in stream_of(outcome.adopted):
             findings.append(self._end(number, "adopted", end))
             self.sides.adopt(int(self._catalog.streams["pair"][number]))
