@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector import evidence
-from detector.blocks import BLOCK, FIRING, JUDGED, LEARNING, PHASE, Blocks
+from detector.blocks import (
+    BLOCK,
+    FIRING,
+    JUDGED,
+    LEARNING,
+    LEAST_MEMORY,
+    MEMORY_S,
+    PHASE,
+    Blocks,
+)
 from detector.episodes import Episodes, Outcome, Suspects
 from detector.parts import At, Moment, Obs, parts, rows_of
 from detector.seasons import Seasons
@@ -133,6 +142,7 @@ class Bank(Blocks):
     def update(self, at: Ints, obs: Obs, moment: Moment) -> Outcome:
         """Take one row per stream of `at` (ascending, unique) and move on by one window."""
         self.seasons.time = moment.time
+        self.memory = max(LEAST_MEMORY, MEMORY_S / float(np.median(moment.spacing)))
         hot, alarms, masses = [], [], []
         scores = np.zeros(len(at)) if moment.scored else np.zeros(0)
         health, judged, allowed, cuts = np.nan, 0, 0.0, parts(at)

@@ -21,8 +21,9 @@ SUPER, HYPER = 4, 32
 """Blocks per super-block and hyper-block, which show slower wander than a block can."""
 YOUNG = 256.0
 """Windows up to which the null is computed anew with every block; later with every super-block."""
-MEMORY = 3600.0
-"""Windows the baseline remembers: it follows the time of day, not a fault of some minutes."""
+MEMORY_S, LEAST_MEMORY = 3600.0, 240.0
+"""Time that the baseline remembers, and windows at least: it follows the time of day, not a fault
+of some minutes."""
 HELD_BACK = 8
 """Blocks in a row that suspicion may keep from the baseline; then they are learned, clipped."""
 PHASE = 2048
@@ -52,6 +53,7 @@ class Blocks(ABC):
     Attributes:
         table: the streams' columns.
         seasons: the shape of their days.
+        memory: windows that a baseline remembers.
     """
 
     moments: ClassVar[int] = 3
@@ -61,6 +63,7 @@ class Blocks(ABC):
     falls: ClassVar[bool] = True
     table: Table
     seasons: Seasons
+    memory: float = MEMORY_S
 
     @classmethod
     def block_columns(cls) -> dict[str, Column]:
@@ -211,7 +214,9 @@ class Blocks(ABC):
     def _commit(self, at: At, block: list[Floats]) -> None:
         t, moments = self.table, block[0]
         windows = moments[-1]
-        fade = np.minimum(np.float32(1.0), MEMORY / np.maximum(t["base"][-1, at] + windows, 1.0))
+        fade = np.minimum(
+            np.float32(1.0), np.float32(self.memory) / np.maximum(t["base"][-1, at] + windows, 1.0)
+        )
         for (_, _, name), part in zip(self._carried, block, strict=True):
             t[name][:, at] = t[name][:, at] * fade + part
         spread = t["spread"][:, at] * fade

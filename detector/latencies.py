@@ -197,7 +197,7 @@ class LatencyBank(Bank):
         above = np.where(binned.LOWER[:-1, None] >= edge, cells, 0.0).sum(axis=0)
         excess = np.maximum(above - 0.5 * trials, 0.0)
         square = np.minimum(excess**2 / np.maximum(0.25 * trials, 1e-9), 50.0)
-        full = t["base"][2, at] >= 3500.0
+        full = t["base"][2, at] >= 0.95 * self.memory
         fade = 1.0 - block[0][2] / np.maximum(t["base"][2, at], block[0][2])
         old = t["excess"][:, at] * np.where(full, fade, 1.0)
         t["excess"][:, at] = old + np.stack([square, np.ones_like(square)])

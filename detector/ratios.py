@@ -96,7 +96,7 @@ class RatioBank(Bank):
         expected = trials * share
         square = (hits - expected) ** 2 / np.maximum(expected * (1.0 - share), 1e-9)
         # Faded as the baseline is, once that is full; one block can at most say "all are one"
-        full = t["base"][2, at] >= 3500.0
+        full = t["base"][2, at] >= 0.95 * self.memory
         old = t["excess"][:, at] * np.where(full, fade, 1.0)
         t["excess"][:, at] = old + np.stack([np.minimum(square, 50.0), np.ones_like(square)])
 
