@@ -17,7 +17,7 @@ from tests.support.traffic import free_port, hear, python
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak]
 
-MINUTES = float(os.environ.get("TAILRACE_SOAK_MINUTES", "5"))
+MINUTES = float(os.environ.get("TAILRACE_SOAK_MINUTES", "2"))
 
 
 def _jittery(stack: ExitStack) -> set[int]:
