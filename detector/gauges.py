@@ -60,6 +60,11 @@ class GaugeBank(Bank):
         self.peaks = Peaks()
         self.table = PooledTable(self.table.columns, self.peaks)
 
+    @property
+    def excursions(self) -> bool:
+        """Say that streams remember what came back: by `detector.surprise`, not by the band."""
+        return True
+
     def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:
         """Do nothing: the stream's own scatter decides what is news."""
 

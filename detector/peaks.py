@@ -2,7 +2,7 @@
 
 On real gauges no theorem holds: most of what is improbable is not noise but unlabelled change.
 So each episode's peak is counted, over all streams of the class, and the threshold is where the
-class itself has given about as many as the budget allows. Beyond what was seen the tail is taken as
+class itself has given twice as many as the budget allows. Beyond what was seen the tail is taken as
 exponential (peaks are logarithms, so this is a Pareto tail of the score), with a mean excess
 from the highest peaks. While there is little experience, `PRIOR_WEEKS` stream-weeks of public
 curves stand in for it.
@@ -28,7 +28,7 @@ SLOTS: Final = 5
 LOW, WIDTH, BINS = 2.0, 0.05, 800
 HIGHEST: Final = 20
 """Peaks behind the extrapolation."""
-AIM: Final = 1.2
+AIM: Final = 2.0
 """Episodes aimed at, per false alert allowed: on labelled curves the most surprising ones are real
 changes, most of them."""
 PRIOR_WEEKS: Final = 10.0
