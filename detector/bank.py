@@ -36,9 +36,6 @@ from detector.table import Column, Table
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 
-SUSPICION, SUSPICION_SHARE = 3.0, 0.25
-"""Nats of evidence, and share of the threshold, that make a stream suspect: the longer of both.
-Then a run of evidence has begun, and the last blocks stay out of the baseline."""
 FADE_S, FADE_WINDOWS = 20.0, 10.0
 """Half-life of evidence while a stream has no rows, the longer of both."""
 
@@ -141,7 +138,6 @@ class Bank(Blocks):
 
     def update(self, at: Ints, obs: Obs, moment: Moment) -> Outcome:
         """Take one row per stream of `at` (ascending, unique) and move on by one window."""
-        self.seasons.time = moment.time
         self.memory = max(LEAST_MEMORY, MEMORY_S / float(np.median(moment.spacing)))
         hot, alarms, masses = [], [], []
         scores = np.zeros(len(at)) if moment.scored else np.zeros(0)

@@ -13,7 +13,7 @@ from detector.calibration import Calibration, Change
 from detector.finding import Finding
 from detector.intake import Intake, Part, Plan, is_spoilt, step
 from detector.ledger import Ledger
-from detector.observe import activity, observe
+from detector.observe import RATIO, activity, observe
 from detector.parts import Moment
 from detector.presence import Presence
 from detector.rollup import Rollups
@@ -84,6 +84,8 @@ class Detector:
         if paused or is_spoilt(window):
             return []
         self._windows += 1
+        for bank in self._banks:
+            bank.seasons.time = window.time
         plan = self._intake.plan(window)
         firing = self._told.firing_streams()
         sums = self._rollups.window(window, plan, self._windows, firing)
@@ -163,10 +165,9 @@ class Detector:
         used = []
         for model, (part, of_part) in enumerate(zip(plan.parts, timed, strict=True)):
             if len(part.row):
-                some, rows = self._judge(model, window, part, of_part, end)
+                some, rows = self._judge(model, (window, plan), part, of_part, end)
                 findings += some
                 used.append(rows)
-        self._told.count_causes(window, plan)
         return findings, used
 
     def _judge_sums(self, sums: Window, plan: Plan, end: float) -> list[Finding]:
@@ -180,12 +181,13 @@ class Detector:
     def _judge(
         self,
         model: int,
-        window: Window,
+        of: tuple[Window, Plan],
         part: Part,
         timed: tuple[Floats, Floats | None],
         end: float,
     ) -> tuple[list[Finding], tuple[Part, Floats]]:
         """Return what one model found, and the rows that it could use, with what they cover."""
+        window, plan = of
         t, bank, kind = self._catalog.streams, self._banks[model], KIND_OF_MODEL[model]
         spacing, idle = timed
         which, obs = observe(model, window, part.row, spacing)
@@ -199,7 +201,9 @@ class Detector:
             time=window.time,
             end=end,
             number=self._windows,
-            log_c=self._ledger.log_c(known, (t["weight"] - t["habit"])[part.stream], kind),
+            log_c=self._ledger.log_c(
+                known, t["weight"][part.stream] - t["habit"][part.stream], kind
+            ),
             spacing=known,
             idle=idle,
             age=lambda rows: end - first[of_pair[part.stream[rows]]],
@@ -218,6 +222,9 @@ class Detector:
             # A few sums do not speak for all streams of the kind
             outcome = outcome._replace(health=np.nan)
         self._ledger.note(kind, outcome, float(known.mean()))
+        if model == RATIO:
+            # before it is told: a single window may be enough
+            self._told.count_causes(window, plan)
         return self._told.streams(bank, part, outcome, moment), (part, spacing)
 
     def _follow_pairs(

@@ -17,6 +17,9 @@ Ints = NDArray[np.int64]
 At = slice | Ints
 """Which streams: a slice where they are neighbours, so that nothing is copied."""
 
+SUSPICION, SUSPICION_SHARE = 3.0, 0.25
+"""Nats of evidence, and share of the threshold, that make a stream suspect: the higher of both.
+Then a run of evidence has begun, and the last blocks stay out of the baseline."""
 CHUNK = 8192
 """Streams per part: about a megabyte with all that is computed for them."""
 
@@ -152,7 +155,7 @@ class Moment:
             age=lambda rows: self.age(rows + low),
             cap=cap.astype(np.float32),
             c=np.exp(log_c).astype(np.float32),
-            hot=np.exp(np.maximum(3.0, 0.25 * log_c)).astype(np.float32),
+            hot=np.exp(np.maximum(SUSPICION, SUSPICION_SHARE * log_c)).astype(np.float32),
         )
 
     def spacing_of(self, rows: Ints) -> Floats:

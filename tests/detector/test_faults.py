@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from traffic import Fault, PairModel, Traffic, between, simulate
 
@@ -88,6 +90,17 @@ def test_a_tenfold_latency_is_found_within_five_windows(seed: int) -> None:
 def test_the_cause_is_named() -> None:
     found = findings(between(ONSET, END, refused=1.0), Traffic(), 0)
     assert [f.cause for f in found if f.signal == "connect_errors"] == ["refused", "refused"]
+
+
+def test_the_cause_is_named_when_one_window_is_enough() -> None:
+    refused = simulate([PairModel(pair=VICTIM, fault=between(80, 90, refused=1.0))], 90)
+    detector, found = Detector(), []
+    for tick, window in enumerate(refused):
+        long = replace(window, time=BEGIN + 10.0 * tick, width=10.0, nominal=10.0)
+        found += detector.update(long)
+    first = next(f for f in found if f.signal == "connect_errors")
+    assert first.detected == BEGIN + 810.0
+    assert first.cause == "refused"
 
 
 def test_evidence_explains_the_finding() -> None:

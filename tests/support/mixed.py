@@ -46,7 +46,8 @@ def first() -> Iterator[None]:
     Where the kernel shares CPUs by session, the session's weight counts too: sched(7), autogroup.
     """
     was, session = os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/autogroup")
-    weight = session.read_text().split()[-1] if session.exists() else ""
+    # The file is empty for a process whose session has no group, as after setsid(2) by another
+    weight = "".join(session.read_text().split()[-1:]) if session.exists() else ""
     os.setpriority(os.PRIO_PROCESS, 0, -20)
     if weight:
         session.write_text("-20")
