@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alerts import words
+from alerts.severity import SEVERITIES, Severity
 from detector.finding import Finding, rfc3339
 from probes.window import Pair
 
@@ -22,9 +23,6 @@ FINDINGS_SHOWN = 50
 """An alert that fires for weeks lists its first finding and the latest ones, this many in all."""
 
 AlertState = Literal["firing", "resolved"]
-Severity = Literal["critical", "warning", "info"]
-SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
-"""From the most to the least severe."""
 
 FAILING_SHARE = 0.05
 """Failed or reset connections are critical from here: one in twenty is felt by users."""

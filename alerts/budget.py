@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self
 
-from alerts.alert import SEVERITIES, Alert
+from alerts.alert import Alert
+from alerts.severity import SEVERITIES
 from detector.finding import Finding
 from probes.window import EVERY
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from alerts.alert import Severity, alert_from_json
+from alerts.alert import alert_from_json
 from alerts.digest import digest_from_json
 from alerts.errors import DeliveryError, StoreError
 from alerts.outbox import Delivery, Outbox, ReceiverHealth
 from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
+from alerts.severity import Severity
 from alerts.store import Store
 
 IDLE_S = 60.0

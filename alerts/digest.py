@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alerts.alert import Alert, AlertState, Severity
+from alerts.alert import Alert, AlertState
+from alerts.severity import Severity
 from detector.finding import rfc3339
 
 SCHEMA = "tailrace.digest/1"

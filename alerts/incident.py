@@ -7,13 +7,15 @@ In: findings that `alerts.grouping` put together, and what is known of their cau
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alerts.alert import Severity, finding_from_json, finding_to_json
+from alerts.severity import Severity
 from detector.finding import Finding, rfc3339
 from detector.sides import Side
+from probes.window import Pair
 
 SCHEMA = "tailrace.incident/1"
 SYMPTOMS_SHOWN = 50
@@ -24,7 +26,8 @@ State = Literal["pending", "firing", "recovering", "resolved"]
 Event = Literal["firing", "updated", "resolved"]
 """What receivers are told: that it is there, that it became another (worse, wider, a root that is
 surer), that it is over."""
-EndedAs = Literal["resolved", "adopted"]
+EndedAs = Literal["resolved", "adopted", "merged"]
+"""merged: it turned out to be part of an older one."""
 TriggerKind = Literal["deploy", "restart", "scale_out", "scale_in", "oom_kill", "reload"]
 
 
@@ -75,7 +78,9 @@ class Incident:
         detected: end of the window that showed it first, epoch seconds.
         changed: end of the window that made it what it is, epoch seconds.
         resolved: when it was over, epoch seconds; None before that.
-        ended_as: "adopted" when a change of it became the new normal; None while it is not over.
+        ended_as: "adopted" when a change of it became the new normal, "merged" when it is part of
+            an older one; None while it is not over.
+        part_of: id of that older one; "" for none.
         roots: where the cause lies, the most probable first; at least one.
         findings: ids of all its findings, in order of their onset.
         symptoms: the findings of the most probable root first; at most `SYMPTOMS_SHOWN`.
@@ -107,6 +112,7 @@ class Incident:
     picture: str
     title: str
     summary: str
+    part_of: str = ""
 
     @property
     def root(self) -> Root:
@@ -126,6 +132,7 @@ class Incident:
             "changed": rfc3339(self.changed),
             "resolved": None if self.resolved is None else rfc3339(self.resolved),
             "ended_as": self.ended_as,
+            "part_of": self.part_of,
             "roots": [
                 {"service": r.service, "side": r.side, "score": round(r.score, 4), "why": r.why}
                 for r in self.roots
@@ -158,6 +165,7 @@ def incident_from_json(public: Mapping[str, Any]) -> Incident:
         changed=_epoch_s(public["changed"]),
         resolved=None if resolved is None else _epoch_s(resolved),
         ended_as=public["ended_as"],
+        part_of=public.get("part_of", ""),
         roots=tuple(Root(**root) for root in public["roots"]),
         findings=tuple(public["findings"]),
         symptoms=tuple(finding_from_json(finding) for finding in public["symptoms"]),
@@ -177,6 +185,42 @@ def _trigger_to_json(trigger: Trigger) -> dict[str, Any]:
         "at": rfc3339(trigger.at),
         "detail": trigger.detail,
     }
+
+
+def finding_to_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding's public form with null where JSON has no number (NaN, infinity)."""
+    public = finding.to_json()
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in public.items()
+    }
+
+
+def finding_from_json(public: Mapping[str, Any]) -> Finding:
+    """Return the finding behind a public form; evidence is not part of it.
+
+    Raises:
+        KeyError, ValueError: `public` is not a finding.
+    """
+    ended = public["ended"]
+    significance = public["significance"]
+    return Finding(
+        id=public["id"],
+        pair=Pair(public["client"], public["server"], public["port"], public["transport"]),
+        signal=public["signal"],
+        direction=public["direction"],
+        onset=_epoch_s(public["onset"]),
+        detected=_epoch_s(public["detected"]),
+        before=public["before"],
+        after=public["after"],
+        ratio=public["ratio"],
+        unit=public["unit"],
+        significance=math.inf if significance is None else significance,
+        cause=public["cause"],
+        side=public.get("side", ""),
+        state=public["state"],
+        ended=None if ended is None else _epoch_s(ended),
+    )
 
 
 def _epoch_s(text: str) -> float:

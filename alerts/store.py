@@ -16,10 +16,8 @@ from typing import Self
 
 from alerts import feed, ledger, outbox, records
 from alerts.alert import (
-    SEVERITIES,
     Alert,
     AlertState,
-    Severity,
     alert_from_json,
     alert_id,
     fingerprint,
@@ -30,6 +28,7 @@ from alerts.database import Database
 from alerts.errors import StoreError
 from alerts.feed import Shown
 from alerts.outbox import Outbox
+from alerts.severity import SEVERITIES, Severity
 from detector.finding import Finding
 
 DETECTOR = "detector"

@@ -1,0 +1,379 @@
+"""Findings that share a cause become one incident, which lives: the state machine of incidents.
+
+In: the findings of each window. Out: the incidents that changed, and what receivers are to be told
+of them. Pure: `now` is the end of a window, all state goes to JSON and back, and the same windows
+give the same incidents, byte for byte. Findings are taken in order of their onset, so that their
+order within a window does not matter.
+
+A finding belongs to an open incident if it is of a pair of it, if both began together at a service
+that both may lie at, or if one explains the other (`alerts.relation`). What counts is the
+incident's *roots*, its findings that no other explains. A finding that explains a root, or lies
+where a root does, is part of the cause; two incidents that it ties together so are one, and the
+younger becomes part of the older. A finding that is only an effect belongs to the oldest incident
+that explains it, and ties nothing: two faults that one caller feels stay two incidents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Self
+
+from alerts import blame, impact, life, telling
+from alerts.case import MOST_WHOLE, Case, incident_id, trigger_of
+from alerts.graph import ServiceGraph
+from alerts.impact import Symptom
+from alerts.incident import Event, Incident, Trigger
+from alerts.relation import TOGETHER_S, explains, same_pair, same_place
+from alerts.severity import worst
+from detector.finding import Finding
+from probes.window import Window
+
+VERSION: Final = 1
+FLAPS_KEPT_S: Final = 3600.0
+"""What comes back within this time of its end has the longer recovery that it had earned."""
+MOST_FLAPS: Final = 1000
+TRIGGER_BEFORE_S: Final = 120.0
+"""What happened to a service so long before the onset may have set it off ..."""
+TRIGGER_AFTER_S: Final = 15.0
+"""... and so long after it too, as onsets are estimates."""
+MOST_TRIGGERS: Final = 200
+
+
+class Change(NamedTuple):
+    """An incident that changed, and what receivers are to be told of it.
+
+    Attributes:
+        incident: as it is now.
+        event: what it means to receivers; None for nothing.
+    """
+
+    incident: Incident
+    event: Event | None
+
+
+class _Links(NamedTuple):
+    """How a new finding hangs together with an incident.
+
+    Attributes:
+        root: it explains a root of it, or lies where a root does.
+        effect: a finding of it explains the new one.
+        near: it is of a pair of it, or lies where an effect does.
+    """
+
+    root: bool
+    effect: bool
+    near: bool
+
+
+class Incidents:
+    """The open incidents, and the service graph that joins findings."""
+
+    def __init__(self) -> None:
+        self.graph = ServiceGraph()
+        self._open: dict[str, Case] = {}
+        self._of_finding: dict[str, str] = {}
+        self._flaps: dict[str, tuple[float, int]] = {}
+        self._triggers: list[Trigger] = []
+        self._window_s = 1.0
+
+    @property
+    def together_s(self) -> float:
+        """Onsets this close are simultaneous, seconds: one change may begin in two windows."""
+        return max(TOGETHER_S, 2.0 * self._window_s)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def knows(self, finding_id: str) -> bool:
+        """Return whether a finding belongs to an open incident."""
+        return finding_id in self._of_finding
+
+    def current(self) -> list[Incident]:
+        """Return the open incidents, in the order they began."""
+        cases = sorted(self._open.values(), key=lambda case: (case.started, case.id))
+        return [telling.describe(case) for case in cases]
+
+    def update(
+        self, window: Window, findings: Iterable[Finding], triggers: Iterable[Trigger] = ()
+    ) -> list[Change]:
+        """Take a window and what the detector found with it; return what changed, in order.
+
+        Args:
+            window: it has a row at least.
+            findings: those that began or ended with it.
+            triggers: what has happened to services since the last call.
+        """
+        width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
+        self._window_s = next((w for w in (window.nominal, window.width) if w > 0), self._window_s)
+        self.graph.update(window)
+        return self.step(findings, now=window.time + width, triggers=triggers)
+
+    def step(
+        self, findings: Iterable[Finding], *, now: float, triggers: Iterable[Trigger] = ()
+    ) -> list[Change]:
+        """Take findings that began or ended by `now`; return what changed, in order."""
+        self._triggers = [*self._triggers, *triggers][-MOST_TRIGGERS:]
+        changes: list[Change] = []
+        for finding in sorted(findings, key=_order):
+            if finding.state == "firing":
+                changes += self._begin(finding, now=now)
+            else:
+                self._end(finding)
+        for case in sorted(self._open.values(), key=lambda case: (case.detected, case.id)):
+            changes += self._advance(case, now=now)
+        return changes
+
+    # A finding that began
+
+    def _begin(self, finding: Finding, *, now: float) -> list[Change]:
+        known = self._of_finding.get(finding.id)
+        if known is not None:
+            return []
+        homes = self._homes(finding)
+        if homes:
+            case = homes[0]
+            changes = [self._merge(other, case, now=now) for other in homes[1:]]
+        else:
+            case, changes = self._opened(finding, now=now), []
+        self._join(case, finding, now=now)
+        return changes
+
+    def _opened(self, finding: Finding, *, now: float) -> Case:
+        case = Case(id=incident_id(finding), detected=now, grown=now, changed=now)
+        ended, flaps = self._flaps.get(_key(finding), (0.0, 0))
+        if 0.0 <= now - ended <= FLAPS_KEPT_S:
+            case.flaps = flaps + 1
+        self._open[case.id] = case
+        return case
+
+    def _homes(self, finding: Finding) -> list[Case]:
+        """Return the incidents that a finding makes one of, the one that stays first."""
+        linked = [(case, self._links(case, finding)) for case in self._open.values()]
+        roots = [case for case, links in linked if links.root]
+        effects = sorted((case for case, links in linked if links.effect), key=_age)
+        near = sorted((case for case, links in linked if links.near), key=_age)
+        homes = {case.id: case for case in roots}
+        if effects and not any(case.id in homes for case in effects):
+            homes[effects[0].id] = effects[0]
+        if not homes and near:
+            homes[near[0].id] = near[0]
+        return sorted(homes.values(), key=_age)
+
+    def _links(self, case: Case, finding: Finding) -> _Links:
+        root = effect = near = False
+        for member in case.findings:
+            place = same_place(member, finding, together_s=self.together_s)
+            pair = same_pair(member, finding)
+            if member.id in case.unexplained:
+                root = root or place or pair or self._explains(finding, member)
+            near = near or place or pair
+            effect = effect or self._explains(member, finding)
+        return _Links(root, effect, near)
+
+    def _explains(self, cause: Finding, effect: Finding) -> bool:
+        return explains(cause, effect, self.graph, together_s=self.together_s)
+
+    def _join(self, case: Case, finding: Finding, *, now: float) -> None:
+        case.ids[finding.id] = finding.onset
+        case.firing.add(finding.id)
+        self._of_finding[finding.id] = case.id
+        case.calm_since, case.latest_adopted, case.grown, case.dirty = None, False, now, True
+        symptom = Symptom(
+            finding=finding,
+            rate=self.graph.traffic(finding.pair),
+            share=self.graph.share(finding.pair),
+        )
+        self._keep(case, symptom)
+
+    def _keep(self, case: Case, symptom: Symptom) -> None:
+        """Keep a finding whole if there is room, or if it is a root and an effect can go."""
+        new, members = symptom.finding, case.findings
+        explained = {f.id for f in members if self._explains(new, f)}
+        is_root = not any(self._explains(f, new) for f in members)
+        if not is_root and explained and not case.unexplained - explained:
+            is_root = True  # they explain each other: the cause is among them
+        if len(case.symptoms) >= MOST_WHOLE:
+            spare = [f.id for f in members if f.id not in case.unexplained]
+            if not is_root or not spare:
+                return
+            del case.symptoms[spare[-1]]
+        case.symptoms[new.id] = symptom
+        case.unexplained -= explained
+        if is_root:
+            case.unexplained.add(new.id)
+
+    def _merge(self, younger: Case, older: Case, *, now: float) -> Change:
+        """Make one incident part of another; return how the one ends."""
+        self._judge(younger, now=now)
+        was_told = younger.told is not None
+        younger.state, younger.changed = "resolved", now
+        ended = telling.describe(
+            younger,
+            resolved=now,
+            ended_as="merged",
+            suppressed="" if was_told else f"part of {older.id}",
+            part_of=older.id,
+        )
+        del self._open[younger.id]
+        self._of_finding |= dict.fromkeys(younger.ids, older.id)
+        older.ids |= younger.ids
+        older.firing |= younger.firing
+        older.adopted |= younger.adopted
+        older.flaps = max(older.flaps, younger.flaps)
+        older.severity = worst([older.severity, younger.severity])
+        for symptom in younger.symptoms.values():
+            self._keep(older, symptom)
+        older.grown, older.dirty = now, True
+        if older.firing:
+            older.calm_since, older.latest_adopted = None, False
+        return Change(ended, "resolved" if was_told else None)
+
+    # A finding that ended
+
+    def _end(self, finding: Finding) -> None:
+        case = self._open.get(self._of_finding.get(finding.id, ""))
+        if case is None or finding.id not in case.firing:
+            return
+        case.firing.discard(finding.id)
+        case.dirty = True
+        if finding.state == "adopted":
+            case.adopted.add(finding.id)
+        if finding.id in case.symptoms:
+            old = case.symptoms[finding.id]
+            case.symptoms[finding.id] = Symptom(finding=finding, rate=old.rate, share=old.share)
+        if not case.firing:
+            case.calm_since = finding.detected if finding.ended is None else finding.ended
+            case.latest_adopted = finding.state == "adopted"
+
+    # Time that passes
+
+    def _advance(self, case: Case, *, now: float) -> list[Change]:
+        if case.firing and not case.lasting and now - case.started >= impact.LASTING_S:
+            case.lasting = case.dirty = True
+        touched = case.dirty
+        if touched:
+            self._judge(case, now=now)
+        turns = life.advance(case, now=now, window_s=self._window_s)
+        if case.state == "resolved":
+            self._forget(case, now=now)
+        if touched and not turns:
+            return [Change(telling.describe(case), None)]
+        return [
+            Change(
+                telling.describe(
+                    case,
+                    resolved=turn.resolved,
+                    ended_as=turn.ended_as,
+                    suppressed=turn.suppressed,
+                ),
+                turn.event,
+            )
+            for turn in turns
+        ]
+
+    def _judge(self, case: Case, *, now: float) -> None:
+        findings = case.findings
+        case.roots = blame.rank(findings, self.graph, together_s=self.together_s)
+        lasted_s = now - case.started
+        found = impact.overall(case.symptoms.values(), lasted_s=lasted_s)
+        case.severity = worst([case.severity, found])
+        case.trigger = self._trigger(case) or case.trigger
+        case.dirty = False
+
+    def _trigger(self, case: Case) -> Trigger | None:
+        """Return what happened to an end of the first changes near their onset; a root's first."""
+        ends = {end for f in case.findings if f.id in case.unexplained for end in f.pair[:2]}
+        near = [
+            each
+            for each in self._triggers
+            if each.service in ends
+            and -TRIGGER_BEFORE_S <= each.at - case.started <= TRIGGER_AFTER_S
+        ]
+        root = case.roots[0].service
+        return min(
+            near,
+            key=lambda t: (t.service != root, abs(t.at - case.started), t.service, t.kind),
+            default=None,
+        )
+
+    def _forget(self, case: Case, *, now: float) -> None:
+        del self._open[case.id]
+        for id_ in case.ids:
+            self._of_finding.pop(id_, None)
+        for finding in case.findings:
+            if finding.id in case.unexplained:
+                key = _key(finding)
+                self._flaps.pop(key, None)
+                self._flaps[key] = now, case.flaps
+        while len(self._flaps) > MOST_FLAPS:
+            del self._flaps[next(iter(self._flaps))]
+
+    # State
+
+    def to_bytes(self) -> bytes:
+        """Return all state; `from_bytes` goes on from it as if never stopped."""
+        state = {
+            "version": VERSION,
+            "window_s": self._window_s,
+            "graph": self.graph.to_json(),
+            "open": [case.to_json() for case in self._open.values()],
+            "flaps": [[key, *value] for key, value in self._flaps.items()],
+            "triggers": [[t.kind, t.service, t.at, t.detail] for t in self._triggers],
+        }
+        return json.dumps(state, separators=(",", ":"), default=float).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return what `to_bytes` was made of.
+
+        Raises:
+            ValueError: it is not, or it is of another version.
+        """
+        self = cls()
+        try:
+            state: dict[str, Any] = json.loads(data)
+            if state["version"] != VERSION:
+                raise ValueError(f"open incidents of version {state['version']}, not {VERSION}")
+            self._window_s = state["window_s"]
+            self.graph = ServiceGraph.from_json(state["graph"])
+            cases = [Case.from_json(case) for case in state["open"]]
+            self._flaps = {key: (at, flaps) for key, at, flaps in state["flaps"]}
+            self._triggers = [t for t in map(trigger_of, state["triggers"]) if t is not None]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no open incidents: {error!r}") from error
+        self._open = {case.id: case for case in cases}
+        self._of_finding = {id_: case.id for case in cases for id_ in case.ids}
+        return self
+
+
+def _order(finding: Finding) -> tuple[Any, ...]:
+    # Begins first: what ends and comes back in one window has never been over
+    return (finding.state != "firing", finding.onset, finding.id)
+
+
+def _age(case: Case) -> tuple[Any, ...]:
+    """Return the order in which incidents stay when they turn out to be one."""
+    return (case.told is None, case.detected, case.id)
+
+
+def _key(finding: Finding) -> str:
+    return "\0".join([*map(str, finding.pair), finding.signal, finding.direction])
+
+
+def replayed(
+    steps: Iterable[tuple[Window, Sequence[Finding]]], incidents: Incidents
+) -> Iterator[Change]:
+    """Yield what receivers would be told, and at the end what is still pending.
+
+    Args:
+        steps: windows and what the detector found with each.
+        incidents: empty, or as a replay before left it.
+    """
+    for window, findings in steps:
+        for change in incidents.update(window, findings):
+            if change.event is not None or change.incident.state == "resolved":
+                yield change
+    for incident in incidents.current():
+        if incident.state == "pending":
+            yield Change(incident, None)

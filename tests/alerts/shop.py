@@ -1,0 +1,83 @@
+"""A simulated system of seven services, and the findings that faults at its places make.
+
+client -> web -> api1 and api2; api1 -> redis and postgres; api2 -> redis; worker -> redis.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from alerts.grouping import Incidents
+from detector.finding import Finding, finding_id
+from probes.window import Pair, Window
+from tests.program.windows import window
+
+T0 = 1_767_323_045.0
+CLIENT_WEB = Pair("client", "web", 80)
+WEB_API1 = Pair("web", "api1", 8080)
+WEB_API2 = Pair("web", "api2", 8080)
+API1_REDIS = Pair("api1", "redis", 6379)
+API1_POSTGRES = Pair("api1", "postgres", 5432)
+API2_REDIS = Pair("api2", "redis", 6379)
+WORKER_REDIS = Pair("worker", "redis", 6379)
+RATES = {
+    CLIENT_WEB: 60.0, WEB_API1: 40.0, WEB_API2: 20.0, API1_REDIS: 80.0, API1_POSTGRES: 40.0,
+    API2_REDIS: 40.0, WORKER_REDIS: 50.0,
+}  # fmt: skip
+
+
+def calm(at: float, *, rates: dict[Pair, float] | None = None) -> Window:
+    """Return a second in which everybody is well."""
+    rows = [(pair, "requests", rate, math.nan) for pair, rate in (rates or RATES).items()]
+    return window(rows, time=at)
+
+
+def learned(*, rates: dict[Pair, float] | None = None) -> Incidents:
+    """Return incidents that know the graph."""
+    incidents = Incidents()
+    for second in range(10):
+        incidents.update(calm(T0 - 10 + second, rates=rates), [])
+    return incidents
+
+
+def change(pair: Pair, signal: str, direction: str = "up", **more: Any) -> Finding:
+    """Return a finding that fires: a latency of ten times, or whatever `more` says."""
+    onset = more.pop("onset", T0)
+    base: dict[str, Any] = {
+        "before": 0.002, "after": 0.02, "ratio": 10.0, "unit": "s", "significance": 8.0,
+        "cause": "", "state": "firing", "detected": onset + 3.0,
+    }  # fmt: skip
+    return Finding(
+        id=finding_id(pair, signal, direction, onset), pair=pair, signal=signal,
+        direction=direction, onset=onset, **(base | more),
+    )  # fmt: skip
+
+
+def slow(pair: Pair, **more: Any) -> Finding:
+    return change(pair, "request_latency", **({"side": "server"} | more))
+
+
+def failing(pair: Pair, cause: str = "refused", **more: Any) -> Finding:
+    sides = {"refused": "server", "unreachable": "network", "no_port": "client"}
+    values = {"before": 0.0, "after": 1.0, "ratio": None, "unit": "ratio"}
+    return change(
+        pair, "connect_errors", **(values | {"cause": cause, "side": sides.get(cause, "")} | more)
+    )
+
+
+def busy(pair: Pair, factor: float = 5.0, **more: Any) -> Finding:
+    rate = RATES[pair]
+    values = {"before": rate, "after": rate * factor, "ratio": factor, "unit": "1/s"}
+    return change(pair, "requests", **(values | {"side": "client"} | more))
+
+
+def fallen(pair: Pair, factor: float = 0.0, **more: Any) -> Finding:
+    rate = RATES[pair]
+    values = {"before": rate, "after": rate * factor, "ratio": factor, "unit": "1/s"}
+    return change(pair, "requests", "down", **(values | more))
+
+
+def silent(pair: Pair, **more: Any) -> Finding:
+    values = {"before": None, "after": 0.0, "ratio": None, "unit": ""}
+    return change(pair, "silent_pair", "gone", **(values | more))
