@@ -102,7 +102,11 @@ class Matcher:
     pattern: Pattern | None = None
 
     def __str__(self) -> str:
-        return f"{self.label}{self.operator}{self.value}"
+        """Return it as `parse` reads it."""
+        value = self.value
+        if value != value.strip() or value.startswith("~") or _is_quoted(value):
+            value = f'"{value}"'
+        return f"{self.label}{self.operator}{value}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Matcher) and str(self) == str(other)
@@ -146,7 +150,7 @@ def parse(text: str) -> Matcher:
         raise ValueError(
             f"{text!r}: no label is called {label!r}{meant} known labels: {', '.join(LABELS)}"
         )
-    if len(value) > 1 and value[0] == value[-1] == '"':
+    if _is_quoted(value):
         value = value[1:-1]
     if operator in ("=~", "!~"):
         try:
@@ -161,6 +165,10 @@ def parse(text: str) -> Matcher:
         names = ", ".join(repr(each) for each in known)
         raise ValueError(f"{text!r}: no {label} is called {value!r}{meant} there are {names}")
     return Matcher(label=label, operator=operator, value=value)
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] == '"'
 
 
 def parse_all(texts: Iterable[str]) -> tuple[Matcher, ...]:

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from alerts.policy import Rules
 from alerts.settings import ReceiverSettings
 from detector import engines
 from detector.settings import MIN_CHANGE, DetectorSettings
@@ -32,6 +33,15 @@ from probes.identity.docker import SOCKETS
 from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
+from tailrace import config_alerts
+from tailrace.config_alerts import (
+    DEFAULT_OBSERVE_ONLY,
+    MuteWindow,
+    ObserveOnly,
+    Route,
+    check_mutes,
+    check_routes,
+)
 from tailrace.config_errors import explain
 from tailrace.durations import (
     duration_s,
@@ -156,9 +166,19 @@ class Receiver(_Section):
 
 
 class Alerts(_Section):
-    """Where alerts go."""
+    """Where alerts go.
+
+    Attributes:
+        receivers: who can be told.
+        routes: who is told of what, in their order.
+        mute: hours in which certain incidents are not told.
+        observe_only: pairs that are never told.
+    """
 
     receivers: tuple[Receiver, ...] = ()
+    routes: tuple[Route, ...] = ()
+    mute: tuple[MuteWindow, ...] = ()
+    observe_only: tuple[ObserveOnly, ...] = DEFAULT_OBSERVE_ONLY
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -166,6 +186,8 @@ class Alerts(_Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two receivers are named `{name}`: names must be unique")
+        check_routes(self.routes, names)
+        check_mutes(self.mute)
         return self
 
 
@@ -236,6 +258,14 @@ class Config(_Section):
             ReceiverSettings(**receiver.model_dump()) for receiver in self.alerts.receivers
         )
 
+    def notification_rules(self) -> Rules:
+        """Return what is told to whom."""
+        alerts = self.alerts
+        receivers = {
+            each.name: getattr(each, "resend_s", None) for each in self.receiver_settings()
+        }
+        return config_alerts.rules(alerts.routes, alerts.mute, alerts.observe_only, receivers)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the effective configuration as it is written in TOML; no secret is in it."""
         receivers = [
@@ -276,7 +306,12 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
-            "alerts": {"receivers": receivers},
+            "alerts": {
+                "receivers": receivers,
+                "routes": [config_alerts.table(route) for route in self.alerts.routes],
+                "mute": [config_alerts.table(mute) for mute in self.alerts.mute],
+                "observe_only": [config_alerts.table(each) for each in self.alerts.observe_only],
+            },
         }
 
 
@@ -386,7 +421,8 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         )
         for receiver in config.alerts.receivers
     )
-    return config.model_copy(update={"alerts": Alerts(receivers=receivers)})
+    alerts = config.alerts.model_copy(update={"receivers": receivers})
+    return config.model_copy(update={"alerts": alerts})
 
 
 def _rate_text(per_week_value: float) -> str:

@@ -10,6 +10,7 @@ import click
 
 from tailrace.cli import options
 from tailrace.cli.output import say
+from tailrace.cli.route import route
 from tailrace.errors import ConfigError
 
 
@@ -19,7 +20,10 @@ from tailrace.errors import ConfigError
     )
 )
 def alert() -> None:
-    """Try out receivers of alerts; say which alerts were real."""
+    """Try out receivers and routes of alerts; say which alerts were real."""
+
+
+alert.add_command(route)
 
 
 @alert.command(epilog=options.examples("tailrace alert test on-call --config tailrace.toml"))
