@@ -33,20 +33,22 @@ def test_they_match_what_python_matches(pattern: str, text: str) -> None:
     assert Pattern(pattern).fullmatch(text) == own
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a*)*b", "a?" * 60 + "a" * 60, ".*" * 90])
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+b", "(a|a)*b", "(a*)*b", "a?" * 60 + "a" * 60, ".*" * 90]
+)
 def test_what_takes_python_for_ever_ends(pattern: str) -> None:
     assert Pattern(pattern).fullmatch("a" * 500 + "c") == pattern.startswith(".*")
 
 
 MISTAKES = {
-    "(a": "pattern '(a', character 1: \"(\" without \")\"",
-    "a)": "character 2: \")\" without \"(\"",
+    "(a": 'pattern \'(a\', character 1: "(" without ")"',
+    "a)": 'character 2: ")" without "("',
     "*a": "character 1: nothing to repeat",
     "a**": "character 3: nothing to repeat",
     "a{2}+": "character 5: nothing to repeat",
     "a{x}": 'character 2: write "{2}", "{2,}" or "{2,5}"',
     "a{3,2}": "character 2: the least is above the most",
-    "[a": "character 1: \"[\" without \"]\"",
+    "[a": 'character 1: "[" without "]"',
     "[b-a]": "character 1: [b-a]: bad character range",
     "[[a]": "character 1: [[a]: Possible nested set",
     "^a": 'character 1: it always matches the whole: leave "^" out',
@@ -62,14 +64,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("pattern", MISTAKES)
 def test_mistakes_say_where(pattern: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(MISTAKES[pattern])):
         Pattern(pattern)
-    assert MISTAKES[pattern] in str(caught.value)
 
 
 @given(st.text(alphabet="a|()[]{}*+?^$.\\2,-", max_size=20))
 def test_any_text_is_a_pattern_or_a_clear_mistake(text: str) -> None:
     try:
-        Pattern(text).fullmatch("aa")
-    except ValueError as error:
-        assert "pattern" in str(error)
+        pattern = Pattern(text)
+    except ValueError:
+        return  # any other error fails
+    assert pattern.fullmatch("aa") == (re.fullmatch(text, "aa", re.DOTALL) is not None)
