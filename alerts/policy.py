@@ -105,6 +105,12 @@ class Rules:
         named = {receiver for route in self.routes for receiver in route.receivers}
         return tuple(receiver for receiver in self.receivers if receiver not in named)
 
+    @property
+    def leave_out(self) -> bool:
+        """Whether nobody is told of some incidents, critical or warning, as no route takes them."""
+        whole = any(not route.matchers and route.severity != "critical" for route in self.routes)
+        return bool(self.receivers) and not self.unrouted and not whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:

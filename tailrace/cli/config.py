@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tailrace.cli import options
 from tailrace.cli.output import say
 from tailrace.errors import UsageError
-
-if TYPE_CHECKING:
-    from alerts.policy import Route
 
 SAMPLE = """\
 # Tailrace's configuration. What is commented out shows the default, or an example.
@@ -182,13 +179,9 @@ def check(file: Path | None, config_path: Path | None) -> None:
     loaded = configuration.read(path)
     configuration.check_files(loaded)
     rules = loaded.notification_rules()
-    if rules.routes and not rules.unrouted and not any(map(_takes_all, rules.routes)):
+    if rules.leave_out:
         say("note: what no route takes is told to nobody, and is in the report only")
     say(f"{path}: fine, {len(rules.receivers)} receivers, {len(rules.routes)} routes")
-
-
-def _takes_all(route: Route) -> bool:
-    return not route.matchers and route.severity != "critical"
 
 
 @config.command(epilog=options.examples("tailrace config show --config tailrace.toml"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -47,6 +49,8 @@ zone = "Europe/Berlin"
 match = ["client=prober"]
 """
 )
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "alerting.md").read_text(encoding="utf-8")
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -244,3 +248,16 @@ def test_check_says_when_some_are_told_to_nobody(
         file.write_text(text)
         assert main(["config", "check", str(file)]) == 0
         assert ("told to nobody" in capsys.readouterr().err) == said
+
+
+def test_what_the_guide_shows_is_so(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    hooks = HOOKS.replace('"team"', '"archive"')
+    file.write_text(hooks + "".join(blocks))
+    rules = config.read(file).notification_rules()
+    assert (len(rules.routes), len(rules.mutes)) == (2, 1)
+    assert rules.observe_only == tuple(map(parse_all, OBSERVE_ONLY))
+    [command] = re.findall(r"\$ (tailrace alert route .*)", GUIDE)
+    assert main(["--config", str(file), *shlex.split(command)[1:]]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        assert line.rstrip() in GUIDE
