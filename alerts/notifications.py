@@ -33,20 +33,28 @@ def settle(
 
     Args:
         db: within a transaction.
-        incidents: all that are not over, and those that this step resolved.
+        incidents: as for `Notifier.due`.
         policy: who is told of what.
         now: epoch seconds.
         held: as for `Notifier.due`.
     """
     due = load(db, incidents).due(incidents, policy, now, held=held)
     db.executemany(
-        "INSERT INTO notifications (incident, receiver, event, told, digest, sequence)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (incident, receiver) DO UPDATE SET"
-        " event = excluded.event, told = excluded.told, digest = excluded.digest,"
-        " sequence = excluded.sequence",
+        "INSERT INTO notifications (incident, receiver, event, told, severity, digest, sequence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (incident, receiver) DO UPDATE SET"
+        " event = excluded.event, told = excluded.told, severity = excluded.severity,"
+        " digest = excluded.digest, sequence = excluded.sequence",
         [
-            (n.incident.id, n.receiver, n.told.event, n.told.at, n.told.digest, n.told.sequence)
-            for n in due
+            (
+                each.incident.id,
+                each.receiver,
+                each.told.event,
+                each.told.at,
+                each.told.severity,
+                each.told.digest,
+                each.told.sequence,
+            )
+            for each in due
         ],
     )
     return due
@@ -59,6 +67,7 @@ def load(db: sqlite3.Connection, incidents: Sequence[Incident]) -> Notifier:
             (row["incident"], row["receiver"]): Told(
                 event=row["event"],
                 at=row["told"],
+                severity=row["severity"],
                 digest=row["digest"],
                 sequence=row["sequence"],
             )

@@ -6,7 +6,8 @@ both are there or neither. A receiver is told
 
 * that an incident fires, once, after its route's wait; not while it is pending, is suppressed, or
   recovers already;
-* that it became another, when that matters and not more often than its route allows;
+* that it became worse, at once; that it became another, when that matters and not more often than
+  its route allows;
 * that it is still there, as often as its route or the receiver itself asks for;
 * that it is over, at once, suppressed or not; but only who was told that it fires.
 """
@@ -17,9 +18,14 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from alerts.alert import SEVERITIES, Severity
 from alerts.incident import Event, Incident
 from alerts.policy import Destination, Policy
+
+RESEND_RESOLVED_S: Final = 300.0
+"""A receiver that wants to hear again of what it was told is told so long that it is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +35,14 @@ class Told:
     Attributes:
         event: what it was told.
         at: when, epoch seconds.
+        severity: what it was then.
         digest: of what mattered then, see `digest`.
         sequence: how many messages that makes, from 1.
     """
 
     event: Event
     at: float
+    severity: Severity
     digest: str
     sequence: int
 
@@ -106,7 +114,8 @@ class Notifier:
         """Return what is to be told now; the log stays as it is until `record`.
 
         Args:
-            incidents: all that are not over, and those whose end may not have been told.
+            incidents: all that are not over, and those whose end may not have been told: that
+                were not over the last time, or ended within `RESEND_RESOLVED_S`.
             policy: who is told of what.
             now: epoch seconds.
             held: why incidents are held back for other reasons than the policy's, by id, e.g.
@@ -129,9 +138,9 @@ class Notifier:
         if incident.state == "pending":
             return
         if incident.state == "resolved":
-            for receiver in policy.rules.receivers:
+            for receiver, resend_s in policy.rules.receivers.items():
                 told = self.log.get((incident.id, receiver))
-                if told is not None and told.event != "resolved":
+                if told is not None and _end_is_due(incident, told, resend_s, now):
                     yield self._message(incident, "resolved", receiver, now)
             return
         if held or policy.suppression(incident, now):
@@ -149,7 +158,13 @@ class Notifier:
             incident=dataclasses.replace(incident, suppressed=""),
             event=event,
             receiver=receiver,
-            told=Told(event=event, at=now, digest=digest(incident), sequence=sequence),
+            told=Told(
+                event=event,
+                at=now,
+                severity=incident.severity,
+                digest=digest(incident),
+                sequence=sequence,
+            ),
         )
 
 
@@ -161,14 +176,25 @@ def _event(
     if told is None or told.event == "resolved":
         waited = _passed(incident.detected, now, destination.wait_s)
         return "firing" if fires and waited else None
-    changed = fires and told.digest != digest(incident)
-    if changed and _passed(told.at, now, destination.update_every_s):
+    worse = SEVERITIES.index(incident.severity) < SEVERITIES.index(told.severity)
+    changed = told.digest != digest(incident)
+    if fires and changed and (worse or _passed(told.at, now, destination.update_every_s)):
         return "updated"
     # What a receiver needs to hear lest it takes it for over, it needs to hear to the end
     again_s = [destination.resend_s, destination.repeat_every_s if fires else None]
     if any(each is not None and _passed(told.at, now, each) for each in again_s):
         return "firing"
     return None
+
+
+def _end_is_due(incident: Incident, told: Told, resend_s: float | None, now: float) -> bool:
+    """Return whether a receiver that was told something is due that an incident is over."""
+    if told.event != "resolved":
+        return True
+    recent = incident.resolved is not None and not _passed(
+        incident.resolved, now, RESEND_RESOLVED_S
+    )
+    return resend_s is not None and recent and _passed(told.at, now, resend_s)
 
 
 def _passed(since: float, now: float, seconds: float) -> bool:

@@ -151,6 +151,7 @@ MIGRATIONS = (
         receiver TEXT NOT NULL,
         event    TEXT NOT NULL,      -- firing | updated | resolved
         told     REAL NOT NULL,
+        severity TEXT NOT NULL,      -- of the incident, as it was then
         digest   TEXT NOT NULL,      -- of what matters of the incident, as it was then
         sequence INTEGER NOT NULL,   -- how many messages that makes
         PRIMARY KEY (incident, receiver)

@@ -33,15 +33,7 @@ from probes.identity.docker import SOCKETS
 from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
-from tailrace import config_alerts
-from tailrace.config_alerts import (
-    DEFAULT_OBSERVE_ONLY,
-    MuteWindow,
-    ObserveOnly,
-    Route,
-    check_mutes,
-    check_routes,
-)
+from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
 from tailrace.durations import (
     duration_s,
@@ -165,20 +157,10 @@ class Receiver(_Section):
         return self
 
 
-class Alerts(_Section):
-    """Where alerts go.
-
-    Attributes:
-        receivers: who can be told.
-        routes: who is told of what, in their order.
-        mute: hours in which certain incidents are not told.
-        observe_only: pairs that are never told.
-    """
+class Alerts(Notifications):
+    """Where alerts go."""
 
     receivers: tuple[Receiver, ...] = ()
-    routes: tuple[Route, ...] = ()
-    mute: tuple[MuteWindow, ...] = ()
-    observe_only: tuple[ObserveOnly, ...] = DEFAULT_OBSERVE_ONLY
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -186,8 +168,7 @@ class Alerts(_Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two receivers are named `{name}`: names must be unique")
-        check_routes(self.routes, names)
-        check_mutes(self.mute)
+        self.check_routes(names)
         return self
 
 
@@ -258,13 +239,14 @@ class Config(_Section):
             ReceiverSettings(**receiver.model_dump()) for receiver in self.alerts.receivers
         )
 
-    def notification_rules(self) -> Rules:
-        """Return what is told to whom."""
-        alerts = self.alerts
-        receivers = {
-            each.name: getattr(each, "resend_s", None) for each in self.receiver_settings()
-        }
-        return config_alerts.rules(alerts.routes, alerts.mute, alerts.observe_only, receivers)
+    def notification_rules(self, resend_s: Mapping[str, float | None] | None = None) -> Rules:
+        """Return what is told to whom.
+
+        Args:
+            resend_s: by receiver, how often it wants to hear of what still fires.
+        """
+        names = [receiver.name for receiver in self.alerts.receivers]
+        return self.alerts.rules(dict.fromkeys(names) | dict(resend_s or {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the effective configuration as it is written in TOML; no secret is in it."""
@@ -306,12 +288,7 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
-            "alerts": {
-                "receivers": receivers,
-                "routes": [config_alerts.table(route) for route in self.alerts.routes],
-                "mute": [config_alerts.table(mute) for mute in self.alerts.mute],
-                "observe_only": [config_alerts.table(each) for each in self.alerts.observe_only],
-            },
+            "alerts": {"receivers": receivers, **self.alerts.tables()},
         }
 
 

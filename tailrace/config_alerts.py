@@ -211,71 +211,83 @@ class ObserveOnly(_Table):
     match: Matchers = Field(min_length=1)
 
 
-DEFAULT_OBSERVE_ONLY = tuple(ObserveOnly(match=match) for match in policy.OBSERVE_ONLY)
+class Notifications(_Table):
+    """What is told to whom: the part of `[alerts]` beside its receivers.
 
-
-def check_mutes(mutes: Sequence[MuteWindow]) -> None:
-    """Check that names are unique, as people are told them.
-
-    Raises:
-        ValueError: two have one name.
+    Attributes:
+        routes: who is told of what, in their order.
+        mute: hours in which certain incidents are not told.
+        observe_only: pairs that are never told.
     """
-    names = [mute.name for mute in mutes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two mute windows are named `{name}`: names must be unique")
 
-
-def check_routes(routes: Sequence[Route], receivers: Sequence[str]) -> None:
-    """Check that routes lead to receivers there are, and that all of them can be reached.
-
-    Raises:
-        ValueError: one does not; the message says which.
-    """
-    for number, route in enumerate(routes, start=1):
-        for name in route.receivers:
-            if name not in receivers:
-                near = difflib.get_close_matches(name, receivers, n=1, cutoff=0.5)
-                known = ", ".join(f"`{each}`" for each in receivers) or "none is configured"
-                meant = f", did you mean `{near[0]}`?" if near else f"; there are: {known}"
-                raise ValueError(f"route {number}: no receiver is named `{name}`{meant}")
-        for earlier, before in enumerate(routes[: number - 1], start=1):
-            if not before.goes_on and before.covers(route):
-                raise ValueError(
-                    f"route {number} is never reached: route {earlier} takes all that it would; "
-                    f"put it before that, or write continue = true there"
-                )
-            if before.covers(route) and set(route.receivers) <= set(before.receivers):
-                raise ValueError(
-                    f"route {number} changes nothing: route {earlier} takes all that it would "
-                    "and tells the same receivers; put it before that, or leave it out"
-                )
-
-
-def rules(
-    routes: Sequence[Route],
-    mutes: Sequence[MuteWindow],
-    observe_only: Sequence[ObserveOnly],
-    receivers: Mapping[str, float | None],
-) -> policy.Rules:
-    """Return what `alerts.policy` needs to know.
-
-    Args:
-        routes: in their order.
-        mutes: all of them.
-        observe_only: all of them.
-        receivers: by name how often each wants to hear of what still fires; None for never.
-    """
-    return policy.Rules(
-        receivers=receivers,
-        routes=tuple(route.route(number) for number, route in enumerate(routes, start=1)),
-        mutes=tuple(mute.mute() for mute in mutes),
-        observe_only=tuple(parse_all(each.match) for each in observe_only),
+    routes: tuple[Route, ...] = ()
+    mute: tuple[MuteWindow, ...] = ()
+    observe_only: tuple[ObserveOnly, ...] = tuple(
+        ObserveOnly(match=match) for match in policy.OBSERVE_ONLY
     )
 
+    @model_validator(mode="after")
+    def _mutes_are_told_apart(self) -> Self:
+        names = [mute.name for mute in self.mute]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two mute windows are named `{name}`: names must be unique")
+        return self
 
-def table(of: MuteWindow | Route | ObserveOnly) -> dict[str, Any]:
-    """Return a table as it is written in TOML, defaults included."""
+    def rules(self, receivers: Mapping[str, float | None]) -> policy.Rules:
+        """Return what `alerts.policy` needs to know.
+
+        Args:
+            receivers: by name how often each wants to hear of what still fires; None for never.
+        """
+        return policy.Rules(
+            receivers=receivers,
+            routes=tuple(route.route(at) for at, route in enumerate(self.routes, start=1)),
+            mutes=tuple(mute.mute() for mute in self.mute),
+            observe_only=tuple(parse_all(each.match) for each in self.observe_only),
+        )
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return all of it as it is written in TOML, defaults included."""
+        return {
+            "routes": [_written(route) for route in self.routes],
+            "mute": [_written(mute) for mute in self.mute],
+            "observe_only": [_written(each) for each in self.observe_only],
+        }
+
+    def check_routes(self, receivers: Sequence[str]) -> None:
+        """Check that routes lead to receivers there are, and that all of them can be reached.
+
+        Raises:
+            ValueError: one does not; the message says which.
+        """
+        for number, route in enumerate(self.routes, start=1):
+            for name in route.receivers:
+                if name not in receivers:
+                    raise ValueError(f"route {number}: {_unknown(name, receivers)}")
+            for earlier, before in enumerate(self.routes[: number - 1], start=1):
+                if not before.covers(route):
+                    continue
+                if not before.goes_on:
+                    raise ValueError(
+                        f"route {number} is never reached: route {earlier} takes all that it "
+                        "would; put it before that, or write continue = true there"
+                    )
+                if set(route.receivers) <= set(before.receivers):
+                    raise ValueError(
+                        f"route {number} changes nothing: route {earlier} takes all that it would "
+                        "and tells the same receivers; put it before that, or leave it out"
+                    )
+
+
+def _unknown(name: str, receivers: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, receivers, n=1, cutoff=0.5)
+    known = ", ".join(f"`{each}`" for each in receivers) or "none is configured"
+    meant = f", did you mean `{near[0]}`?" if near else f"; there are: {known}"
+    return f"no receiver is named `{name}`{meant}"
+
+
+def _written(of: MuteWindow | Route | ObserveOnly) -> dict[str, Any]:
     written: dict[str, Any] = {}
     for key, value in of.model_dump(by_alias=True).items():
         if isinstance(value, tuple):

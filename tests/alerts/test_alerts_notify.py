@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alerts.alert import SEVERITIES
 from alerts.incident import Incident, Root, Trigger
 from alerts.matchers import parse_all
-from alerts.notify import Notification, Notifier, digest, message_id
+from alerts.notify import RESEND_RESOLVED_S, Notification, Notifier, digest, message_id
 from alerts.policy import Policy, Route, Rules
 from tests.alerts.control import incident, silence
 from tests.alerts.examples import T0
@@ -119,6 +120,25 @@ def test_a_receiver_that_wants_it_hears_of_it_to_the_end() -> None:
         assert tell(notifier, incident(), at_s=at_s + 59, policy=policy) == []
     assert tell(notifier, incident(state="recovering"), at_s=190, policy=policy) == ["firing"]
     assert tell(notifier, incident(state="pending"), at_s=999, policy=policy) == []
+
+
+def test_such_a_receiver_hears_for_a_while_that_it_is_over() -> None:
+    policy, notifier = Policy(rules=Rules(receivers={"am": 60.0, "team": None})), Notifier()
+    tell(notifier, incident(), at_s=10, policy=policy)
+    ended, heard = over(incident(), at_s=100), []
+    for at_s in range(100, 1000, 10):
+        heard += [at_s for _ in tell(notifier, ended, at_s=at_s, policy=policy)]
+    assert heard == [100, 100, 160, 220, 280, 340]
+    assert tell(notifier, incident(), at_s=1000, policy=policy) == ["firing", "firing"]
+
+
+def test_what_gets_worse_is_told_at_once_and_what_gets_better_is_not() -> None:
+    notifier = Notifier()
+    assert tell(notifier, incident(severity="warning"), at_s=10) == ["firing"]
+    assert tell(notifier, incident(severity="critical"), at_s=11) == ["updated"]
+    assert tell(notifier, incident(severity="warning"), at_s=12) == []
+    assert tell(notifier, incident(severity="critical"), at_s=13) == []
+    assert tell(notifier, incident(severity="warning"), at_s=311) == ["updated"]
 
 
 def test_people_are_not_reminded_of_what_recovers() -> None:
@@ -301,21 +321,26 @@ def test_each_hears_first_that_it_fires_and_last_that_it_is_over(steps: Sequence
     for moment in lived(steps):
         for each in moment.told:
             heard.setdefault((each.incident.id, each.receiver), []).append(each.event)
-    for events in heard.values():
+    for (_, receiver), events in heard.items():
         assert events[0] == "firing"
-        assert "resolved" not in events[:-1]
+        ends = events.count("resolved")
+        assert "resolved" not in events[: len(events) - ends]
+        assert ends <= (1 if receiver != "am" else 1 + RESEND_RESOLVED_S / RESEND_S)
 
 
 @given(STEPS)
 def test_the_end_is_told_at_once_to_exactly_those_who_were_told(steps: Sequence[Step]) -> None:
     told: set[tuple[str, str]] = set()
+    know: set[tuple[str, str]] = set()
     for moment in lived(steps):
         ends = {(n.incident.id, n.receiver) for n in moment.told if n.event == "resolved"}
         over_now = {one.id for one in moment.incidents if one.state == "resolved"}
         if not moment.step.killed:
-            assert ends == {(id_, receiver) for id_, receiver in told if id_ in over_now}
+            first = {(id_, receiver) for id_, receiver in told - know if id_ in over_now}
+            assert first == ends - know
+            assert all(receiver == "am" for _, receiver in ends & know)
         told |= {(n.incident.id, n.receiver) for n in moment.told}
-        told -= ends
+        know |= ends
 
 
 @given(STEPS)
@@ -346,18 +371,33 @@ def test_whoever_is_to_be_told_is_told(steps: Sequence[Step]) -> None:
 
 @given(STEPS)
 def test_nobody_hears_of_changes_and_reminders_too_often(steps: Sequence[Step]) -> None:
-    last: dict[tuple[str, str], float] = {}
+    last: dict[tuple[str, str], tuple[float, str]] = {}
     updates = {"pager": UPDATE_S, "am": UPDATE_S, "team": 300.0}
     repeats = {"pager": REPEAT_S, "am": RESEND_S, "team": float("inf")}
     for moment in lived(steps):
         for each in moment.told:
             key = each.incident.id, each.receiver
-            since = moment.now - last.get(key, -float("inf"))
+            before, severity = last.get(key, (-float("inf"), ""))
+            since, now_is = moment.now - before, each.incident.severity
             if each.event == "updated":
-                assert since >= updates[each.receiver]
+                worse = SEVERITIES.index(now_is) < SEVERITIES.index(severity)  # type: ignore[arg-type]
+                assert worse or since >= updates[each.receiver]
             elif each.event == "firing":
-                assert since >= repeats[each.receiver] or key not in last
-            last[key] = moment.now
+                assert key not in last or since >= repeats[each.receiver]
+            last[key] = moment.now, now_is
+
+
+@given(STEPS)
+def test_what_got_worse_is_known_at_once(steps: Sequence[Step]) -> None:
+    for moment in lived(steps):
+        quiet = moment.step.silenced or moment.step.killed
+        for one in moment.incidents:
+            if one.state != "firing" or quiet or (moment.step.held and one.id == "a"):
+                continue
+            for destination in moment.policy.destinations(one):
+                told = moment.notifier.log.get((one.id, destination.receiver))
+                if told is not None:
+                    assert SEVERITIES.index(told.severity) <= SEVERITIES.index(one.severity)
 
 
 @given(STEPS)
