@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Self, cast, get_args
 
 from alerts.alert import SEVERITIES
@@ -99,7 +99,7 @@ class Matcher:
     label: str
     operator: Operator
     value: str
-    pattern: Pattern | None = None
+    pattern: Pattern | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """Return it as `parse` reads it."""
@@ -107,12 +107,6 @@ class Matcher:
         if value != value.strip() or value.startswith("~") or _is_quoted(value):
             value = f'"{value}"'
         return f"{self.label}{self.operator}{value}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Matcher) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
 
     @property
     def negative(self) -> bool:

@@ -6,7 +6,7 @@ Pure: the clock is an argument, and the same rules give the same answers.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,13 +55,9 @@ class Route:
 
     def takes(self, subject: Subject) -> bool:
         """Return whether an incident goes this way."""
-        ranks = [SEVERITIES.index(each) for each in SEVERITIES if each in _severity(subject)]
-        severe = min(ranks, default=len(SEVERITIES)) <= SEVERITIES.index(self.severity)
+        enough = SEVERITIES[: SEVERITIES.index(self.severity) + 1]
+        severe = any(each in enough for each in subject.shared.get("severity", ()))
         return severe and match(self.matchers, subject)
-
-
-def _severity(subject: Subject) -> Sequence[str]:
-    return subject.shared.get("severity", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,9 @@ from tailrace.errors import ConfigError
 
 @click.group(
     epilog=options.examples(
-        "tailrace alert test on-call", "tailrace alert confirm 3f2a9c", "tailrace alert dismiss 3f"
+        "tailrace alert test on-call",
+        "tailrace alert route client=shop server=redis",
+        "tailrace alert confirm 3f2a9c",
     )
 )
 def alert() -> None:

@@ -44,7 +44,7 @@ def silence() -> None:
 @click.option("--from", "starts", type=options.LATER, metavar="MOMENT",
               help="From when on: a time (RFC 3339), or in how long (10m, 2h). "
                    "[default: now]")  # fmt: skip
-@click.option("--comment", required=True, metavar="TEXT", help="Why; people are told.")
+@click.option("--comment", required=True, metavar="TEXT", help="Why; the report shows it.")
 @click.option("--author", metavar="NAME", help="Who wants it. [default: who you are]")
 @options.state_dir_option
 @options.ignores_config
