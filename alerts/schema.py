@@ -132,6 +132,31 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX changes_seen ON changes (seen);
     """,
+    """
+    -- What users want to hear nothing of for a while; written beside the daemon, which reads it
+    CREATE TABLE silences (
+        id       TEXT PRIMARY KEY,
+        author   TEXT NOT NULL,
+        comment  TEXT NOT NULL,
+        matchers TEXT NOT NULL,      -- JSON array of text, e.g. ["service=redis"]
+        created  REAL NOT NULL,
+        starts   REAL NOT NULL,
+        ends     REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX silences_ends ON silences (ends);
+
+    -- The notification log: what each receiver was told last of each incident
+    CREATE TABLE notifications (
+        incident TEXT NOT NULL,
+        receiver TEXT NOT NULL,
+        event    TEXT NOT NULL,      -- firing | updated | resolved
+        told     REAL NOT NULL,
+        severity TEXT NOT NULL,      -- of the incident, as it was then
+        digest   TEXT NOT NULL,      -- of what matters of the incident, as it was then
+        sequence INTEGER NOT NULL,   -- how many messages that makes
+        PRIMARY KEY (incident, receiver)
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

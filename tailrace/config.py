@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from alerts.policy import Rules
 from alerts.settings import ReceiverSettings
 from detector import engines
 from detector.settings import MIN_CHANGE, DetectorSettings
@@ -32,6 +33,7 @@ from probes.identity.docker import SOCKETS
 from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
+from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
 from tailrace.durations import (
     duration_s,
@@ -155,7 +157,7 @@ class Receiver(_Section):
         return self
 
 
-class Alerts(_Section):
+class Alerts(Notifications):
     """Where alerts go."""
 
     receivers: tuple[Receiver, ...] = ()
@@ -166,6 +168,7 @@ class Alerts(_Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two receivers are named `{name}`: names must be unique")
+        self.check_routes(names)
         return self
 
 
@@ -236,6 +239,15 @@ class Config(_Section):
             ReceiverSettings(**receiver.model_dump()) for receiver in self.alerts.receivers
         )
 
+    def notification_rules(self, resend_s: Mapping[str, float | None] | None = None) -> Rules:
+        """Return what is told to whom.
+
+        Args:
+            resend_s: by receiver, how often it wants to hear of what still fires.
+        """
+        names = [receiver.name for receiver in self.alerts.receivers]
+        return self.alerts.rules(dict.fromkeys(names) | dict(resend_s or {}))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the effective configuration as it is written in TOML; no secret is in it."""
         receivers = [
@@ -276,7 +288,7 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
-            "alerts": {"receivers": receivers},
+            "alerts": {"receivers": receivers, **self.alerts.tables()},
         }
 
 
@@ -386,7 +398,8 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         )
         for receiver in config.alerts.receivers
     )
-    return config.model_copy(update={"alerts": Alerts(receivers=receivers)})
+    alerts = config.alerts.model_copy(update={"receivers": receivers})
+    return config.model_copy(update={"alerts": alerts})
 
 
 def _rate_text(per_week_value: float) -> str:

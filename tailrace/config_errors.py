@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tailrace.errors import ConfigError, at_line
 
@@ -96,13 +97,18 @@ def _keys_at(model: type[BaseModel], location: _Location) -> list[str]:
     for part in location:
         if isinstance(part, int):
             continue
-        field = at.model_fields.get(part) if _is_model(at) else None
+        field = _fields(at).get(part) if _is_model(at) else None
         if field is None:
             return []
         at = field.annotation
         inner = [argument for argument in get_args(at) if _is_model(argument)]
         at = inner[0] if inner else at
-    return list(at.model_fields) if _is_model(at) else []
+    return list(_fields(at)) if _is_model(at) else []
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by the keys that the file has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _is_model(value: object) -> bool:

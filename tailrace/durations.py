@@ -170,6 +170,23 @@ def moment_s(text: str, *, now: float) -> float:
         ) from None
 
 
+def later_s(text: str, *, now: float) -> float:
+    """Return a moment to come as epoch seconds: as `moment_s`, but a duration is from now on.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if _DURATION.fullmatch(text):
+        return now + duration_s(text)
+    try:
+        return moment_s(text, now=now)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a moment: write in how long (90s, 10m, 1h, 2d) "
+            "or a time like 2026-01-02T03:04:05Z"
+        ) from None
+
+
 def epoch_s(text: str) -> float:
     """Return epoch seconds of a number or an RFC 3339 time.
 

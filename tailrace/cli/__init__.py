@@ -25,6 +25,7 @@ _COMMANDS = {
     "doctor": "doctor:doctor",
     "config": "config:config",
     "alert": "alert:alert",
+    "silence": "silence:silence",
 }
 """Each command's module in this package, imported only when it is needed."""
 

@@ -10,16 +10,22 @@ import click
 
 from tailrace.cli import options
 from tailrace.cli.output import say
+from tailrace.cli.route import route
 from tailrace.errors import ConfigError
 
 
 @click.group(
     epilog=options.examples(
-        "tailrace alert test on-call", "tailrace alert confirm 3f2a9c", "tailrace alert dismiss 3f"
+        "tailrace alert test on-call",
+        "tailrace alert route client=shop server=redis",
+        "tailrace alert confirm 3f2a9c",
     )
 )
 def alert() -> None:
-    """Try out receivers of alerts; say which alerts were real."""
+    """Try out receivers and routes of alerts; say which alerts were real."""
+
+
+alert.add_command(route)
 
 
 @alert.command(epilog=options.examples("tailrace alert test on-call --config tailrace.toml"))

@@ -91,6 +91,39 @@ SAMPLE = """\
 # name = "team-simple"
 # type = "slack"                       # an incoming webhook: one message per change
 # url = "https://hooks.slack.com/services/..."
+
+# Who is told of what. The first route that takes an incident counts; those that no route takes, of
+# severity warning or critical, go to the receivers that no route names: without routes, to all.
+# `tailrace alert route` tells who would be told.
+
+# [[alerts.routes]]
+# match = ["severity=critical", "service=~pay.*|checkout"]
+# severity = "info"                    # the least it takes; "warning" if match has no severity
+# receivers = ["on-call"]
+# continue = true                      # and ask the routes after it
+# wait = "30s"                         # what is over by then is not told
+# update_every = "5m"                  # what changes is told no more often
+# repeat_every = "4h"                  # what still fires is told again, "off" for never
+
+# Hours in which incidents are not told: recurring maintenance. `tailrace silence add` is for once.
+
+# [[alerts.mute]]
+# name = "weekly maintenance"
+# match = ["service=postgresql"]
+# days = ["sat", "sun"]                # on which it begins
+# from = "23:00"
+# to = "01:30"                         # of the day after
+# zone = "Europe/Berlin"
+
+# What is observed and in the report, and never told. Yours replace these; an empty list of
+# observe_only in [alerts] leaves them out.
+
+# [[alerts.observe_only]]
+# match = ["client=~external( .*)?", "side=~client|network"]
+# [[alerts.observe_only]]
+# match = ["client=unknown"]
+# [[alerts.observe_only]]
+# match = ["server=unknown"]
 """
 
 
@@ -145,7 +178,10 @@ def check(file: Path | None, config_path: Path | None) -> None:
         return
     loaded = configuration.read(path)
     configuration.check_files(loaded)
-    say(f"{path}: fine, {len(loaded.alerts.receivers)} receivers")
+    rules = loaded.notification_rules()
+    if rules.leave_out:
+        say("note: what no route takes is told to nobody, and is in the report only")
+    say(f"{path}: fine, {len(rules.receivers)} receivers, {len(rules.routes)} routes")
 
 
 @config.command(epilog=options.examples("tailrace config show --config tailrace.toml"))
@@ -166,7 +202,7 @@ def show(output: str, config_path: Path | None) -> None:
 
 
 def _toml(config_dict: Mapping[str, Any]) -> str:
-    """Return the configuration as TOML: our values are text only, and JSON's text is TOML's."""
+    """Return the configuration as TOML: what our values are is written as in JSON."""
     blocks = []
     for name in ("probes", "detector"):
         plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
@@ -176,12 +212,15 @@ def _toml(config_dict: Mapping[str, Any]) -> str:
             for key, inner in config_dict[name].items()
             if key not in plain
         ]
+    if not config_dict["alerts"]["observe_only"]:
+        blocks.append("[alerts]\nobserve_only = []")  # without a table the defaults hold
     blocks += [
-        "\n".join(["[[alerts.receivers]]", *_lines(receiver)])
-        for receiver in config_dict["alerts"]["receivers"]
+        "\n".join([f"[[alerts.{name}]]", *_lines(table)])
+        for name, tables in config_dict["alerts"].items()
+        for table in tables
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _lines(table: Mapping[str, str]) -> list[str]:
+def _lines(table: Mapping[str, Any]) -> list[str]:
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]

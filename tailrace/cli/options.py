@@ -40,6 +40,7 @@ def _window(text: str) -> float:
 
 DURATION = _Kind("duration", durations.duration_s)
 MOMENT = _Kind("moment", lambda text: durations.moment_s(text, now=time.time()))
+LATER = _Kind("moment", lambda text: durations.later_s(text, now=time.time()))
 WINDOW = _Kind("duration", _window)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)

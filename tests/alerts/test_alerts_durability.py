@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from alerts import schema
 from alerts.alert import message_id
 from alerts.errors import StoreError
 from alerts.store import Store
@@ -169,7 +170,7 @@ def test_a_newer_schema_is_left_alone(tmp_path):
     before = (tmp_path / "tailrace.db").read_bytes()
     for read_only in (False, True):
         with pytest.raises(
-            StoreError, match=r"schema 99, this tailrace knows 3: upgrade"
+            StoreError, match=rf"schema 99, this tailrace knows {schema.VERSION}: upgrade"
         ) as caught:
             Store.open(tmp_path, read_only=read_only)
         assert caught.value.reason == "newer_schema"

@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
     ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
-    ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"],
+    ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"], ["alert", "route"],
+    ["silence"], ["silence", "add"], ["silence", "list"], ["silence", "end"],
 ]  # fmt: skip
 
 
@@ -73,8 +74,11 @@ def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture
     assert f"tailrace {' '.join(command)}" in text.split("Example", 1)[1]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in (["config"], ["alert"])],
-                         ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [c for c in COMMANDS if c not in (["config"], ["alert"], ["silence"])],
+    ids=" ".join,
+)
 def test_every_command_takes_the_options_of_all(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

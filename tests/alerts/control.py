@@ -1,0 +1,49 @@
+"""Incidents, silences and rules for the tests of what is told to whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alerts import silences
+from alerts.incident import Incident, Root
+from alerts.matchers import parse_all
+from alerts.silences import Silence
+from tests.alerts.examples import T0, finding
+
+
+def incident(id_: str = "a1", **changes: Any) -> Incident:
+    """Return an incident: redis fails, and shop and web feel it."""
+    symptoms = changes.pop("symptoms", (finding(),))
+    base: dict[str, Any] = {
+        "id": id_,
+        "state": "firing",
+        "severity": "critical",
+        "suppressed": "",
+        "started": T0,
+        "detected": T0 + 5,
+        "changed": T0 + 5,
+        "resolved": None,
+        "ended_as": None,
+        "roots": (Root(service="redis", side="server", score=0.9, why="it changed first"),),
+        "findings": tuple(each.id for each in symptoms),
+        "symptoms": symptoms,
+        "affected": ("shop", "web"),
+        "trigger": None,
+        "impact": "",
+        "picture": "",
+        "title": "redis fails",
+        "summary": "redis fails.",
+    }
+    return Incident(**base | changes)
+
+
+def silence(*matchers: str, start: float = T0, length_s: float = 3600.0, **more: Any) -> Silence:
+    """Return a silence of ann's."""
+    return silences.make(
+        parse_all(matchers),
+        starts=start,
+        ends=start + length_s,
+        comment=more.get("comment", "deploy"),
+        author=more.get("author", "ann"),
+        now=more.get("now", T0),
+    )
