@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
     ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
-    ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"],
+    ["incidents"], ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"],
 ]  # fmt: skip
 
 
