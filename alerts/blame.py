@@ -123,7 +123,8 @@ def _roots(
     services: dict[str, dict[Place, float]] = defaultdict(dict)
     for place, vote in votes.items():
         services[place.service][place] = vote
-    services.pop(EVERY, None)
+    if len(services) > 1:
+        services.pop(EVERY, None)
     total = sum(sum(places.values()) for places in services.values())
     ranked = sorted(services, key=lambda name: (-round(sum(services[name].values()), 9), name))
     roots: list[Root] = []

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from alerts.alert import alert_from_json
 from alerts.digest import digest_from_json
 from alerts.errors import DeliveryError, StoreError
+from alerts.incident import incident_from_json
 from alerts.outbox import Delivery, Outbox, ReceiverHealth
 from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
 from alerts.severity import Severity
@@ -140,7 +140,7 @@ class Worker:
             self._outbox.sent(delivery, receipt=receipt, now=now)
             if was_down:
                 self._outbox.hasten(delivery.receiver, now=now)
-            log.info("alert delivered", **_about(delivery), attempts=delivery.attempts + 1)
+            log.info("message delivered", **_about(delivery), attempts=delivery.attempts + 1)
 
         return record
 
@@ -154,7 +154,7 @@ class Worker:
 
             def record_dropped() -> None:
                 self._outbox.drop(delivery, error, now=now)
-                log.error("alert dropped", **about)
+                log.error("message dropped", **about)
 
             return record_dropped
         # The receiver rests as a whole: what ails one message probably ails the next
@@ -167,7 +167,7 @@ class Worker:
 
         def record_put_off() -> None:
             self._outbox.put_off(delivery, error, due=due, now=now)
-            log.warning("alert not delivered yet", **about, retry_in_s=round(due - now, 1))
+            log.warning("message not delivered yet", **about, retry_in_s=round(due - now, 1))
 
         return record_put_off
 
@@ -183,7 +183,7 @@ class Deliverer:
         store: open for writing.
         receivers: who is told; the store learns their names, and stores messages for them from
             now on.
-        notify: the least severe alerts they are told of.
+        notify: the least severe incidents they are told of.
         backoff: how long to wait between attempts.
         clock: epoch seconds.
         jitter: a number in [0, 1).
@@ -273,7 +273,7 @@ class Deliverer:
                         return
                     with contextlib.suppress(Exception):
                         log.error(  # noqa: TRY400 - a text may hold anything
-                            "alerts cannot be read or recorded",
+                            "messages cannot be read or recorded",
                             receiver=worker.receiver.name,
                             reason=reason,
                             kind=type(error).__name__,
@@ -287,15 +287,15 @@ class Deliverer:
 
 def _message(delivery: Delivery, earlier: Mapping[str, str]) -> AnyMessage:
     if delivery.event == "digest":
-        return DigestMessage(id=delivery.id, digest=digest_from_json(delivery.alert))
-    alert = alert_from_json(delivery.alert)
-    return Message(id=delivery.id, event=delivery.event, alert=alert, earlier=earlier)
+        return DigestMessage(id=delivery.id, digest=digest_from_json(delivery.payload))
+    incident = incident_from_json(delivery.payload)
+    return Message(id=delivery.id, event=delivery.event, incident=incident, earlier=earlier)
 
 
 def _about(delivery: Delivery) -> dict[str, str]:
     return {
         "receiver": delivery.receiver,
-        "alert": delivery.alert_id,
+        "about": delivery.incident_id,
         "change": delivery.event,
         "message": delivery.id,
     }

@@ -7,33 +7,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alerts.alert import Alert, AlertState
+from alerts.incident import Incident, State
 from alerts.severity import Severity
 from detector.finding import rfc3339
 
-SCHEMA = "tailrace.digest/1"
+SCHEMA = "tailrace.digest/2"
 LISTED = 50
-"""A digest names so many alerts, the most severe; the report has all of them."""
+"""A digest names so many incidents, the most severe; `tailrace incidents` has all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One alert in a digest.
+    """One incident in a digest.
 
     Attributes:
-        id: the alert's.
-        finding: id of its first finding, what `tailrace explain` takes.
-        title: the change in the fewest words.
-        severity: as the alert has it.
-        state: whether it fires.
+        id: the incident's, what `tailrace explain` takes.
+        title: the incident in the fewest words.
+        severity: as the incident has it.
+        state: as it was then.
         started: when it began, RFC 3339.
     """
 
     id: str
-    finding: str
     title: str
     severity: Severity
-    state: AlertState
+    state: State
     started: str
 
 
@@ -44,16 +42,16 @@ class Digest:
     Attributes:
         id: stable over attempts to deliver it.
         made: when, RFC 3339.
-        reason: why alerts were held back, in words.
-        alert_count: how many there are.
-        alerts: the most severe of them, at most `LISTED`.
+        reason: why incidents were held back, in words.
+        incident_count: how many there are.
+        incidents: the most severe of them, at most `LISTED`.
     """
 
     id: str
     made: str
     reason: str
-    alert_count: int
-    alerts: tuple[Entry, ...]
+    incident_count: int
+    incidents: tuple[Entry, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the public form, as `docs/formats.md` specifies it."""
@@ -62,31 +60,30 @@ class Digest:
             "id": self.id,
             "made": self.made,
             "reason": self.reason,
-            "alert_count": self.alert_count,
-            "alerts": [
-                {name: getattr(entry, name) for name in Entry.__slots__} for entry in self.alerts
+            "incident_count": self.incident_count,
+            "incidents": [
+                {name: getattr(entry, name) for name in Entry.__slots__} for entry in self.incidents
             ],
         }
 
 
-def make_digest(alerts: Sequence[Alert], *, reason: str, now: float) -> Digest:
-    """Return the digest of `alerts`, in their order."""
-    ids = "\0".join(["digest", rfc3339(now), *(alert.id for alert in alerts)])
+def make_digest(incidents: Sequence[Incident], *, reason: str, now: float) -> Digest:
+    """Return the digest of `incidents`, in their order."""
+    ids = "\0".join(["digest", rfc3339(now), *(incident.id for incident in incidents)])
     return Digest(
         id=hashlib.blake2b(ids.encode(), digest_size=8).hexdigest(),
         made=rfc3339(now),
         reason=reason,
-        alert_count=len(alerts),
-        alerts=tuple(
+        incident_count=len(incidents),
+        incidents=tuple(
             Entry(
-                id=alert.id,
-                finding=alert.findings[0].id,
-                title=alert.title,
-                severity=alert.severity,
-                state=alert.state,
-                started=rfc3339(alert.started),
+                id=incident.id,
+                title=incident.title,
+                severity=incident.severity,
+                state=incident.state,
+                started=rfc3339(incident.started),
             )
-            for alert in alerts[:LISTED]
+            for incident in incidents[:LISTED]
         ),
     )
 
@@ -101,6 +98,6 @@ def digest_from_json(public: Mapping[str, Any]) -> Digest:
         id=public["id"],
         made=public["made"],
         reason=public["reason"],
-        alert_count=public["alert_count"],
-        alerts=tuple(Entry(**entry) for entry in public["alerts"]),
+        incident_count=public["incident_count"],
+        incidents=tuple(Entry(**entry) for entry in public["incidents"]),
     )

@@ -34,6 +34,7 @@ Reason = Literal[
     "secret_unreadable",
     "server_error",
     "timeout",
+    "upgraded",
 ]
 
 REMEDIES: dict[Reason, str] = {
@@ -49,6 +50,7 @@ REMEDIES: dict[Reason, str] = {
     "rejected": "check token, channel and the app's permissions",
     "secret_unreadable": "check that the file exists and that the daemon may read it",
     "server_error": "the receiver has a fault of its own",
+    "upgraded": "it was an older version's: what still goes on is told as an incident",
     "timeout": "the receiver answers too slowly: check it, or raise timeout_s",
 }
 """What to do about each reason."""

@@ -254,12 +254,7 @@ class Incidents:
         touched = case.dirty
         if touched:
             self._judge(case, now=now)
-        turns = life.advance(case, now=now, window_s=self._window_s)
-        if case.state == "resolved":
-            self._forget(case, now=now)
-        if touched and not turns:
-            return [Change(telling.describe(case), None)]
-        return [
+        changes = [
             Change(
                 telling.describe(
                     case,
@@ -269,8 +264,13 @@ class Incidents:
                 ),
                 turn.event,
             )
-            for turn in turns
+            for turn in life.advance(case, now=now, window_s=self._window_s)
         ]
+        if case.state == "resolved":
+            self._forget(case, now=now)
+        if touched and not changes:
+            changes.append(Change(telling.describe(case), None))
+        return changes
 
     def _judge(self, case: Case, *, now: float) -> None:
         findings = case.findings

@@ -10,6 +10,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from alerts.severity import Severity
@@ -189,11 +190,14 @@ def _trigger_to_json(trigger: Trigger) -> dict[str, Any]:
 
 def finding_to_json(finding: Finding) -> dict[str, Any]:
     """Return a finding's public form with null where JSON has no number (NaN, infinity)."""
-    public = finding.to_json()
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in public.items()
-    }
+    return {key: _plain(value) for key, value in finding.to_json().items()}
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Real) or isinstance(value, int):
+        return value
+    number = float(value)  # numpy's own scalars are not JSON's
+    return number if math.isfinite(number) else None
 
 
 def finding_from_json(public: Mapping[str, Any]) -> Finding:

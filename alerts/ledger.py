@@ -1,6 +1,6 @@
-"""The ledger of the budget of false alerts in `tailrace.db`, and what users say of alerts.
+"""The ledger of the budget of false alerts in `tailrace.db`, and what users say of incidents.
 
-All functions run within a transaction of whoever stores alerts: tokens, incidents, alerts and
+All functions run within a transaction of whoever stores incidents: tokens, accounts, incidents and
 messages are there together after a crash, or none of them.
 """
 
@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alerts import outbox
-from alerts.alert import Alert, alert_from_json
-from alerts.budget import DAY_S, WEEK_S, Budget, Incident, Ledger, Verdict
+from alerts.budget import DAY_S, WEEK_S, Account, Budget, Ledger, Verdict
 from alerts.database import Database
-from alerts.digest import make_digest
 from alerts.errors import StoreError
 
-SINCE_VERSION = 3
-"""Older files have no ledger; a reader finds nothing in them."""
+SINCE_VERSION = 4
+"""Older files have no accounts; a reader finds nothing in them."""
 _META = "budget"
 
 
@@ -30,7 +27,7 @@ def load(db: sqlite3.Connection, budget: Budget, *, now: float) -> Ledger:
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_META,)).fetchone()
     saved: dict[str, Any] = {} if row is None else json.loads(row["value"])
     rows = db.execute(
-        "SELECT incident FROM incidents WHERE open OR opened > ? ORDER BY opened, id",
+        "SELECT account FROM accounts WHERE open OR opened > ? ORDER BY opened, incident_id",
         (now - DAY_S,),
     )
     return Ledger(
@@ -38,31 +35,28 @@ def load(db: sqlite3.Connection, budget: Budget, *, now: float) -> Ledger:
         tokens=saved.get("tokens"),
         at=saved.get("at"),
         digested=saved.get("digested"),
-        incidents=[Incident.from_json(json.loads(row["incident"])) for row in rows],
+        accounts=[Account.from_json(json.loads(row["account"])) for row in rows],
     )
 
 
-def _save(db: sqlite3.Connection, ledger: Ledger) -> None:
-    """Store the tokens, and the incidents that changed."""
+def save(db: sqlite3.Connection, ledger: Ledger) -> None:
+    """Store the tokens, and the accounts that changed."""
     for id_ in sorted(ledger.touched):
-        incident = ledger.incidents[id_]
+        account = ledger.accounts[id_]
         db.execute(
-            "INSERT INTO incidents (id, opened, standing, proof, verdict, open, incident)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " standing = excluded.standing, proof = excluded.proof, verdict = excluded.verdict,"
-            " open = excluded.open, incident = excluded.incident",
+            "INSERT INTO accounts (incident_id, opened, standing, verdict, open, account)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (incident_id) DO UPDATE SET"
+            " standing = excluded.standing, verdict = excluded.verdict,"
+            " open = excluded.open, account = excluded.account",
             (
                 id_,
-                incident.opened,
-                incident.standing,
-                incident.proof,
-                incident.verdict,
-                incident.open,
-                json.dumps(incident.to_json()),
+                account.opened,
+                account.standing,
+                account.verdict,
+                account.open,
+                json.dumps(account.to_json()),
             ),
         )
-        for alert_id in incident.members:
-            db.execute("UPDATE alerts SET incident = ? WHERE id = ?", (id_, alert_id))
     ledger.touched.clear()
     state = {
         "tokens": ledger.tokens,
@@ -78,122 +72,101 @@ def _save(db: sqlite3.Connection, ledger: Ledger) -> None:
     )
 
 
-def settle(
-    db: sqlite3.Connection,
-    ledger: Ledger,
-    lasted: Collection[str],
-    receivers: Sequence[str],
-    *,
-    now: float,
-) -> list[Alert]:
-    """Tell what may be told by now, list what has waited for long; return the first.
+def take_proof(
+    db: sqlite3.Connection, ledger: Ledger, lasted: Collection[str], *, now: float
+) -> None:
+    """Let the ledger know what has proved real since this was last called.
 
     Args:
         db: within a transaction.
-        ledger: knows the alerts of this step already; it is stored.
+        ledger: knows the incidents of this step already.
         lasted: ids of findings that lasted with a plain effect.
-        receivers: who is told.
         now: epoch seconds.
     """
-    for finding_id in lasted:
-        row = db.execute("SELECT alert_id FROM findings WHERE id = ?", (finding_id,)).fetchone()
-        if row is not None and row["alert_id"] is not None:
-            ledger.lasted(row["alert_id"])
-    _take_verdicts(db, ledger, now=now)
-    told = _alerts(db, ledger.settle(now=now))
-    for alert in told:
-        db.execute("UPDATE alerts SET held = '' WHERE id = ?", (alert.id,))
-        for receiver in receivers:
-            outbox.enqueue(db, alert, event="firing", receiver=receiver, now=now)
-    if listed := _alerts(db, ledger.digest(now=now)):
-        digest = make_digest(listed, reason=ledger.budget.reason, now=now)
-        db.execute(
-            "INSERT OR IGNORE INTO digests (id, made, digest) VALUES (?, ?, ?)",
-            (digest.id, now, json.dumps(digest.to_json(), ensure_ascii=False)),
-        )
-        for receiver in receivers:
-            outbox.enqueue_digest(db, digest, receiver=receiver, now=now)
-    _save(db, ledger)
-    ledger.forget(now=now)
-    return told
-
-
-def _alerts(db: sqlite3.Connection, ids: Sequence[str]) -> list[Alert]:
-    rows = (db.execute("SELECT alert FROM alerts WHERE id = ?", (id_,)).fetchone() for id_ in ids)
-    return [alert_from_json(json.loads(row["alert"])) for row in rows if row is not None]
-
-
-def _take_verdicts(db: sqlite3.Connection, ledger: Ledger, *, now: float) -> None:
-    """Let the ledger know what users have said since this was last called."""
+    # Marked, as what is still pending has no account yet
+    db.executemany("UPDATE findings SET lasted = 1 WHERE id = ?", [(id_,) for id_ in lasted])
+    touched = db.execute(
+        "SELECT DISTINCT incident_id FROM findings WHERE lasted AND incident_id IN"
+        " (SELECT value FROM json_each(?1) UNION SELECT incident_id FROM findings WHERE id IN"
+        " (SELECT value FROM json_each(?2)))",
+        (json.dumps(sorted(ledger.touched)), json.dumps(sorted(lasted))),
+    ).fetchall()
+    for row in touched:
+        ledger.lasted(row["incident_id"])
     rows = db.execute(
-        "SELECT alert_id, verdict, incident FROM verdicts JOIN alerts ON alerts.id = alert_id"
-        " WHERE NOT taken ORDER BY given, alert_id"
+        "SELECT incident_id, verdict FROM verdicts WHERE NOT taken ORDER BY given, incident_id"
     ).fetchall()
     for row in rows:
-        if row["incident"] is not None and row["incident"] not in ledger.incidents:
+        id_ = row["incident_id"]
+        if id_ not in ledger.accounts:
             old = db.execute(
-                "SELECT incident FROM incidents WHERE id = ?", (row["incident"],)
+                "SELECT account FROM accounts WHERE incident_id = ?", (id_,)
             ).fetchone()
             if old is not None:
-                ledger.add(Incident.from_json(json.loads(old["incident"])))
-        ledger.judge(row["alert_id"], row["verdict"], now=now)
-    db.execute("UPDATE verdicts SET taken = 1 WHERE NOT taken")
+                ledger.accounts[id_] = Account.from_json(json.loads(old["account"]))
+        ledger.judge(id_, row["verdict"], now=now)
+    if rows:
+        db.execute("UPDATE verdicts SET taken = 1 WHERE NOT taken")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """An alert, and what a user has said of it.
+    """An incident, and what a user has said of it.
 
     Attributes:
-        alert_id: its id.
-        title: the change in the fewest words.
+        incident_id: its id.
+        title: the incident in the fewest words.
         verdict: what was said.
     """
 
-    alert_id: str
+    incident_id: str
     title: str
     verdict: Verdict
 
 
 def give_verdict(state_dir: Path, id_prefix: str, verdict: Verdict, *, now: float) -> Judged:
-    """Leave the daemon a user's word on an alert, whether it runs or not; the last one counts.
+    """Leave the daemon a user's word on an incident, whether it runs or not; the last one counts.
 
     Args:
         state_dir: the daemon's.
-        id_prefix: the start of the id of an alert, or of one of its findings.
+        id_prefix: the start of the id of an incident, or of one of its findings.
         verdict: "confirmed" or "dismissed".
         now: epoch seconds.
 
     Raises:
-        StoreError: there is no such alert, or it cannot be stored.
+        StoreError: there is no such incident, or it cannot be stored.
     """
     database = Database.beside(state_dir)
     try:
         rows = database.rows(
-            "SELECT DISTINCT alerts.id, json_extract(alert, '$.title') AS title FROM alerts"
-            " LEFT JOIN findings ON alert_id = alerts.id WHERE ?1 != ''"
+            "SELECT DISTINCT incidents.id, json_extract(incident, '$.title') AS title"
+            " FROM incidents LEFT JOIN findings ON incident_id = incidents.id WHERE ?1 != ''"
             " AND (substr(findings.id, 1, length(?1)) = ?1"
-            " OR substr(alerts.id, 1, length(?1)) = ?1) ORDER BY alerts.id LIMIT 5",
+            " OR substr(incidents.id, 1, length(?1)) = ?1) ORDER BY incidents.id LIMIT 5",
             (id_prefix,),
         )
         if len(rows) != 1:
             raise StoreError(_not_one(id_prefix, [row["id"] for row in rows]), reason="missing")
         with database.transaction() as db:
             db.execute(
-                "INSERT INTO verdicts (alert_id, verdict, given, taken) VALUES (?, ?, ?, 0)"
-                " ON CONFLICT (alert_id) DO UPDATE SET verdict = excluded.verdict,"
+                "INSERT INTO verdicts (incident_id, verdict, given, taken) VALUES (?, ?, ?, 0)"
+                " ON CONFLICT (incident_id) DO UPDATE SET verdict = excluded.verdict,"
                 " given = excluded.given, taken = 0",
                 (rows[0]["id"], verdict, now),
             )
-        return Judged(alert_id=rows[0]["id"], title=rows[0]["title"], verdict=verdict)
+        return Judged(incident_id=rows[0]["id"], title=rows[0]["title"], verdict=verdict)
     finally:
         database.close()
 
 
-def _not_one(id_prefix: str, ids: Sequence[str]) -> str:
+def _not_one(id_prefix: str, ids: list[str]) -> str:
     if ids:
-        return f"more than one alert starts with {id_prefix!r} ({', '.join(ids)}): give more of it"
-    return f"no alert has the id {id_prefix!r}, nor a finding of it: list them by `tailrace report`"
+        some = ", ".join(ids)
+        return f"more than one incident starts with {id_prefix!r} ({some}): give more of it"
+    return (
+        f"no incident has the id {id_prefix!r}, nor a finding of it: "
+        "list them by `tailrace incidents`"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +210,7 @@ def spent(database: Database, *, now: float) -> Spent | None:
         " coalesce(sum(standing = 'free'), 0) AS free,"
         " coalesce(sum(standing = 'proven'), 0) AS proven,"
         " coalesce(sum(verdict = 'dismissed'), 0) AS dismissed,"
-        " coalesce(sum(standing = 'held'), 0) AS held FROM incidents WHERE opened > ?",
+        " coalesce(sum(standing = 'held'), 0) AS held FROM accounts WHERE opened > ?",
         (now - WEEK_S,),
     )
     return Spent(

@@ -5,6 +5,7 @@ Pure functions of one `Case` and of the time, which is the end of a window.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from alerts import impact, telling
@@ -50,19 +51,17 @@ def recovery_s(case: Case, window_s: float) -> float:
     return float(min(least * 2.0 ** min(case.flaps, 30), max(MOST_RECOVER_S, least)))
 
 
-def advance(case: Case, *, now: float, window_s: float) -> list[Turn]:
-    """Move an incident on to `now`; return what became of it, in order.
+def advance(case: Case, *, now: float, window_s: float) -> Iterator[Turn]:
+    """Move an incident on to `now`; yield what becomes of it, in order.
 
-    A case whose state is "resolved" afterwards is over.
+    With each turn the case is as it is then. One whose state is "resolved" afterwards is over.
     """
-    turns: list[Turn] = []
     if case.state == "pending":
-        turns += _confirm(case, now=now, window_s=window_s)
+        yield from _confirm(case, now=now, window_s=window_s)
     if case.state == "firing":
-        turns += _follow(case, now=now)
+        yield from _follow(case, now=now)
     if case.state == "recovering":
-        turns += _recover(case, now=now, window_s=window_s)
-    return turns
+        yield from _recover(case, now=now, window_s=window_s)
 
 
 def _confirm(case: Case, *, now: float, window_s: float) -> list[Turn]:

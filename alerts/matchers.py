@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self, cast, get_args
 
-from alerts.alert import SEVERITIES
 from alerts.incident import Incident, TriggerKind
 from alerts.patterns import Pattern
+from alerts.severity import SEVERITIES
 from detector.finding import Finding
 
 OF_INCIDENT: Final = ("service", "root", "side", "severity", "affected", "trigger")

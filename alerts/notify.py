@@ -20,9 +20,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from alerts.alert import SEVERITIES, Severity
 from alerts.incident import Event, Incident
 from alerts.policy import Destination, Policy
+from alerts.severity import SEVERITIES, Severity
 
 RESEND_RESOLVED_S: Final = 300.0
 """A receiver that wants to hear again of what it was told is told so long that it is over."""

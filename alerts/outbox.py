@@ -1,21 +1,24 @@
 """The outbox: every message that is owed to a receiver, until it is sent or given up.
 
-A row is pending, then "sent" or "dropped" for good. Rows of one alert go to one receiver in
+A row is pending, then "sent" or "dropped" for good. Rows of one incident go to one receiver in
 order: a later one waits until the earlier one is sent or dropped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alerts.alert import Alert, AlertState, message_id
+from alerts import incident as incidents
 from alerts.database import Database
 from alerts.digest import Digest
 from alerts.errors import DeliveryError
+from alerts.incident import Incident
+from detector.finding import rfc3339
 
 LONGEST_DELAY_S = 3600.0
 """No attempt is put off for longer. A row that is due later than this was written before the
@@ -23,13 +26,13 @@ clock was set back, and counts as due."""
 
 _FIRST_PENDING = (
     "FROM deliveries AS row WHERE receiver = ?1 AND state = 'pending' AND NOT EXISTS"
-    " (SELECT 1 FROM deliveries AS earlier WHERE earlier.alert_id = row.alert_id"
+    " (SELECT 1 FROM deliveries AS earlier WHERE earlier.incident_id = row.incident_id"
     " AND earlier.receiver = row.receiver AND earlier.state = 'pending'"
     " AND earlier.sequence < row.sequence)"
 )
 
 DeliveryState = Literal["pending", "sent", "dropped"]
-Event = Literal["firing", "resolved", "digest"]
+Event = incidents.Event | Literal["digest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +42,9 @@ class Delivery:
     Attributes:
         id: the message's id, the same in every attempt.
         receiver: who gets it.
-        alert_id: the alert it is about; of a digest its own id.
-        event: the alert's change of state it tells of, or "digest".
-        alert: the alert's public form as it was then, or the digest's.
+        incident_id: the incident it is about; of a digest its own id.
+        event: what it tells of the incident, or "digest".
+        payload: the incident's public form as it was then, or the digest's.
         created: when it was stored, epoch seconds.
         due: when it is to be attempted next, epoch seconds.
         state: "pending", "sent" or "dropped".
@@ -54,9 +57,9 @@ class Delivery:
 
     id: str
     receiver: str
-    alert_id: str
+    incident_id: str
     event: Event
-    alert: Mapping[str, Any]
+    payload: Mapping[str, Any]
     created: float
     due: float
     state: DeliveryState
@@ -92,20 +95,43 @@ class ReceiverHealth:
     disabled: bool
 
 
+def message_id(about: str, event: str, receiver: str, *, changed: float | None = None) -> str:
+    """Return the stable id of the message that tells `receiver` of an incident, or of a digest.
+
+    Args:
+        about: id of either.
+        event: what it tells; an incident fires and is resolved once.
+        receiver: name of who gets it.
+        changed: of an update, when the incident became what it tells, epoch seconds.
+    """
+    at = "" if changed is None else rfc3339(changed)
+    text = "\0".join((about, event, receiver, at) if at else (about, event, receiver))
+    return f"msg_{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
 def enqueue(
-    db: sqlite3.Connection, alert: Alert, *, event: AlertState, receiver: str, now: float
+    db: sqlite3.Connection,
+    incident: Incident,
+    *,
+    event: incidents.Event,
+    receiver: str,
+    now: float,
 ) -> None:
     """Store that `receiver` is owed a message; called within a transaction, at most once each."""
-    _enqueue(db, alert.id, event, alert.to_json(), receiver=receiver, now=now)
+    changed = incident.changed if event == "updated" else None
+    id_ = message_id(incident.id, event, receiver, changed=changed)
+    _enqueue(db, id_, incident.id, event, incident.to_json(), receiver=receiver, now=now)
 
 
 def enqueue_digest(db: sqlite3.Connection, digest: Digest, *, receiver: str, now: float) -> None:
     """Store that `receiver` is owed a digest; called within a transaction, at most once each."""
-    _enqueue(db, digest.id, "digest", digest.to_json(), receiver=receiver, now=now)
+    id_ = message_id(digest.id, "digest", receiver)
+    _enqueue(db, id_, digest.id, "digest", digest.to_json(), receiver=receiver, now=now)
 
 
 def _enqueue(
     db: sqlite3.Connection,
+    id_: str,
     about: str,
     event: Event,
     public: Mapping[str, Any],
@@ -115,10 +141,10 @@ def _enqueue(
 ) -> None:
     payload = json.dumps(public, ensure_ascii=False, allow_nan=False)
     db.execute(
-        "INSERT OR IGNORE INTO deliveries (id, receiver, alert_id, event, payload, created, due,"
+        "INSERT OR IGNORE INTO deliveries (id, receiver, incident_id, event, payload, created, due,"
         " state, attempts, reason, detail, receipt)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 0, '', '', '{}')",
-        (message_id(about, event, receiver), receiver, about, event, payload, now, now),
+        (id_, receiver, about, event, payload, now, now),
     )
 
 
@@ -139,7 +165,7 @@ class Outbox:
 
     def next_due(self, receiver: str, *, now: float) -> tuple[Delivery | None, float | None]:
         """Return the message to send now, or None and when there will be one (None: not known)."""
-        # Of each alert only the first pending row may go. One that is due impossibly late was
+        # Of each incident only the first pending row may go. One that is due impossibly late was
         # written before the clock was set back. What failed is due after what was never tried
         due = self._database.rows(
             f"SELECT * {_FIRST_PENDING} AND (due <= ?2 OR due > ?2 + ?3) ORDER BY due, sequence"
@@ -152,11 +178,11 @@ class Outbox:
         return None, later[0]["due"]
 
     def earlier_receipt(self, delivery: Delivery) -> Mapping[str, str]:
-        """Return what the receiver gave back for the same alert's earlier message; {} for none."""
+        """Return what the receiver gave back for the incident's earlier message; {} for none."""
         rows = self._database.rows(
-            "SELECT receipt FROM deliveries WHERE alert_id = ? AND receiver = ? AND id != ?"
+            "SELECT receipt FROM deliveries WHERE incident_id = ? AND receiver = ? AND id != ?"
             " AND state = 'sent' ORDER BY sequence DESC LIMIT 1",
-            (delivery.alert_id, delivery.receiver, delivery.id),
+            (delivery.incident_id, delivery.receiver, delivery.id),
         )
         receipt: Mapping[str, str] = json.loads(rows[0]["receipt"]) if rows else {}
         return receipt
@@ -256,9 +282,9 @@ def _delivery(row: sqlite3.Row) -> Delivery:
     return Delivery(
         id=row["id"],
         receiver=row["receiver"],
-        alert_id=row["alert_id"],
+        incident_id=row["incident_id"],
         event=row["event"],
-        alert=json.loads(row["payload"]),
+        payload=json.loads(row["payload"]),
         created=row["created"],
         due=row["due"],
         state=row["state"],

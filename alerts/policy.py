@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from alerts.alert import SEVERITIES, Severity
 from alerts.incident import Incident
 from alerts.matchers import Matcher, Subject, match, parse_all
 from alerts.mutes import Mute
+from alerts.severity import SEVERITIES, Severity
 from alerts.silences import Silence
 
 UPDATE_EVERY_S: Final = 300.0

@@ -13,7 +13,7 @@ from probes.window import Pair
 _COLUMNS = (
     "id", "client", "server", "port", "transport", "signal", "direction", "onset", "detected",
     "before", "after", "ratio", "unit", "significance", "cause", "side", "state", "ended",
-    "evidence", "alert_id", "created", "updated",
+    "evidence", "created", "updated",
 )  # fmt: skip
 _FIXED = frozenset({"id", "created"})
 
@@ -29,7 +29,7 @@ def _real(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def to_row(finding: Finding, *, alert_id: str | None, now: float) -> tuple[object, ...]:
+def to_row(finding: Finding, *, now: float) -> tuple[object, ...]:
     """Return the parameters of `UPSERT`."""
     return (
         finding.id,
@@ -51,7 +51,6 @@ def to_row(finding: Finding, *, alert_id: str | None, now: float) -> tuple[objec
         finding.state,
         _real(finding.ended),
         json.dumps(dict(finding.evidence), default=float),
-        alert_id,
         now,
         now,
     )

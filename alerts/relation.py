@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 from alerts.graph import ServiceGraph
 from detector.finding import Finding
-from detector.sides import Side
+from detector.sides import Side, of_cause
 from probes.window import EVERY, Kind, kind_of
 
 TOGETHER_S: Final = 15.0
@@ -97,10 +97,11 @@ def suspects(finding: Finding) -> Mapping[Place, float]:
     """
     client, server = finding.pair.client, finding.pair.server
     at: dict[tuple[str, Side], float]
-    if finding.side == "network":
+    side = finding.side or of_cause(finding.signal, finding.cause)
+    if side == "network":
         at = {("client", "network"): 0.5, ("server", "network"): 0.5}
-    elif finding.side:
-        at = {(finding.side, finding.side): 1.0}
+    elif side:
+        at = {(side, side): 1.0}
     elif finding.cause in _OF_CAUSE:
         at = _OF_CAUSE[finding.cause]
     else:

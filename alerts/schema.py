@@ -133,6 +133,57 @@ MIGRATIONS = (
     CREATE INDEX changes_seen ON changes (seen);
     """,
     """
+    -- Incidents take the place of alerts. What still fires opens incidents when the daemon starts;
+    -- messages about alerts that were not delivered are given up, and the tokens stay
+    UPDATE deliveries SET state = 'dropped', reason = 'upgraded', finished = created
+        WHERE state = 'pending';
+    DROP TABLE alerts;
+    DROP TABLE incidents;
+    DROP TABLE verdicts;
+    DELETE FROM digests;
+    DROP INDEX findings_alert;
+    DROP INDEX deliveries_alert;
+    ALTER TABLE findings RENAME COLUMN alert_id TO incident_id;
+    ALTER TABLE deliveries RENAME COLUMN alert_id TO incident_id;  -- of a digest: its own id
+    UPDATE findings SET incident_id = NULL;
+    ALTER TABLE findings ADD COLUMN lasted INTEGER NOT NULL DEFAULT 0;  -- with a plain effect
+    CREATE INDEX findings_incident ON findings (incident_id);
+    CREATE INDEX deliveries_incident ON deliveries (incident_id, receiver);
+
+    CREATE TABLE incidents (
+        id         TEXT PRIMARY KEY,
+        state      TEXT NOT NULL,    -- pending | firing | recovering | resolved
+        severity   TEXT NOT NULL,
+        suppressed TEXT NOT NULL,    -- why nobody is told; "" when people are
+        started    REAL NOT NULL,
+        resolved   REAL,
+        updated    REAL NOT NULL,
+        incident   TEXT NOT NULL     -- the public form, JSON
+    ) WITHOUT ROWID;
+    CREATE INDEX incidents_started ON incidents (started);
+    CREATE INDEX incidents_open ON incidents (state) WHERE state != 'resolved';
+
+    -- The budget of false alerts: what each incident cost. Its tokens are in meta, under "budget"
+    CREATE TABLE accounts (
+        incident_id TEXT PRIMARY KEY,
+        opened      REAL NOT NULL,
+        standing    TEXT NOT NULL,   -- paid | proven | free | held
+        verdict     TEXT NOT NULL,   -- the user's: confirmed | dismissed | ""
+        open        INTEGER NOT NULL,  -- whether anything can still come of it
+        account     TEXT NOT NULL    -- all of it, JSON
+    ) WITHOUT ROWID;
+    CREATE INDEX accounts_opened ON accounts (opened);
+    CREATE INDEX accounts_open ON accounts (open) WHERE open;
+
+    -- What users said of incidents; written beside the daemon, which takes it up
+    CREATE TABLE verdicts (
+        incident_id TEXT PRIMARY KEY,
+        verdict     TEXT NOT NULL,   -- confirmed | dismissed
+        given       REAL NOT NULL,
+        taken       INTEGER NOT NULL -- whether the daemon has taken it up
+    ) WITHOUT ROWID;
+    """,
+    """
     -- What users want to hear nothing of for a while; written beside the daemon, which reads it
     CREATE TABLE silences (
         id       TEXT PRIMARY KEY,

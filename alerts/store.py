@@ -1,7 +1,7 @@
-"""What survives: findings, alerts, messages owed to receivers, and the detector's state.
+"""What survives: findings, incidents, messages owed to receivers, and the state of what made them.
 
-In: what one step of the detector produced. Out: the same, after any crash. The detector's
-snapshot, its findings, the alerts they change and the messages these cause are stored in one
+In: what one step of the detector and of the incidents produced. Out: the same, after any crash.
+Their states, the findings, the incidents and the messages these cause are stored in one
 transaction: after `kill -9` all of a step is there, or nothing of it.
 """
 
@@ -10,33 +10,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from alerts import feed, ledger, outbox, records
-from alerts.alert import (
-    Alert,
-    AlertState,
-    alert_from_json,
-    alert_id,
-    fingerprint,
-    make_alert,
-)
-from alerts.budget import Budget, Ledger, Verdict
+from alerts.budget import Budget, Ledger
 from alerts.database import Database
-from alerts.errors import StoreError
+from alerts.digest import make_digest
 from alerts.feed import Shown
+from alerts.grouping import Change
+from alerts.incident import Event, Incident, incident_from_json
 from alerts.outbox import Outbox
-from alerts.severity import SEVERITIES, Severity
+from alerts.reader import DETECTOR, INCIDENTS, Reader
+from alerts.severity import Severity, rank
 from detector.finding import Finding
 
-DETECTOR = "detector"
-"""The name of the snapshot that `Store.commit` saves."""
 KEEP_DAYS = 30.0
 
 
-class Store:
+class Store(Reader):
     """One state directory. Every method may be called from any thread, and raises `StoreError`.
 
     Attributes:
@@ -44,7 +37,7 @@ class Store:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._receivers: tuple[str, ...] = ()
         self._notify: Severity = "info"
         self._budget: Budget | None = None
@@ -72,7 +65,7 @@ class Store:
         self.close()
 
     def register_receivers(self, names: Sequence[str], *, notify: Severity = "info") -> None:
-        """Say who is told of alerts from now on, and of which: `notify` and what is more severe.
+        """Say who is told of incidents from now on, and of which: `notify` and more severe ones.
 
         Raises:
             StoreError: as for `commit`.
@@ -91,49 +84,54 @@ class Store:
         *,
         snapshot: bytes | None,
         now: float,
+        incidents: Sequence[Change] = (),
+        grouping: bytes | None = None,
         lasted: Collection[str] = (),
         changes: Sequence[Shown] = (),
-    ) -> list[Alert]:
-        """Store one step of the detector in one transaction.
+    ) -> list[Incident]:
+        """Store one step in one transaction.
 
-        New findings open an alert, or join the one of their fingerprint that is firing; when the
-        last finding of an alert ended, the alert is resolved. Each of these two changes of state
-        puts one message per receiver into the outbox. Committing a finding again changes nothing
-        more, and a finding that ended stays ended, so a replay is harmless.
-
-        With a budget (`keep_to`), the outbox gets what `alerts.budget` lets pass, and a digest of
-        the rest; that takes a call now and then, without findings too.
+        Each event of an incident puts one message per receiver into the outbox; with a budget
+        (`keep_to`) only what `alerts.budget` lets pass, and a digest of the rest; that takes a
+        call now and then, without incidents too. Committing a finding or an incident again changes
+        nothing more, and a finding that ended stays ended, so a replay is harmless.
 
         Args:
             findings: what the detector returned, in its order.
             snapshot: the detector's state after it returned them; None keeps the one stored.
             now: epoch seconds.
+            incidents: what `alerts.grouping` made of the findings, in its order.
+            grouping: its state after that; None keeps the one stored.
             lasted: ids of findings that lasted with a plain effect, see `alerts.aftermath`.
             changes: rows of the feed of changes that are new or different.
 
         Returns:
-            The alerts that changed their state, in order, then those that are told after a wait.
+            The incidents that somebody is told something of.
 
         Raises:
             StoreError: nothing of this call was stored; what was stored before is safe. Call
-                again with the same findings, and those since, once there is room.
+                again with the same, and what came since, once there is room.
         """
-        changed: list[Alert] = []
+        told: list[Incident] = []
         try:
             with self._database.transaction() as db:
                 book = self._book(db, now=now)
                 for finding in findings:
-                    changed += self._take(db, finding, book, now=now)
+                    _save_finding(db, finding, now=now)
+                for change in incidents:
+                    told += self._take(db, change, book, now=now)
                 if book is not None:
-                    changed += ledger.settle(db, book, lasted, self._receivers, now=now)
+                    ledger.take_proof(db, book, lasted, now=now)
+                    told += self._settle(db, book, now=now)
                 if changes:
                     feed.save(db, changes, now=now)
-                if snapshot is not None:
-                    _save_snapshot(db, DETECTOR, snapshot, now=now)
+                for name, state in ((DETECTOR, snapshot), (INCIDENTS, grouping)):
+                    if state is not None:
+                        _save_snapshot(db, name, state, now=now)
         except BaseException:
             self._ledger = None  # it knows of things that were not stored
             raise
-        return changed
+        return told
 
     def _book(self, db: sqlite3.Connection, *, now: float) -> Ledger | None:
         """Return the ledger; None when nothing is held back, or there is nobody to tell."""
@@ -144,69 +142,97 @@ class Store:
         return self._ledger
 
     def _take(
-        self, db: sqlite3.Connection, finding: Finding, book: Ledger | None, *, now: float
-    ) -> list[Alert]:
-        known = db.execute(
-            "SELECT state, alert_id FROM findings WHERE id = ?", (finding.id,)
+        self, db: sqlite3.Connection, change: Change, book: Ledger | None, *, now: float
+    ) -> list[Incident]:
+        """Store one change of an incident, and tell who is to hear of it."""
+        before = db.execute(
+            "SELECT state, suppressed FROM incidents WHERE id = ?", (change.incident.id,)
         ).fetchone()
-        if known is not None and known["state"] != "firing":
+        if before is not None and before["state"] == "resolved":
             return []
-        alert = None if known is None else known["alert_id"]
-        if alert is None and finding.state == "firing":
-            alert = _firing(db, finding) or alert_id(finding)
-        db.execute(records.UPSERT, records.to_row(finding, alert_id=alert, now=now))
-        return [] if alert is None else self._refresh(db, alert, book, now=now)
+        why = change.incident.suppressed
+        if not why and change.incident.state == "resolved":
+            why = "" if before is None else before["suppressed"]
+        elif not why:
+            why = self._suppressed(change, book, now=now)
+        if book is not None and change.incident.state == "resolved":
+            if change.incident.part_of:
+                book.merge(change.incident.id, change.incident.part_of)
+            book.end(change.incident.id)
+        incident = dataclasses.replace(change.incident, suppressed=why)
+        _save_incident(db, incident, now=now)
+        due = list(self._due(db, incident, change.event))
+        for receiver, event in due:
+            outbox.enqueue(db, incident, event=event, receiver=receiver, now=now)
+        return [incident] if due else []
 
-    def _refresh(
-        self, db: sqlite3.Connection, id_: str, book: Ledger | None, *, now: float
-    ) -> list[Alert]:
-        rows = db.execute(
-            "SELECT * FROM findings WHERE alert_id = ? ORDER BY created, detected, id", (id_,)
-        )
-        alert = make_alert(id_, [records.from_row(row) for row in rows])
-        before = db.execute("SELECT state FROM alerts WHERE id = ?", (id_,)).fetchone()
-        _save_alert(db, alert, now=now)
-        severe = SEVERITIES.index(alert.severity) <= SEVERITIES.index(self._notify)
-        if alert.state == "resolved":
-            if book is not None:
-                book.end(id_)
-            self._notify_of(db, alert, now=now)
-        elif severe:
-            told = book is None or book.fire(alert, now=now)
-            held = "" if told or book is None else book.budget.reason
-            db.execute("UPDATE alerts SET held = ? WHERE id = ?", (held, id_))
-            if told:
-                self._notify_of(db, alert, now=now)
-        return [] if before is not None and before["state"] == alert.state else [alert]
+    def _suppressed(self, change: Change, book: Ledger | None, *, now: float) -> str:
+        """Return why nobody is told of an open incident, in words; "" when people are.
 
-    def _notify_of(self, db: sqlite3.Connection, alert: Alert, *, now: float) -> None:
+        The place for every reason: today what is not severe enough, and the budget.
+        """
+        incident = change.incident
+        known = book is not None and incident.id in book.accounts
+        if incident.state == "pending" or (change.event is None and not known):
+            return ""
+        if rank(incident.severity) > rank(self._notify):
+            return f"below {self._notify}, the least severity that is told"
+        told = book is None or book.fire(incident, now=now)
+        return "" if told or book is None else book.budget.reason
+
+    def _due(
+        self, db: sqlite3.Connection, incident: Incident, event: Event | None
+    ) -> Iterator[tuple[str, Event]]:
+        """Yield who is to be told what of an incident: the one place where that is decided.
+
+        Today every receiver hears of every event, but nobody that something is over who never
+        heard of it; who hears of an incident for the first time, hears that it fires.
+        """
+        if event is None or (incident.suppressed and event != "resolved"):
+            return
         for receiver in self._receivers:
-            # Who never heard of an alert need not hear that it is over. A message that is
-            # already there is not added again, so joining findings notify nobody
-            if alert.state == "firing" or _was_told(db, alert, receiver):
-                outbox.enqueue(db, alert, event=alert.state, receiver=receiver, now=now)
+            if _was_told(db, incident.id, receiver):
+                yield receiver, event
+            elif event != "resolved":
+                yield receiver, "firing"
 
-    def adopt_orphans(self, known: Collection[str], *, now: float) -> list[Alert]:
-        """End the findings that fire here but that the detector no longer knows.
+    def _settle(self, db: sqlite3.Connection, book: Ledger, *, now: float) -> list[Incident]:
+        """Tell what may be told by now, and list what has waited for long; return the first."""
+        released = []
+        for id_ in book.settle(now=now):
+            waiting = _incident(db, id_)
+            if waiting is not None:
+                incident = dataclasses.replace(waiting, suppressed="")
+                _save_incident(db, incident, now=now)
+                for receiver, event in self._due(db, incident, "firing"):
+                    outbox.enqueue(db, incident, event=event, receiver=receiver, now=now)
+                released.append(incident)
+        listed = [found for id_ in book.digest(now=now) if (found := _incident(db, id_))]
+        if listed:
+            digest = make_digest(listed, reason=book.budget.reason, now=now)
+            db.execute(
+                "INSERT OR IGNORE INTO digests (id, made, digest) VALUES (?, ?, ?)",
+                (digest.id, now, json.dumps(digest.to_json(), ensure_ascii=False)),
+            )
+            for receiver in self._receivers:
+                outbox.enqueue_digest(db, digest, receiver=receiver, now=now)
+        ledger.save(db, book)
+        book.forget(now=now)
+        return released
+
+    def orphans(self, known: Collection[str], *, now: float) -> list[Finding]:
+        """Return the findings that fire here but that the detector no longer knows, as ended.
 
         A detector that starts without its snapshot takes what it sees for normal, so they are
-        adopted. Left alone, their alerts would fire for ever and keep further ones from being
-        told. To be called when the detector was restored or started afresh.
+        adopted. Left alone, they would fire for ever.
 
         Args:
             known: ids of the findings that fire in the detector.
             now: epoch seconds.
-
-        Returns:
-            The alerts that are resolved by this.
-
-        Raises:
-            StoreError: as for `commit`.
         """
         rows = self._database.rows("SELECT * FROM findings WHERE state = 'firing' ORDER BY id")
         orphans = [records.from_row(row) for row in rows if row["id"] not in known]
-        ended = [dataclasses.replace(each, state="adopted", ended=now) for each in orphans]
-        return self.commit(ended, snapshot=None, now=now)
+        return [dataclasses.replace(each, state="adopted", ended=now) for each in orphans]
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state under its name.
@@ -216,119 +242,6 @@ class Store:
         """
         with self._database.transaction() as db:
             _save_snapshot(db, name, data, now=now)
-
-    def snapshot(self, name: str = DETECTOR) -> bytes | None:
-        """Return the state stored under `name`; None when there is none."""
-        rows = self._database.rows("SELECT data FROM snapshots WHERE name = ?", (name,))
-        return bytes(rows[0]["data"]) if rows else None
-
-    def findings(
-        self,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        client: str | None = None,
-        server: str | None = None,
-        signal: str | None = None,
-    ) -> list[Finding]:
-        """Return findings in order of detection, with their evidence.
-
-        Args:
-            since: only those that had not ended before, epoch seconds.
-            until: only those that began before, epoch seconds.
-            client: only those of this client service.
-            server: only those of this server service.
-            signal: only those of this signal.
-        """
-        rows = self._database.rows(
-            "SELECT * FROM findings WHERE (?1 IS NULL OR ended IS NULL OR ended >= ?1)"
-            " AND (?2 IS NULL OR onset < ?2) AND (?3 IS NULL OR client = ?3)"
-            " AND (?4 IS NULL OR server = ?4) AND (?5 IS NULL OR signal = ?5)"
-            " ORDER BY detected, created, id",
-            (since, until, client, server, signal),
-        )
-        return [records.from_row(row) for row in rows]
-
-    def finding(self, id_prefix: str) -> Finding:
-        """Return the one finding whose id starts with `id_prefix`, with its evidence.
-
-        Raises:
-            StoreError: none does, or several do (reason "missing").
-        """
-        rows = self._database.rows(
-            "SELECT * FROM findings WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 5",
-            (id_prefix,),
-        )
-        exact = [row for row in rows if row["id"] == id_prefix]
-        if not rows or not id_prefix:
-            raise StoreError(
-                f"no finding with id {id_prefix!r}: list them with `tailrace report`",
-                reason="missing",
-            )
-        if len(rows) > 1 and not exact:
-            some = ", ".join(row["id"] for row in rows)
-            raise StoreError(
-                f"more than one finding starts with {id_prefix!r} ({some}): give more of the id",
-                reason="missing",
-            )
-        return records.from_row(exact[0] if exact else rows[0])
-
-    def alerts(
-        self,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        state: AlertState | None = None,
-    ) -> list[Alert]:
-        """Return alerts in the order they started; the times as for `findings`."""
-        rows = self._database.rows(
-            "SELECT alert FROM alerts WHERE (?1 IS NULL OR resolved IS NULL OR resolved >= ?1)"
-            " AND (?2 IS NULL OR started < ?2) AND (?3 IS NULL OR state = ?3)"
-            " ORDER BY started, id",
-            (since, until, state),
-        )
-        return [alert_from_json(json.loads(row["alert"])) for row in rows]
-
-    def changes(
-        self,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        client: str | None = None,
-        server: str | None = None,
-        signal: str | None = None,
-        still: bool = False,
-    ) -> list[Shown]:
-        """Return the feed of changes; `still`: what has not ended; the rest as for `findings`."""
-        if self._database.version < ledger.SINCE_VERSION:
-            return []
-        rows = self._database.rows(feed.SELECT, (since, until, client, server, signal, still))
-        return [feed.from_row(row) for row in rows]
-
-    def held_back(self) -> Mapping[str, str]:
-        """Return why findings were not told, by id; those that were told are not there."""
-        if self._database.version < ledger.SINCE_VERSION:
-            return {}
-        rows = self._database.rows(
-            "SELECT findings.id, held FROM alerts JOIN findings ON alert_id = alerts.id"
-            " WHERE held != ''"
-        )
-        return {row["id"]: row["held"] for row in rows}
-
-    def verdict(self, finding_id: str) -> Verdict:
-        """Return what a user has said of a finding's alert; "" for nothing."""
-        if self._database.version < ledger.SINCE_VERSION:
-            return ""
-        rows = self._database.rows(
-            "SELECT verdict FROM findings JOIN verdicts USING (alert_id) WHERE id = ?",
-            (finding_id,),
-        )
-        said: Verdict = rows[0]["verdict"] if rows else ""
-        return said
-
-    def spent(self, *, now: float) -> ledger.Spent | None:
-        """Return how the budget of false alerts was kept in the last week; None without one."""
-        return ledger.spent(self._database, now=now)
 
     def prune(self, *, now: float, keep_days: float = KEEP_DAYS) -> int:
         """Remove what is over for longer than `keep_days`; return how many rows that were.
@@ -341,54 +254,65 @@ class Store:
         """
         before = now - keep_days * 86_400
         statements = (
-            "DELETE FROM alerts WHERE state = 'resolved' AND resolved < ?1",
+            "DELETE FROM incidents WHERE state = 'resolved' AND resolved < ?1",
             "DELETE FROM digests WHERE made < ?1",
-            # A message stays as long as its alert, as the next one may need its receipt
-            "DELETE FROM deliveries WHERE ?1 IS NOT NULL AND NOT EXISTS"
-            " (SELECT 1 FROM alerts WHERE alerts.id = alert_id) AND NOT EXISTS"
-            " (SELECT 1 FROM digests WHERE digests.id = alert_id)",
-            "DELETE FROM incidents WHERE NOT open AND opened < ?1",
+            # A message stays as long as its incident, as the next one may need its receipt
+            "DELETE FROM deliveries WHERE created < ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM incidents WHERE incidents.id = incident_id) AND NOT EXISTS"
+            " (SELECT 1 FROM digests WHERE digests.id = incident_id)",
+            "DELETE FROM accounts WHERE NOT open AND opened < ?1",
             "DELETE FROM verdicts WHERE ?1 IS NOT NULL AND NOT EXISTS"
-            " (SELECT 1 FROM alerts WHERE alerts.id = alert_id)",
+            " (SELECT 1 FROM incidents WHERE incidents.id = incident_id)",
             "DELETE FROM findings WHERE state != 'firing' AND ended < ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM alerts WHERE alerts.id = alert_id)",
+            " (SELECT 1 FROM incidents WHERE incidents.id = incident_id)",
         )
         with self._database.transaction() as db:
             return sum(db.execute(statement, (before,)).rowcount for statement in statements)
 
 
-def _firing(db: sqlite3.Connection, finding: Finding) -> str | None:
-    row = db.execute(
-        "SELECT id FROM alerts WHERE fingerprint = ? AND state = 'firing'",
-        (fingerprint(finding),),
-    ).fetchone()
-    return None if row is None else str(row["id"])
+def _save_finding(db: sqlite3.Connection, finding: Finding, *, now: float) -> None:
+    known = db.execute("SELECT state FROM findings WHERE id = ?", (finding.id,)).fetchone()
+    if known is None or known["state"] == "firing":
+        db.execute(records.UPSERT, records.to_row(finding, now=now))
 
 
-def _was_told(db: sqlite3.Connection, alert: Alert, receiver: str) -> bool:
+def _incident(db: sqlite3.Connection, id_: str) -> Incident | None:
+    row = db.execute("SELECT incident FROM incidents WHERE id = ?", (id_,)).fetchone()
+    return None if row is None else incident_from_json(json.loads(row["incident"]))
+
+
+def _was_told(db: sqlite3.Connection, incident_id: str, receiver: str) -> bool:
     row = db.execute(
-        "SELECT 1 FROM deliveries WHERE alert_id = ? AND receiver = ?", (alert.id, receiver)
+        "SELECT 1 FROM deliveries WHERE incident_id = ? AND receiver = ?", (incident_id, receiver)
     ).fetchone()
     return row is not None
 
 
-def _save_alert(db: sqlite3.Connection, alert: Alert, *, now: float) -> None:
+def _save_incident(db: sqlite3.Connection, incident: Incident, *, now: float) -> None:
     db.execute(
-        "INSERT INTO alerts (id, fingerprint, state, severity, started, resolved, updated, alert)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
-        " severity = excluded.severity, started = excluded.started, resolved = excluded.resolved,"
-        " updated = excluded.updated, alert = excluded.alert",
+        "INSERT INTO incidents (id, state, severity, suppressed, started, resolved, updated,"
+        " incident) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " state = excluded.state, severity = excluded.severity, suppressed = excluded.suppressed,"
+        " started = excluded.started, resolved = excluded.resolved, updated = excluded.updated,"
+        " incident = excluded.incident",
         (
-            alert.id,
-            alert.fingerprint,
-            alert.state,
-            alert.severity,
-            alert.started,
-            alert.resolved,
+            incident.id,
+            incident.state,
+            incident.severity,
+            incident.suppressed,
+            incident.started,
+            incident.resolved,
             now,
-            json.dumps(alert.to_json(), ensure_ascii=False, allow_nan=False),
+            json.dumps(incident.to_json(), ensure_ascii=False, allow_nan=False),
         ),
     )
+    # Of those that turned out to be part of another, that one has the findings
+    if not incident.part_of:
+        db.execute(
+            "UPDATE findings SET incident_id = ?1 WHERE id IN (SELECT value FROM json_each(?2))"
+            " AND incident_id IS NOT ?1",
+            (incident.id, json.dumps(incident.findings)),
+        )
 
 
 def _save_snapshot(db: sqlite3.Connection, name: str, data: bytes, *, now: float) -> None:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alerts.alert import Alert, alert_id, make_alert
+from alerts.grouping import Incidents
+from alerts.incident import Incident
+from alerts.life import MOST_WAIT_S
 from alerts.receivers import Message, make_receiver
 from alerts.settings import ReceiverSettings
 from detector.finding import Finding, finding_id
@@ -41,7 +43,7 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
     receiver = make_receiver(settings)
     now = clock()
     message = Message(
-        id=f"msg_test_{secrets.token_hex(8)}", event="firing", alert=_example(now), test=True
+        id=f"msg_test_{secrets.token_hex(8)}", event="firing", incident=_example(now), test=True
     )
     try:
         started_s = time.monotonic()
@@ -55,15 +57,17 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
         receiver.close()
 
 
-def _example(now: float) -> Alert:
+def _example(now: float) -> Incident:
     pair = Pair("web", "api", 8080)
+    detected = now - MOST_WAIT_S
+    onset = detected - 5
     finding = Finding(
-        id=finding_id(pair, "request_latency", "up", now),
+        id=finding_id(pair, "request_latency", "up", onset),
         pair=pair,
         signal="request_latency",
         direction="up",
-        onset=now - 20,
-        detected=now,
+        onset=onset,
+        detected=detected,
         before=0.0021,
         after=0.0204,
         ratio=0.0204 / 0.0021,
@@ -71,5 +75,8 @@ def _example(now: float) -> Alert:
         significance=8.0,
         cause="this is a test, nothing is wrong",
         state="firing",
+        side="server",
     )
-    return make_alert(alert_id(finding), [finding])
+    incidents = Incidents()
+    incidents.step([finding], now=detected)
+    return incidents.step([], now=now)[0].incident

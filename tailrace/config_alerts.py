@@ -11,9 +11,9 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from alerts import policy
-from alerts.alert import SEVERITIES, Severity
 from alerts.matchers import parse_all
 from alerts.mutes import DAY_MIN, DAYS, Mute
+from alerts.severity import SEVERITIES, Severity
 from tailrace.durations import duration_s, exact_text
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)")

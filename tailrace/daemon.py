@@ -1,4 +1,4 @@
-"""The daemon's loop: windows in; findings stored, alerts delivered and current pairs shown.
+"""The daemon's loop: windows in; incidents stored and told, and current pairs shown.
 
 It knows nothing of kernels: the windows may as well come from a recording.
 """
@@ -15,6 +15,9 @@ from typing import Protocol
 from alerts.aftermath import Aftermath
 from alerts.errors import StoreError
 from alerts.feed import Feed, Shown
+from alerts.grouping import Change as IncidentChange
+from alerts.grouping import Incidents
+from alerts.incident import Trigger
 from detector.calibration import Calibration, Change
 from detector.finding import Finding
 from detector.settings import DetectorSettings
@@ -67,10 +70,12 @@ class Store(Protocol):
         *,
         snapshot: bytes | None,
         now: float,
+        incidents: Sequence[IncidentChange],
+        grouping: bytes | None,
         lasted: Collection[str],
         changes: Sequence[Shown],
     ) -> Sequence[object]:
-        """Store findings, those that lasted, the feed and the detector's state, together."""
+        """Store findings, incidents, the feed and the states of what made them, together."""
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state."""
@@ -111,6 +116,8 @@ class Daemon:
         services: what is known of the services, by name.
         asked: where a pair's clients asked for its server.
         pairs_file: where the current pairs are published; None for nowhere.
+        incidents: the open incidents, as they were stored; None for none.
+        triggers: what has happened to services since it was last asked.
         feed: the changes that are shown and not told, as they were stored; None for none.
         least_change: the least change that is news, by signal; None for the detector's own.
         clock: epoch seconds.
@@ -129,6 +136,8 @@ class Daemon:
         services: Callable[[], Mapping[str, Service]] = dict,
         asked: Callable[[Pair], Sequence[str]] = lambda _: (),
         pairs_file: Path | None = None,
+        incidents: Incidents | None = None,
+        triggers: Callable[[], Sequence[Trigger]] = tuple,
         feed: Feed | None = None,
         least_change: Callable[[str], float] | None = None,
         clock: Callable[[], float] = time.time,
@@ -141,7 +150,9 @@ class Daemon:
         self._pairs = pairs.PairTable(services=services, asked=asked)
         self._aftermath = Aftermath(least_change or DetectorSettings().least_change)
         self._feed = feed or Feed()
+        self._incidents, self._triggers = incidents or Incidents(), triggers
         self._owed: list[Finding] = []
+        self._owed_incidents: list[IncidentChange] = []
         self._lasted: set[str] = set()
         self._store_failed = ""
         self._pairs_failed = ""
@@ -195,8 +206,9 @@ class Daemon:
             self._lasted.update(self._aftermath.update(window, self._detector.firing()))
             width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
             self._feed.update(self._detector.changes(), end=window.time + width)
+            self._owed_incidents += self._incidents.update(window, findings, self._triggers())
         due = time.monotonic() >= self._snapshot_due
-        if findings or self._owed or self._lasted or due:
+        if findings or self._owed or self._owed_incidents or self._lasted or due:
             self._commit(findings)
         for finding in findings:
             self._voice.finding(finding)
@@ -253,9 +265,9 @@ class Daemon:
         if self._store_failed:
             self._voice.note(f"stored again, with {len(self._owed)} findings that had to wait")
         self._store_failed = ""
-        if (self._owed or changed) and self._deliverer is not None:
+        if changed and self._deliverer is not None:
             self._deliverer.wake()
-        self._owed = []
+        self._owed, self._owed_incidents = [], []
         self._lasted.clear()
         self._feed.stored()
 
@@ -264,6 +276,8 @@ class Daemon:
             self._owed,
             snapshot=self._detector.to_bytes(),
             now=self._clock(),
+            incidents=self._owed_incidents,
+            grouping=self._incidents.to_bytes(),
             lasted=self._lasted,
             changes=self._feed.unstored(),
         )

@@ -1,15 +1,20 @@
-"""The detector as it was when the daemon last ran."""
+"""The detector and the incidents as they were when the daemon last ran."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from detector import engines
 from detector.engines import Engine
 from detector.settings import DetectorSettings
 from tailrace.durations import duration_text
+
+if TYPE_CHECKING:
+    import alerts.store
+    from alerts.grouping import Change, Incidents
 
 
 class Store(Protocol):
@@ -57,3 +62,46 @@ def detector_of(store: Store, settings: DetectorSettings, *, note: Callable[[str
         store.save_snapshot("detector-unreadable", data, now=time.time())
         note(f"the stored baselines cannot be used ({error}): they are set aside, learning anew")
         return engines.new(settings, scored=False)
+
+
+def incidents_of(
+    store: alerts.store.Store, detector: Engine, *, now: float, note: Callable[[str], None]
+) -> Incidents:
+    """Return the open incidents, in agreement with the detector and the store; it is stored.
+
+    Normally all three know the same, as they are stored together. Where a state was lost, or is
+    of an older version: a finding that fires in the store alone is the new normal; one that no
+    incident knows opens one; an incident that fires in the store alone is over.
+    """
+    incidents, changes = _restored(store, now=now, note=note)
+    firing = detector.firing()
+    ended = store.orphans({finding.id for finding in firing}, now=now)
+    fresh = [finding for finding in firing if not incidents.knows(finding.id)]
+    changes += incidents.step([*fresh, *ended], now=now)
+    store.commit(
+        [*fresh, *ended], snapshot=None, now=now, incidents=changes, grouping=incidents.to_bytes()
+    )
+    return incidents
+
+
+def _restored(
+    store: alerts.store.Store, *, now: float, note: Callable[[str], None]
+) -> tuple[Incidents, list[Change]]:
+    """Return the incidents as they were stored, and how those end that are not among them."""
+    from alerts.grouping import Change, Incidents  # noqa: PLC0415 - slow to import
+
+    incidents = Incidents()
+    data = store.snapshot("incidents")
+    if data is not None:
+        try:
+            incidents = Incidents.from_bytes(data)
+        except ValueError as error:
+            store.save_snapshot("incidents-unreadable", data, now=now)
+            note(f"the open incidents cannot be taken up ({error}): they are set aside")
+    known = {incident.id for incident in incidents.current()}
+    left = [each for each in store.incidents() if each.state != "resolved" and each.id not in known]
+    over = [
+        dataclasses.replace(each, state="resolved", changed=now, resolved=now, ended_as="adopted")
+        for each in left
+    ]
+    return incidents, [Change(incident, "resolved") for incident in over]

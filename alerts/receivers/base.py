@@ -12,27 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from alerts.alert import Alert, AlertState
 from alerts.digest import Digest
 from alerts.errors import DeliveryError
+from alerts.incident import Event, Incident
 from alerts.outbox import LONGEST_DELAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message about one alert.
+    """One message about one incident.
 
     Attributes:
         id: the same in every attempt to deliver it.
-        event: the alert's change of state it tells of.
-        alert: the alert as it was then.
-        earlier: the receipt of the same alert's earlier message; {} when there is none.
+        event: what it tells: that it is there, that it became another, that it is over.
+        incident: as it was then.
+        earlier: the receipt of the incident's earlier message; {} when there is none.
         test: sent by hand, to see that a receiver works.
     """
 
     id: str
-    event: AlertState
-    alert: Alert
+    event: Event
+    incident: Incident
     earlier: Mapping[str, str] = field(default_factory=dict)
     test: bool = False
 
@@ -56,7 +56,7 @@ AnyMessage = Message | DigestMessage
 
 
 class Receiver(Protocol):
-    """Something that can be told of alerts.
+    """Something that can be told of incidents.
 
     Attributes:
         name: as in its settings.

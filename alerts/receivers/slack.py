@@ -152,7 +152,7 @@ class SlackBot:
             user_agent_prefix="tailrace",
         )
         rendered = slack_message.render(message)
-        if isinstance(message, Message) and message.event == "resolved":
+        if isinstance(message, Message) and message.event != "firing":
             earlier = {k: v for k, v in message.earlier.items() if k in ("channel", "ts")}
             if len(earlier) == 2 and self._end(client, message, rendered, earlier, now=now):
                 return earlier

@@ -1,4 +1,4 @@
-"""What a Slack message about an alert looks like, within Slack's limits.
+"""What a Slack message about an incident looks like, within Slack's limits.
 
 Block Kit: a header, what changed, a few facts, and how to see more. `text` says the same for
 notifications and screen readers.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from alerts import words
-from alerts.alert import Alert
 from alerts.digest import Digest
+from alerts.incident import Incident
 from alerts.receivers.base import AnyMessage, DigestMessage, Message
 from detector.finding import Finding, rfc3339
 
@@ -44,43 +44,42 @@ def escape(text: str, *, limit: int = SECTION_LIMIT) -> str:
 
 
 def render(message: AnyMessage) -> dict[str, Any]:
-    """Return `text` and `blocks` of a message: an alert, or that it is over, or a digest."""
+    """Return `text` and `blocks` of a message: an incident, its change or end, or a digest."""
     if isinstance(message, DigestMessage):
         return _digest(message.digest)
-    alert = message.alert
+    incident = message.incident
     headline = f"{_sign(message)} {_title(message)}"
-    latest = alert.findings[-1]
     blocks = [
         {"type": "header", "text": _plain(headline, limit=HEADER_LIMIT)},
         {"type": "section", "text": _markdown(escape(_body(message)))},
-        {"type": "section", "fields": _facts(alert, alert.findings[0])},
+        {"type": "section", "fields": _facts(incident, incident.symptoms[0])},
     ]
-    if len(alert.findings) > 1:
-        blocks.append({"type": "section", "text": _markdown(_others(alert))})
-    hint = f"See more: `tailrace explain {escape(latest.id, limit=64)}`"
+    if len(incident.symptoms) > 1:
+        blocks.append({"type": "section", "text": _markdown(_others(incident))})
+    hint = f"See more: `tailrace explain {escape(incident.id, limit=64)}`"
     blocks.append({"type": "context", "elements": [_markdown(hint)]})
     return {"text": escape(f"{_sign(message)} {_sentence(message)}"), "blocks": blocks}
 
 
 def render_ending(message: Message) -> dict[str, Any]:
-    """Return `text` and `blocks` of the reply, in the alert's thread, that it is over."""
+    """Return `text` and `blocks` of the reply in an incident's thread: it changed, or ended."""
     text = escape(_sentence(message))
     return {"text": text, "blocks": [{"type": "section", "text": _markdown(text)}]}
 
 
 def _digest(digest: Digest) -> dict[str, Any]:
-    number = digest.alert_count
-    headline = f"🗒️ {number} alert{'s were' if number > 1 else ' was'} held back"
-    listed = digest.alerts[:FINDINGS_LISTED]
+    number = digest.incident_count
+    headline = f"🗒️ {number} incident{'s were' if number > 1 else ' was'} held back"
+    listed = digest.incidents[:FINDINGS_LISTED]
     lines = [
         f"• {_SIGNS[entry.severity]} {escape(entry.title, limit=DIGEST_LINE_LIMIT)}"
-        f" ({entry.state}) `{escape(entry.finding, limit=64)}`"
+        f" ({entry.state}) `{escape(entry.id, limit=64)}`"
         for entry in listed
     ]
     if number > len(listed):
         lines.append(f"… and {number - len(listed)} more")
     why = f"{digest.reason[:1].upper()}{digest.reason[1:]}."
-    hint = "All of them: `tailrace report`. One that is real: `tailrace alert confirm ID`"
+    hint = "All of them: `tailrace incidents`. One that is real: `tailrace alert confirm ID`"
     return {
         "text": escape(f"{headline}: {digest.reason}"),
         "blocks": [
@@ -93,11 +92,11 @@ def _digest(digest: Digest) -> dict[str, Any]:
 
 
 def _sign(message: Message) -> str:
-    return "✅" if message.event == "resolved" else _SIGNS[message.alert.severity]
+    return "✅" if message.event == "resolved" else _SIGNS[message.incident.severity]
 
 
 def _title(message: Message) -> str:
-    return f"{_mark(message)}{message.alert.title}"
+    return f"{_mark(message)}{message.incident.title}"
 
 
 def _sentence(message: Message) -> str:
@@ -108,20 +107,24 @@ def _mark(message: Message) -> str:
     mark = "[test] " if message.test else ""
     if message.event == "firing":
         return mark
-    return f"{mark}New normal: " if message.alert.ended_as == "adopted" else f"{mark}Resolved: "
+    if message.event == "updated":
+        return f"{mark}Update: "
+    return f"{mark}New normal: " if message.incident.ended_as == "adopted" else f"{mark}Resolved: "
 
 
 def _body(message: Message) -> str:
-    alert = message.alert
-    text = words.what(alert.findings[0])
-    if message.event == "firing":
+    incident = message.incident
+    text = words.what(incident.symptoms[0])
+    if message.event != "resolved":
         return text
-    ended_as = [finding for finding in alert.findings if finding.state == alert.ended_as]
+    if incident.part_of:
+        return f"{text}; part of the incident {incident.part_of}"
+    ended_as = [finding for finding in incident.symptoms if finding.state == incident.ended_as]
     endings = [words.ending(finding) for finding in ended_as]
     return f"{text}; {endings[-1]}" if endings and endings[-1] else text
 
 
-def _facts(alert: Alert, finding: Finding) -> list[dict[str, Any]]:
+def _facts(incident: Incident, finding: Finding) -> list[dict[str, Any]]:
     # Slack shows a time in the reader's own zone; the rest is for clients that cannot
     since = (
         f"<!date^{int(finding.onset)}^{{date_short_pretty}} {{time_secs}}|{rfc3339(finding.onset)}>"
@@ -129,23 +132,24 @@ def _facts(alert: Alert, finding: Finding) -> list[dict[str, Any]]:
     facts = [
         f"*Since*\n{since}",
         f"*How sure*\n{escape(words.certainty(finding.significance))}",
-        f"*Severity*\n{alert.severity}",
+        f"*Severity*\n{incident.severity}",
     ]
     if finding.cause:
         facts.append(f"*Cause*\n{escape(words.cause(finding), limit=FIELD_LIMIT - 8)}")
-    if finding.side:
-        facts.append(f"*Where*\n{escape(words.side(finding))}")
+    root = incident.root
+    where = f"{words.clean(root.service)}, {words.SIDES.get(root.side, '')}: {root.why}"
+    facts.append(f"*Where*\n{escape(where, limit=FIELD_LIMIT - 8)}")
     return [_markdown(fact) for fact in facts]
 
 
-def _others(alert: Alert) -> str:
-    listed = alert.findings[1:][-FINDINGS_LISTED:]
+def _others(incident: Incident) -> str:
+    listed = incident.symptoms[1:][:FINDINGS_LISTED]
     lines = [f"• {escape(words.what(finding), limit=LINE_LIMIT)}" for finding in listed]
-    more = alert.finding_count - 1 - len(listed)
+    more = len(incident.findings) - 1 - len(listed)
     if more > 0:
         lines.append(f"… and {more} more")
     while sum(len(line) + 1 for line in lines) > SECTION_LIMIT:
-        lines.pop(0)
+        lines.pop()
     return "\n".join(lines)
 
 

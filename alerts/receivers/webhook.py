@@ -91,14 +91,14 @@ def render(message: AnyMessage) -> bytes:
     """Return the body of a message; the same message has the same bytes."""
     if isinstance(message, DigestMessage):
         body = {
-            "type": "alert.digest",
+            "type": "incident.digest",
             "timestamp": message.digest.made,
             "data": message.digest.to_json(),
         }
     else:
         body = {
-            "type": "alert.test" if message.test else f"alert.{message.event}",
-            "timestamp": rfc3339(message.alert.changed),
-            "data": message.alert.to_json(),
+            "type": "incident.test" if message.test else f"incident.{message.event}",
+            "timestamp": rfc3339(message.incident.changed),
+            "data": message.incident.to_json(),
         }
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

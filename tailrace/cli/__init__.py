@@ -17,6 +17,7 @@ from tailrace.errors import INTERRUPTED, OK, RUNTIME, TailraceError
 _COMMANDS = {
     "run": "run:run",
     "report": "report:report",
+    "incidents": "incidents:incidents",
     "explain": "report:explain",
     "pairs": "pairs:pairs",
     "record": "record:record",
@@ -48,7 +49,8 @@ class _Lazy(click.Group):
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=options.examples(
-        "sudo tailrace run               watch this host, alert on changes",
+        "sudo tailrace run               watch this host, tell of incidents",
+        "tailrace incidents              what people were told, and why it happened",
         "tailrace report --since 1h      what changed in the last hour",
         "tailrace doctor                 is everything there that it takes?",
     ),

@@ -22,7 +22,7 @@ from tailrace.errors import ConfigError
     )
 )
 def alert() -> None:
-    """Try out receivers and routes of alerts; say which alerts were real."""
+    """Try out receivers and routes of incidents; say which incidents were real."""
 
 
 alert.add_command(route)
@@ -53,35 +53,35 @@ def test(receiver: str, config_path: Path | None) -> None:
 
 
 @alert.command(epilog=options.examples("tailrace alert confirm 3f2a9c"))
-@click.argument("alert_id", metavar="ID")
+@click.argument("incident_id", metavar="ID")
 @options.state_dir_option
 @options.ignores_config
-def confirm(alert_id: str, state_dir: Path | None) -> None:
-    """Say that an alert was real: it then costs nothing of the budget of false alerts.
+def confirm(incident_id: str, state_dir: Path | None) -> None:
+    """Say that an incident was real: it then costs nothing of the budget of false alerts.
 
-    ID is that of the alert or of a finding of it; its start is enough.
+    ID is that of the incident or of a finding of it; its start is enough.
     """
-    judged = _judge(alert_id, "confirmed", state_dir)
+    judged = _judge(incident_id, "confirmed", state_dir)
     say(f"confirmed, so it costs nothing of the budget: {judged}")
 
 
 @alert.command(epilog=options.examples("tailrace alert dismiss 3f2a9c"))
-@click.argument("alert_id", metavar="ID")
+@click.argument("incident_id", metavar="ID")
 @options.state_dir_option
 @options.ignores_config
-def dismiss(alert_id: str, state_dir: Path | None) -> None:
-    """Say that an alert was false: it counts as such in `tailrace doctor`, and in the budget.
+def dismiss(incident_id: str, state_dir: Path | None) -> None:
+    """Say that an incident was false: it counts as such in `tailrace doctor`, and in the budget.
 
-    ID is that of the alert or of a finding of it; its start is enough.
+    ID is that of the incident or of a finding of it; its start is enough.
     """
-    judged = _judge(alert_id, "dismissed", state_dir)
+    judged = _judge(incident_id, "dismissed", state_dir)
     say(f"dismissed, so it counts as a false alert: {judged}")
 
 
 def _judge(
-    alert_id: str, verdict: Literal["confirmed", "dismissed"], state_dir: Path | None
+    incident_id: str, verdict: Literal["confirmed", "dismissed"], state_dir: Path | None
 ) -> str:
     from alerts.ledger import give_verdict  # noqa: PLC0415 - slow to import
 
     directory = options.state_dir_of(state_dir)
-    return give_verdict(directory, alert_id, verdict, now=time.time()).title
+    return give_verdict(directory, incident_id, verdict, now=time.time()).title

@@ -17,7 +17,7 @@ COLUMNS = (
     "detected", "before", "after", "ratio", "unit", "significance", "cause", "side", "state",
     "ended",
 )  # fmt: skip
-_VERDICTS = {"confirmed": "it was real", "dismissed": "it was a false alert"}
+VERDICTS = {"confirmed": "it was real", "dismissed": "it was a false alert"}
 _COLOURS = {"firing": "red", "resolved": "green", "adopted": "yellow"}
 
 
@@ -86,13 +86,16 @@ def change(finding: Finding) -> str:
     return f"{words.subject(finding.signal)} {finding.direction}: {before} -> {after}{why}"
 
 
-def print_finding(finding: Finding, *, held: str = "", verdict: str = "") -> None:
+def print_finding(
+    finding: Finding, *, incident: str = "", held: str = "", verdict: str = ""
+) -> None:
     """Write one finding with all that is known about it.
 
     Args:
         finding: which.
+        incident: id of the one that it belongs to; "" for none.
         held: why receivers were not told of it; "" when they were.
-        verdict: what a user said of its alert.
+        verdict: what a user said of its incident.
     """
     ending = words.ending(finding)
     lines = [
@@ -107,8 +110,9 @@ def print_finding(finding: Finding, *, held: str = "", verdict: str = "") -> Non
         ("certainty", words.certainty(finding.significance)),
         ("cause", words.cause(finding)),
         ("where", words.side(finding)),
+        ("incident", incident),
         ("held back", held),
-        ("you said", _VERDICTS.get(verdict, "")),
+        ("you said", VERDICTS.get(verdict, "")),
     ]  # fmt: skip
     click.echo(words.what(finding))
     click.echo()

@@ -1,15 +1,17 @@
-"""Incidents as a list and one in full, for people."""
+"""`tailrace incidents`, and incidents as a list and one in full, for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from alerts import words
-from alerts.incident import Incident
-from tailrace.cli.output import emit, print_table
+from alerts.incident import Incident, State
+from tailrace.cli import options
+from tailrace.cli.output import emit, print_table, say
 
 if TYPE_CHECKING:
     from alerts.grouping import Change
@@ -20,6 +22,40 @@ COLUMNS = (
     "impact", "title", "summary", "findings", "picture",
 )  # fmt: skip
 _COLOURS = {"critical": "bold red", "warning": "yellow", "info": "blue"}
+
+
+@click.command(
+    epilog=options.examples(
+        "tailrace incidents",
+        "tailrace incidents --since 2d --state firing",
+        "tailrace incidents --since 1w -o jsonl",
+    )
+)
+@click.option("--since", type=options.MOMENT, default="1d", show_default=True, metavar="MOMENT",
+              help="From when on: how long ago (10m, 1h, 2d), or a time (RFC 3339).")  # fmt: skip
+@click.option("--until", type=options.MOMENT, metavar="MOMENT", help="Until when. [default: now]")
+@click.option("--state", type=click.Choice(get_args(State)), help="Only those in this state.")
+@options.output_option
+@options.state_dir_option
+@options.ignores_config
+def incidents(
+    *,
+    since: float,
+    until: float | None,
+    state: State | None,
+    output: str,
+    state_dir: Path | None,
+) -> None:
+    """List incidents: what people were told, where its root is, and what was not told and why.
+
+    `tailrace explain ID` shows one in full. Reads what the daemon stored, while it runs or after.
+    """
+    from alerts.store import Store  # noqa: PLC0415 - slow to import
+
+    with Store.open(options.state_dir_of(state_dir), read_only=True) as store:
+        found = store.incidents(since=since, until=until, state=state)
+    if not emit_incidents(found, output):
+        say("no incidents in that time")
 
 
 def emit_changes(changes: Iterable[Change], output: str) -> str:
@@ -110,7 +146,7 @@ def print_incident(incident: Incident, *, verdict: str = "") -> None:
         incident: which.
         verdict: what a user said of it, in words; "" for nothing.
     """
-    from alerts import telling  # noqa: PLC0415 - numpy is slow to import
+    from alerts import telling  # noqa: PLC0415 - slow to import
 
     resolved = "" if incident.resolved is None else words.moment(incident.resolved)
     trigger = incident.trigger

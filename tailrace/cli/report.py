@@ -71,7 +71,7 @@ def report(
         say(f"nothing changed in that time; {_watched(running)}")
     for reason in sorted(set(held.values())):
         ids = [id_ for id_, why in held.items() if why == reason]
-        say(f"{len(ids)} of these were held back, and told in a digest at most: {reason}")
+        say(f"{len(ids)} of these were not told, or in a digest at most: {reason}")
     if running is not None:
         _say_how_it_does(running)
 
@@ -108,24 +108,39 @@ def _watched(running: Published | None) -> str:
 
 
 @click.command(epilog=options.examples("tailrace explain 3f2a9c"))
-@click.argument("finding_id", metavar="ID")
+@click.argument("id_", metavar="ID")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table",
               show_default=True, help="Format on stdout.")  # fmt: skip
 @options.state_dir_option
 @options.ignores_config
-def explain(finding_id: str, output: str, state_dir: Path | None) -> None:
-    """Show one finding and the evidence for it; the start of its ID is enough."""
+def explain(id_: str, output: str, state_dir: Path | None) -> None:
+    """Show one incident, or one finding and the evidence for it; the start of its ID is enough."""
     from alerts.store import Store  # noqa: PLC0415 - slow to import
-    from tailrace.cli.findings import print_finding, public_form  # noqa: PLC0415
+    from tailrace.cli.findings import VERDICTS, print_finding, public_form  # noqa: PLC0415
+    from tailrace.cli.incidents import print_incident  # noqa: PLC0415
 
     with Store.open(options.state_dir_of(state_dir), read_only=True) as store:
-        finding = store.finding(finding_id)
-        held = store.held_back().get(finding.id, "")
-        verdict = store.verdict(finding.id)
+        incident = store.incident(id_)
+        if incident is None:
+            finding = store.finding(id_)
+            held = store.held_back().get(finding.id, "")
+            part_of = store.incident_of(finding.id)
+            verdict = store.verdict(part_of)
+        else:
+            verdict = store.verdict(incident.id)
+    if incident is not None:
+        if output == "json":
+            public = incident.to_json() | ({"verdict": verdict} if verdict else {})
+            click.echo(json.dumps(public, ensure_ascii=False, indent=2))
+        else:
+            print_incident(incident, verdict=VERDICTS.get(verdict, ""))
+        return
     if output == "json":
         public = public_form(finding, held) | {"evidence": dict(finding.evidence)}
+        if part_of:
+            public["incident"] = part_of
         if verdict:
             public["verdict"] = verdict
         click.echo(json.dumps(public, ensure_ascii=False, indent=2))
     else:
-        print_finding(finding, held=held, verdict=verdict)
+        print_finding(finding, incident=part_of, held=held, verdict=verdict)

@@ -43,7 +43,7 @@ def run(
     state_dir: Path | None,
     config_path: Path | None,
 ) -> None:
-    """Watch this host's traffic, detect changes and alert on them.
+    """Watch this host's traffic, detect changes and tell of incidents.
 
     Needs root, or CAP_BPF and CAP_PERFMON; `tailrace doctor` tells what is missing. SIGTERM or
     Ctrl-C stops it; what it has learned is kept in the state directory and taken up again.
@@ -57,14 +57,14 @@ def run(
     with contextlib.ExitStack() as stack:
         # The rest is imported while the probes are being compiled
         loading = stack.enter_context(observe.Loading(settings.probes.hooks))
-        from alerts.budget import TOGETHER_S, Budget  # noqa: PLC0415
+        from alerts.budget import Budget  # noqa: PLC0415
         from alerts.feed import Feed  # noqa: PLC0415
         from alerts.store import Store  # noqa: PLC0415
         from detector import engines  # noqa: PLC0415
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
         from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
-        from tailrace.restore import detector_of, remember  # noqa: PLC0415
+        from tailrace.restore import detector_of, incidents_of, remember  # noqa: PLC0415
 
         store = stack.enter_context(Store.open(directory))
         voice = stack.enter_context(status.voice())
@@ -75,8 +75,6 @@ def run(
         budget = Budget(
             per_week=knobs.false_alerts_per_week,
             text=settings.detector.false_alerts_text,
-            # Two windows: one change may begin in either of them
-            together_s=max(TOGETHER_S, 2.0 * window_s),
         )
         store.keep_to(budget)
         recorder = None
@@ -95,9 +93,8 @@ def run(
         for note in observer.notes:
             voice.note(note)
         remember(store, MEMORY, observer, note=voice.note)
-        # what fires here and no longer in the detector (its state was lost) would fire for ever
-        known = {finding.id for finding in detector.firing()}
-        if store.adopt_orphans(known, now=time.time()) and deliverer is not None:
+        incidents = incidents_of(store, detector, now=time.time(), note=voice.note)
+        if deliverer is not None:
             deliverer.wake()
         daemon = Daemon(
             detector=detector,
@@ -110,6 +107,7 @@ def run(
             services=lambda: observer.services,
             asked=observer.asked,
             pairs_file=directory / state.PAIRS,
+            incidents=incidents,
             feed=Feed(store.changes(still=True)),
             least_change=knobs.least_change,
         )

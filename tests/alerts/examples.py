@@ -1,12 +1,20 @@
-"""Findings and settings for these tests, and a clock that moves when it is told to."""
+"""Findings, incidents and settings for these tests, and a clock that moves when it is told to."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alerts import blame, impact, telling
+from alerts.case import Case, incident_id
+from alerts.graph import ServiceGraph
+from alerts.grouping import Change
+from alerts.impact import Symptom
+from alerts.incident import Incident
 from alerts.settings import ReceiverSettings
+from alerts.store import Store
 from detector.finding import Finding, finding_id
 from probes.window import Pair
 
@@ -46,6 +54,42 @@ def numbered(number: int, **changes: Any) -> Finding:
     """Return a finding that shares its fingerprint with no other number's."""
     base = {"pair": Pair(f"client-{number}", "api", 8080), "onset": T0 + number}
     return finding(**(base | changes))
+
+
+def incident(*findings: Finding, **changes: Any) -> Incident:
+    """Return the incident that findings make up; it is over when all of them are."""
+    every = findings or (finding(),)
+    ends = [f.ended for f in every if f.ended is not None]
+    over = max(ends) if len(ends) == len(every) else None
+    first = min(every, key=lambda f: f.detected)
+    case = Case(
+        id=incident_id(first),
+        detected=first.detected,
+        grown=first.detected,
+        changed=first.detected if over is None else over,
+        state="firing" if over is None else "resolved",
+        symptoms={f.id: Symptom(finding=f, rate=10.0, share=1.0) for f in every},
+        ids={f.id: f.onset for f in every},
+        firing={f.id for f in every if f.ended is None},
+        unexplained={f.id for f in every},
+        adopted={f.id for f in every if f.state == "adopted"},
+        roots=blame.rank(every, ServiceGraph(), together_s=15.0),
+    )
+    case.severity = impact.overall(case.symptoms.values(), lasted_s=0.0)
+    ended_as = None if over is None else "adopted" if case.adopted else "resolved"
+    made = telling.describe(case, resolved=over, ended_as=ended_as)
+    return dataclasses.replace(made, **changes)
+
+
+def told(findings: Sequence[Finding]) -> list[Change]:
+    """Return findings as if each were an incident that is told at once, and told to be over."""
+    incidents = [incident(each) for each in findings]
+    return [Change(i, "firing" if i.resolved is None else "resolved") for i in incidents]
+
+
+def commit(store: Store, findings: Sequence[Finding], **more: Any) -> list[Incident]:
+    """Store findings, each as an incident of its own; return those that somebody is told of."""
+    return store.commit(findings, **({"snapshot": None, "incidents": told(findings)} | more))
 
 
 class Clock:

@@ -17,18 +17,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alerts import schema
-from alerts.alert import alert_id, make_alert
 from alerts.budget import (
     DAY_S,
     DIGEST_EVERY_S,
-    MOST_ALERTS,
     PATIENCE_S,
     PROVEN_A_DAY,
     WEEK_S,
+    Account,
     Budget,
-    Incident,
     Ledger,
 )
+from alerts.case import incident_id
 from alerts.database import Database
 from alerts.deliver import Deliverer
 from alerts.errors import StoreError
@@ -36,7 +35,8 @@ from alerts.ledger import give_verdict
 from alerts.receivers import make_receiver
 from alerts.store import Store
 from probes.window import Pair
-from tests.alerts.examples import T0, ended, finding, webhook_settings, written
+from tests.alerts.examples import T0, ended, finding, incident, webhook_settings, written
+from tests.alerts.examples import commit as commit_all
 from tests.servers.webhook import SECRET, WebhookServer
 
 ROOT = Path(__file__).parents[2]
@@ -48,21 +48,21 @@ def pair(number):
     return Pair(f"client-{number}", f"server-{number}", 80)
 
 
-def alert(number=0, *, at=T0, **changes):
-    """Return an alert of a pair that shares no service with another number's."""
+def about(number=0, *, at=T0, also=(), **changes):
+    """Return an incident of one finding, of a pair of its own, and of those in `also`."""
     one = finding(**{"pair": pair(number), "onset": at, **changes})
-    return make_alert(alert_id(one), [one])
+    return incident(one, *also)
 
 
 def critical(number, *, at=T0):
-    return alert(number, at=at, signal="connect_errors", before=0.0, after=1.0, unit="ratio")
+    return about(number, at=at, signal="connect_errors", before=0.0, after=1.0, unit="ratio")
 
 
 def spend(ledger, *, now=T0):
     """Use up all tokens on incidents of their own."""
     for number in itertools.count(1000):
-        if not ledger.fire(alert(number, at=now - number), now=now):
-            ledger.end(alert(number, at=now - number).id)
+        if not ledger.fire(about(number, at=now - number), now=now):
+            ledger.end(about(number, at=now - number).id)
             return
 
 
@@ -71,11 +71,11 @@ def spend(ledger, *, now=T0):
 
 def test_a_weeks_budget_is_a_burst_of_five_then_one_a_week():
     ledger = Ledger(WEEKLY)
-    told = [ledger.fire(alert(n, at=T0 + n), now=T0 + n) for n in range(8)]
+    told = [ledger.fire(about(n, at=T0 + n), now=T0 + n) for n in range(8)]
     assert told == [True] * 5 + [False] * 3
-    assert not ledger.fire(alert(20, at=T0 + WEEK_S - 60), now=T0 + WEEK_S - 60)
-    assert ledger.fire(alert(21, at=T0 + WEEK_S + 8), now=T0 + WEEK_S + 8)
-    assert not ledger.fire(alert(22, at=T0 + WEEK_S + 9), now=T0 + WEEK_S + 9)
+    assert not ledger.fire(about(20, at=T0 + WEEK_S - 60), now=T0 + WEEK_S - 60)
+    assert ledger.fire(about(21, at=T0 + WEEK_S + 8), now=T0 + WEEK_S + 8)
+    assert not ledger.fire(about(22, at=T0 + WEEK_S + 9), now=T0 + WEEK_S + 9)
 
 
 def test_a_large_budget_may_come_in_thirds():
@@ -83,47 +83,22 @@ def test_a_large_budget_may_come_in_thirds():
     assert Budget(per_week=9.0).capacity == 5.0
 
 
-def test_what_begins_together_and_shares_a_service_is_one_unit():
-    ledger = Ledger(WEEKLY)
-    shared = [Pair("web", f"server-{n}", 80) for n in range(6)]
-    for seconds, each in enumerate(shared):
-        assert ledger.fire(alert(pair=each, at=T0 + 2 * seconds), now=T0 + 20)
-    assert ledger.tokens == 4.0
-    ledger.fire(alert(7, at=T0), now=T0 + 20)  # at the same time, elsewhere
-    ledger.fire(alert(pair=Pair("web", "db", 1), at=T0 + 16), now=T0 + 20)  # a service, later
-    assert (ledger.tokens, len(ledger.incidents)) == (2.0, 3)
-
-
-def test_roll_ups_of_two_servers_share_no_service():
-    ledger = Ledger(WEEKLY)
-    for number, at in enumerate((T0, T0 + 1)):
-        ledger.fire(alert(pair=Pair("*", f"server-{number}", 80), at=at), now=T0 + 20)
-    ledger.fire(alert(pair=Pair("shop", "*", 0), at=T0 + 2), now=T0 + 20)
-    assert len(ledger.incidents) == 3
-
-
-def test_six_faults_at_once_are_all_told_even_where_none_shares_a_service():
+def test_six_faults_at_once_are_all_told():
     # the scenes of tests/e2e/test_faults.py; two of them are hard failures
     ledger = Ledger(WEEKLY)
-    six = [alert(n) for n in range(4)] + [critical(4), critical(5)]
+    six = [about(n) for n in range(4)] + [critical(4), critical(5)]
     assert all(ledger.fire(each, now=T0 + 10) for each in six)
-
-
-def test_one_incident_does_not_bring_any_number_of_alerts():
-    ledger = Ledger(WEEKLY)
-    many = [alert(pair=Pair("web", f"server-{n}", 80)) for n in range(10 * MOST_ALERTS)]
-    assert sum(ledger.fire(each, now=T0) for each in many) == 5 * MOST_ALERTS
 
 
 @pytest.mark.parametrize(
     "hard",
     [
         critical(1),
-        alert(1, signal="resets", before=0.0, after=0.06, unit="ratio"),
-        alert(1, signal="silent_pair", direction="gone", before=None, after=0.0),
-        alert(1, signal="requests", direction="down", before=100.0, after=1.0, ratio=0.01),
+        about(1, signal="resets", before=0.0, after=0.06, unit="ratio"),
+        about(1, signal="silent_pair", direction="gone", before=None, after=0.0),
+        about(1, signal="requests", direction="down", before=100.0, after=1.0, ratio=0.01),
     ],
-    ids=lambda hard: hard.findings[0].signal,
+    ids=lambda hard: hard.symptoms[0].signal,
 )
 def test_hard_failures_are_always_told_and_free(hard):
     ledger = Ledger(WEEKLY)
@@ -131,23 +106,16 @@ def test_hard_failures_are_always_told_and_free(hard):
     assert ledger.tokens == 5.0
     spend(ledger)
     assert ledger.fire(critical(2, at=T0 + 60), now=T0 + 60)
-    # and what belongs to one is told with it
-    assert ledger.fire(
-        alert(pair=Pair("client-2", "other", 80), at=T0 + 61, signal="rtt"), now=T0 + 70
-    )
 
 
-def test_an_alert_that_becomes_critical_is_told_with_its_incident():
+def test_an_incident_that_becomes_critical_is_told():
     ledger = Ledger(WEEKLY)
     spend(ledger)
-    mild = alert(1, at=T0 + 60, signal="connect_errors", before=0.0, after=0.01, unit="ratio")
-    beside = alert(pair=Pair("client-1", "new", 1), signal="new_pair", direction="new", at=T0 + 60)
+    mild = about(1, at=T0 + 60, signal="connect_errors", before=0.0, after=0.01, unit="ratio")
     assert not ledger.fire(mild, now=T0 + 70)
-    assert not ledger.fire(beside, now=T0 + 70)
     assert ledger.settle(now=T0 + 71) == []
-    worse = make_alert(mild.id, [mild.findings[0], critical(1, at=T0 + 80).findings[0]])
+    worse = incident(mild.symptoms[0], critical(1, at=T0 + 80).symptoms[0], id=mild.id)
     assert ledger.fire(worse, now=T0 + 80)
-    assert ledger.settle(now=T0 + 80) == [beside.id]
 
 
 @pytest.mark.parametrize(
@@ -155,26 +123,46 @@ def test_an_alert_that_becomes_critical_is_told_with_its_incident():
     [
         ({"signal": "rtt"}, True),
         ({"pair": Pair("client-0", "elsewhere", 80)}, True),
-        ({"pair": Pair("elsewhere", "server-0", 80)}, True),
         ({"signal": "requests"}, True),
-        ({"pair": Pair("elsewhere", "client-9", 80)}, False),
         ({"signal": "new_pair", "direction": "new"}, False),
     ],
 )
 def test_a_second_witness_gives_the_token_back(other, real):
     ledger = Ledger(WEEKLY)
-    ledger.fire(alert(0), now=T0)
+    first = about(0)
+    ledger.fire(first, now=T0)
     assert ledger.settle(now=T0) == []
     assert ledger.tokens == 4.0
-    ledger.fire(alert(0, **other), now=T0 + 1)
+    second = finding(**{"pair": pair(0), **other})
+    ledger.fire(incident(*first.symptoms, second, id=first.id), now=T0 + 1)
     ledger.settle(now=T0 + 1)
     assert (ledger.tokens == 5.0) is real
 
 
+def test_two_incidents_that_turn_out_to_be_one_cost_one_token():
+    ledger = Ledger(WEEKLY)
+    older, younger = about(0), about(1)
+    for each in (older, younger):
+        assert ledger.fire(each, now=T0)
+    ledger.merge(younger.id, older.id)
+    assert ledger.tokens == 4.0
+    assert not ledger.accounts[younger.id].firing
+
+
+def test_what_was_held_back_is_told_once_a_part_of_it_was():
+    ledger = Ledger(WEEKLY)
+    spend(ledger)
+    older, younger = about(1, at=T0 + 60), critical(2, at=T0 + 61)
+    assert [ledger.fire(each, now=T0 + 70) for each in (older, younger)] == [False, True]
+    ledger.merge(younger.id, older.id)
+    assert ledger.settle(now=T0 + 71) == [older.id]
+    assert ledger.tokens < 1.0
+
+
 def test_requests_and_the_bytes_they_bring_are_one_witness():
     ledger = Ledger(WEEKLY)
-    for name in ("requests", "bytes_sent", "bytes_received", "connections"):
-        ledger.fire(alert(0, signal=name, unit="1/s"), now=T0)
+    names = ("requests", "bytes_sent", "bytes_received", "connections")
+    ledger.fire(incident(*(finding(signal=name, unit="1/s") for name in names)), now=T0)
     ledger.settle(now=T0)
     assert ledger.tokens == 4.0
 
@@ -182,25 +170,25 @@ def test_requests_and_the_bytes_they_bring_are_one_witness():
 def test_what_waits_is_told_when_a_token_comes_back_and_only_while_it_fires():
     ledger = Ledger(WEEKLY)
     for number in range(5):
-        ledger.fire(alert(number), now=T0)
-    late = [alert(n, at=T0 + n, ratio=1.3) for n in (10, 11)]
-    severe = alert(12, at=T0 + 12)
+        ledger.fire(about(number), now=T0)
+    late = [about(n, at=T0 + n, ratio=1.3) for n in (10, 11)]
+    severe = about(12, at=T0 + 12)
     for each in (*late, severe):
         assert not ledger.fire(each, now=T0 + 20)
     assert ledger.settle(now=T0 + 21) == []
-    ledger.lasted(alert(0).id)
+    ledger.lasted(about(0).id)
     assert ledger.settle(now=T0 + 22) == [severe.id]  # the most severe first
     ledger.end(late[0].id)
-    ledger.lasted(alert(1).id)
+    ledger.lasted(about(1).id)
     assert ledger.settle(now=T0 + 23) == [late[1].id]
-    ledger.lasted(alert(2).id)
+    ledger.lasted(about(2).id)
     assert ledger.settle(now=T0 + 24) == []
 
 
 def test_what_waits_is_told_once_it_proves_real_itself():
     ledger = Ledger(WEEKLY)
     spend(ledger)
-    waiting = alert(1, at=T0 + 60)
+    waiting = about(1, at=T0 + 60)
     assert not ledger.fire(waiting, now=T0 + 70)
     ledger.lasted(waiting.id)
     assert ledger.settle(now=T0 + 80) == [waiting.id]
@@ -214,7 +202,7 @@ def test_what_comes_and_goes_takes_tokens_from_the_fourth_time_on():
     told = 0
     for number in range(20):
         at = T0 + 600.0 * (number + 1)
-        again = alert(1, at=at)
+        again = about(1, at=at)
         ledger.fire(again, now=at)
         ledger.lasted(again.id)
         told += len(ledger.settle(now=at + 10))
@@ -224,7 +212,7 @@ def test_what_comes_and_goes_takes_tokens_from_the_fourth_time_on():
 
 def test_the_users_word_counts_more_than_the_data():
     ledger = Ledger(WEEKLY)
-    first = alert(0)
+    first = about(0)
     ledger.fire(first, now=T0)
     ledger.judge(first.id, "confirmed", now=T0 + 1)
     ledger.settle(now=T0 + 1)
@@ -247,7 +235,7 @@ def test_digests_are_an_hour_apart_and_have_everything_once():
     for minute in range(20, 400):
         now = T0 + 60.0 * minute
         if minute < 200:
-            each = alert(minute, at=now)
+            each = about(minute, at=now)
             assert not ledger.fire(each, now=now)
             held.append(each.id)
         if ids := ledger.digest(now=now):
@@ -275,23 +263,23 @@ def test_a_smaller_budget_takes_effect_at_once():
     assert smaller.tokens == 5.0
 
 
-def test_an_incident_is_the_same_after_json():
+def test_an_account_is_the_same_after_json():
     ledger = Ledger(WEEKLY)
-    ledger.fire(alert(0), now=T0)
-    ledger.fire(alert(0, signal="rtt"), now=T0)
+    ledger.fire(about(0, also=[finding(signal="rtt")]), now=T0)
     ledger.settle(now=T0)
-    [incident] = ledger.incidents.values()
-    assert Incident.from_json(json.loads(json.dumps(incident.to_json()))) == incident
+    [account] = ledger.accounts.values()
+    assert account.proof == "corroborated"
+    assert Account.from_json(json.loads(json.dumps(account.to_json()))) == account
 
 
 def test_what_is_over_is_forgotten_after_a_day():
     ledger = Ledger(WEEKLY)
-    ledger.fire(alert(0), now=T0)
+    ledger.fire(about(0), now=T0)
     ledger.forget(now=T0 + 2 * DAY_S)
-    assert len(ledger.incidents) == 1  # it fires
-    ledger.end(alert(0).id)
+    assert len(ledger.accounts) == 1  # it fires
+    ledger.end(about(0).id)
     ledger.forget(now=T0 + 2 * DAY_S)
-    assert ledger.incidents == {}
+    assert ledger.accounts == {}
 
 
 STEP = st.tuples(
@@ -322,12 +310,11 @@ def test_no_sequence_sends_more_than_the_bucket_allows(steps, per_week):
         now += wait_s
         passed += max(wait_s, 0.0)
         if what in ("fire", "hard"):
-            # some share services, so that there are incidents of several
             where = {"pair": Pair(f"client-{number % 3}", f"server-{number}", 80), "at": now}
             each = (
-                alert(signal=name, **where)
+                about(signal=name, **where)
                 if what == "fire"
-                else alert(signal="connect_errors", before=0.0, after=1.0, unit="ratio", **where)
+                else about(signal="connect_errors", before=0.0, after=1.0, unit="ratio", **where)
             )
             fired.append(each.id)
             ledger.fire(each, now=now)
@@ -341,23 +328,22 @@ def test_no_sequence_sends_more_than_the_bucket_allows(steps, per_week):
                 verdict = {"confirm": "confirmed", "dismiss": "dismissed"}[what]
                 ledger.judge(id_, verdict, now=now)
         ledger.settle(now=now)
-        for incident in ledger.incidents.values():
-            if any(member.told for member in incident.members.values()):
-                times.setdefault(incident.id, passed)
-            assert len(incident.members) <= MOST_ALERTS
+        for account in ledger.accounts.values():
+            if account.told:
+                times.setdefault(account.id, passed)
         assert 0.0 <= ledger.tokens <= budget.capacity
         # by any moment before, so much was told that was neither hard nor proven real. What a
         # user dismissed after the data had proven it is theirs, and was not known to be false
         unproven = sorted(
             at
             for id_, at in times.items()
-            if ledger.incidents[id_].standing == "paid"
-            and ledger.incidents[id_].verdict != "dismissed"
+            if ledger.accounts[id_].standing == "paid"
+            and ledger.accounts[id_].verdict != "dismissed"
         )
         for first, since in enumerate(unproven):
             # a token that an earlier one gives back may come on top of what was refilled
             given = sum(
-                at < since and ledger.incidents[id_].standing == "proven"
+                at < since and ledger.accounts[id_].standing == "proven"
                 for id_, at in times.items()
             )
             allowed = budget.capacity + given + (passed - since) * per_week / WEEK_S
@@ -375,24 +361,24 @@ def store(tmp_path):
         yield opened
 
 
-def about(number, *, at=T0, **changes):
+def one(number, *, at=T0, **changes):
     return finding(pair=pair(number), onset=at, **changes)
 
 
 def events(store, receiver="pager"):
-    return [(row.event, row.alert_id) for row in store.outbox.deliveries(receiver=receiver)]
+    return [(row.event, row.incident_id) for row in store.outbox.deliveries(receiver=receiver)]
 
 
 def commit(store, *findings, now, lasted=()):
-    return store.commit(findings, snapshot=None, now=now, lasted=lasted)
+    return commit_all(store, findings, now=now, lasted=lasted)
 
 
 def test_the_sixth_is_held_back_and_the_report_says_why(store):
-    six = [about(n) for n in range(6)]
+    six = [one(n) for n in range(6)]
     commit(store, *six, now=T0 + 20)
     assert len(events(store)) == 5
     assert store.held_back() == {six[5].id: REASON}
-    assert [one.id for one in store.findings()] == sorted(one.id for one in six)
+    assert [each.id for each in store.findings()] == sorted(each.id for each in six)
     # its end is no news to who never heard of it
     commit(store, ended(six[5]), now=T0 + 400)
     assert len(events(store)) == 5
@@ -402,10 +388,10 @@ def test_the_sixth_is_held_back_and_the_report_says_why(store):
 
 
 def test_what_lasts_frees_what_waits(store):
-    six = [about(n) for n in range(6)]
+    six = [one(n) for n in range(6)]
     commit(store, *six, now=T0 + 20)
     [told] = commit(store, now=T0 + 30, lasted=[six[0].id, "nobody's"])
-    assert told.findings[0].id == six[5].id
+    assert told.symptoms[0].id == six[5].id
     assert events(store)[-1] == ("firing", told.id)
     assert store.held_back() == {}
     commit(store, ended(six[5]), now=T0 + 400)
@@ -413,19 +399,19 @@ def test_what_lasts_frees_what_waits(store):
 
 
 def test_what_ended_while_it_waited_is_not_told_any_more(store):
-    seven = [about(n) for n in range(7)]
+    seven = [one(n) for n in range(7)]
     commit(store, *seven, now=T0 + 20)
     commit(store, ended(seven[5]), now=T0 + 25)
     commit(store, now=T0 + 30, lasted=[seven[0].id, seven[1].id])
-    assert [id_ for _, id_ in events(store)][5:] == [alert_id(seven[6])]
+    assert [id_ for _, id_ in events(store)][5:] == [incident_id(seven[6])]
 
 
 def test_what_could_not_be_stored_took_no_token(store):
-    commit(store, about(0), now=T0)
+    commit(store, one(0), now=T0)
     db = store._database._db
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {pages}")
-    many = [about(n, at=T0 + 60) for n in range(1, 60)]
+    many = [one(n, at=T0 + 60) for n in range(1, 60)]
     with pytest.raises(StoreError, match="no room"):
         commit(store, *many, now=T0 + 60)
     db.execute("PRAGMA max_page_count = 100000")
@@ -434,16 +420,19 @@ def test_what_could_not_be_stored_took_no_token(store):
 
 
 def test_a_digest_reaches_the_same_receivers_once(store):
-    six = [about(n) for n in range(7)]
+    six = [one(n) for n in range(7)]
     commit(store, *six, ended(six[5]), now=T0 + 20)
     for minute in range(1, 300):
         commit(store, now=T0 + 60 * minute)
     digests = [row for row in store.outbox.deliveries() if row.event == "digest"]
     assert [row.receiver for row in digests] == ["pager", "chat"]
-    listed = digests[0].alert
-    assert listed["schema"] == "tailrace.digest/1"
-    assert (listed["alert_count"], listed["reason"]) == (2, REASON)
-    assert {entry["finding"] for entry in listed["alerts"]} == {six[5].id, six[6].id}
+    listed = digests[0].payload
+    assert listed["schema"] == "tailrace.digest/2"
+    assert (listed["incident_count"], listed["reason"]) == (2, REASON)
+    assert {entry["id"] for entry in listed["incidents"]} == {
+        incident_id(six[5]),
+        incident_id(six[6]),
+    }
     assert set(store.held_back()) == {six[5].id, six[6].id}
     store.prune(now=T0 + 300 * 60)
     assert len([row for row in store.outbox.deliveries() if row.event == "digest"]) == 2
@@ -459,52 +448,54 @@ def test_a_digest_is_delivered_like_any_message(tmp_path):
         secret = written(tmp_path / "secret", SECRET)
         receiver = make_receiver(webhook_settings(server.url, secret_file=secret))
         now = time.time()  # signatures of another time are refused
-        commit(store, *[about(n) for n in range(7)], now=now - PATIENCE_S)
+        commit(store, *[one(n) for n in range(7)], now=now - PATIENCE_S)
         commit(store, now=now)
         deliverer = Deliverer(store, [receiver])
         deliverer.start()
         server.wait_for(lambda: len(server.accepted) == 6, timeout_s=20)
         assert deliverer.stop(10.0)
-        assert [row.type for row in server.accepted] == ["alert.firing"] * 5 + ["alert.digest"]
-        assert server.accepted[-1].body["data"]["alert_count"] == 2
+        assert [row.type for row in server.accepted] == ["incident.firing"] * 5 + [
+            "incident.digest"
+        ]
+        assert server.accepted[-1].body["data"]["incident_count"] == 2
         assert {row.state for row in store.outbox.deliveries()} == {"sent"}
 
 
 def test_without_receivers_nothing_is_held_back(tmp_path):
     with Store.open(tmp_path) as store:
         store.keep_to(WEEKLY)
-        commit(store, *[about(n) for n in range(9)], now=T0)
+        commit(store, *[one(n) for n in range(9)], now=T0)
         assert store.held_back() == {}
         store.register_receivers(["late"])
-        commit(store, *[about(n, at=T0 + 60) for n in range(20, 25)], now=T0 + 60)
+        commit(store, *[one(n, at=T0 + 60) for n in range(20, 25)], now=T0 + 60)
         assert len(events(store, "late")) == 5
 
 
 def test_users_leave_their_word_beside_a_running_daemon(store, tmp_path):
-    six = [about(n) for n in range(6)]
+    six = [one(n) for n in range(6)]
     commit(store, *six, now=T0 + 20)
     judged = give_verdict(tmp_path, six[0].id[:10], "confirmed", now=T0 + 30)
     assert judged.title == "request latency up 9.7x: client-0 -> server-0:80"
     [told] = commit(store, now=T0 + 40)
-    assert told.findings[0].id == six[5].id
-    give_verdict(tmp_path, alert_id(six[1])[:10], "dismissed", now=T0 + 50)
+    assert told.symptoms[0].id == six[5].id
+    give_verdict(tmp_path, incident_id(six[1])[:10], "dismissed", now=T0 + 50)
     commit(store, now=T0 + 60)
-    assert (store.verdict(six[0].id), store.verdict(six[1].id)) == ("confirmed", "dismissed")
-    assert store.verdict(six[2].id) == ""
+    said = [store.verdict(store.incident_of(each.id)) for each in six[:3]]
+    assert said == ["confirmed", "dismissed", ""]
     spent = store.spent(now=T0 + 60)
     assert (spent.proven, spent.dismissed) == (1, 1)
     for wrong in ("zz", ""):
-        with pytest.raises(StoreError, match="no alert has the id"):
+        with pytest.raises(StoreError, match="no incident has the id"):
             give_verdict(tmp_path, wrong, "confirmed", now=T0)
 
 
 def test_a_word_on_what_is_long_over_counts_too(tmp_path):
-    one = about(1)
+    about = one(1)
     with Store.open(tmp_path) as store:
         store.register_receivers(["pager"])
         store.keep_to(WEEKLY)
-        commit(store, one, ended(one), now=T0)
-    give_verdict(tmp_path, one.id, "confirmed", now=T0 + 3 * DAY_S)
+        commit(store, about, ended(about), now=T0)
+    give_verdict(tmp_path, about.id, "confirmed", now=T0 + 3 * DAY_S)
     with Store.open(tmp_path) as store:
         store.register_receivers(["pager"])
         store.keep_to(WEEKLY)
@@ -527,14 +518,14 @@ def test_a_file_from_before_the_budget_is_read_and_taken_up(tmp_path):
     with Store.open(tmp_path) as store:
         store.register_receivers(["pager"])
         store.keep_to(WEEKLY)
-        commit(store, about(1), now=T0)
+        commit(store, one(1), now=T0)
         assert len(events(store)) == 1
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(STEP, max_size=40), st.randoms(use_true_random=False))
 def test_nothing_is_lost_whatever_happens(steps, chance):
-    """Every alert is told, or in a digest within an hour and a bit; a restart changes nothing."""
+    """Every incident is told, or in a digest within about an hour; a restart changes nothing."""
     with tempfile.TemporaryDirectory() as name:
         now, fired, store = T0, {}, None
         for wait_s, what, number, name_ in [*steps, *[(900.0, "", 0, "")] * 6]:
@@ -545,29 +536,29 @@ def test_nothing_is_lost_whatever_happens(steps, chance):
                 store.keep_to(WEEKLY)
             findings, lasted = [], []
             if what == "fire":
-                one = about(number, at=now, signal=name_)
-                if all((f.pair, f.signal) != (one.pair, one.signal) for f in fired.values()):
-                    fired[one.id] = one
-                    findings.append(one)
+                each = one(number, at=now, signal=name_)
+                if all((f.pair, f.signal) != (each.pair, each.signal) for f in fired.values()):
+                    fired[each.id] = each
+                    findings.append(each)
             elif fired and what in ("end", "last"):
-                one = fired[list(fired)[number % len(fired)]]
+                each = fired[list(fired)[number % len(fired)]]
                 if what == "end":
-                    findings.append(ended(one))
-                lasted.append(one.id)
+                    findings.append(ended(each))
+                lasted.append(each.id)
             commit(store, *findings, now=now, lasted=lasted)
             if chance.random() < 0.2:
                 store.close()
                 store = None
         with store or Store.open(Path(name)) as store:
-            told = {alert for event, alert in events(store) if event == "firing"}
+            told = {id_ for event, id_ in events(store) if event == "firing"}
             listed = {
                 entry["id"]
                 for row in store.outbox.deliveries()
                 if row.event == "digest"
-                for entry in row.alert["alerts"]
+                for entry in row.payload["incidents"]
             }
-            assert {alert_id(one) for one in fired.values()} == told | listed
-            held = {f.id for f in fired.values() if alert_id(f) not in told}
+            assert {incident_id(each) for each in fired.values()} == told | listed
+            held = {f.id for f in fired.values() if incident_id(f) not in told}
             assert set(store.held_back()) == held
             made = [row.created for row in store.outbox.deliveries() if row.event == "digest"]
             assert all(b - a >= DIGEST_EVERY_S for a, b in itertools.pairwise(made))
@@ -579,7 +570,7 @@ DAEMON = """
     from alerts.budget import Budget
     from alerts.store import Store
     from probes.window import Pair
-    from tests.alerts.examples import T0, ended, finding
+    from tests.alerts.examples import T0, commit, ended, finding
 
     state_dir, steps = sys.argv[1:]
 
@@ -594,7 +585,7 @@ DAEMON = """
             findings = [numbered(step)] + [ended(numbered(step - 2))] * (step >= 2)
             lasted = [numbered(step - 1).id] * (step % 3 == 1)
             now = T0 + 300.0 * step
-            store.commit(findings, snapshot=b"%d" % (step + 1), now=now, lasted=lasted)
+            commit(store, findings, snapshot=b"%d" % (step + 1), now=now, lasted=lasted)
             print(step, flush=True)
 """
 
@@ -613,7 +604,7 @@ def run_daemon(state_dir, steps):
 def everything(state_dir):
     with Store.open(state_dir, read_only=True) as store:
         spent = store.spent(now=T0 + 300.0 * 400)
-        deliveries = [(row.id, row.event, row.alert) for row in store.outbox.deliveries()]
+        deliveries = [(row.id, row.event, row.payload) for row in store.outbox.deliveries()]
         return spent, deliveries, store.held_back()
 
 

@@ -9,7 +9,16 @@ from alerts.outbox import LONGEST_DELAY_S
 from alerts.receivers import make_receiver
 from alerts.settings import ReceiverSettings
 from alerts.store import Store
-from tests.alerts.examples import T0, Clock, ended, finding, numbered, webhook_settings, written
+from tests.alerts.examples import (
+    T0,
+    Clock,
+    commit,
+    ended,
+    finding,
+    numbered,
+    webhook_settings,
+    written,
+)
 from tests.servers.base import Answer
 from tests.servers.slack import TOKEN, SlackServer
 from tests.servers.webhook import SECRET, WebhookServer
@@ -31,7 +40,7 @@ class Scripted:
         outcome = self.script.pop(0) if self.script else None
         if outcome is not None:
             raise outcome
-        self.sent.append((message.alert.id, message.event))
+        self.sent.append((message.incident.id, message.event))
         return {"n": str(len(self.sent)), "earlier": message.earlier.get("n", "")}
 
     def close(self):
@@ -80,7 +89,7 @@ def test_backoff_doubles_to_its_cap_and_jitter_takes_up_to_half():
 
 def test_attempts_get_rarer_and_the_message_keeps_its_id(store):
     clock, receiver = Clock(), Scripted(*[DOWN] * 6)
-    store.commit([finding()], snapshot=None, now=T0)
+    commit(store, [finding()], snapshot=None, now=T0)
     run(worker_for(store, receiver, clock), clock, until=T0 + 100)
     times = [now - T0 for now, _ in receiver.attempts]
     assert times == pytest.approx([0, 1, 3, 7, 15, 31, 63], abs=0.1)
@@ -91,22 +100,22 @@ def test_attempts_get_rarer_and_the_message_keeps_its_id(store):
 
 def test_firing_goes_before_resolved_even_after_an_outage(store):
     clock, receiver = Clock(), Scripted(*[DOWN] * 5)
-    [alert] = store.commit([finding()], snapshot=None, now=T0)
+    [incident] = commit(store, [finding()], snapshot=None, now=T0)
     worker = worker_for(store, receiver, clock)
     worker.step()
-    store.commit([ended(finding())], snapshot=None, now=T0)
+    commit(store, [ended(finding())], snapshot=None, now=T0)
     run(worker, clock, until=T0 + 100)
-    assert receiver.sent == [(alert.id, "firing"), (alert.id, "resolved")]
+    assert receiver.sent == [(incident.id, "firing"), (incident.id, "resolved")]
     # and the second one is given the receipt of the first
     assert [row.receipt["earlier"] for row in store.outbox.deliveries()] == ["", "1"]
 
 
 def test_a_message_given_up_does_not_hold_back_the_next(store):
     clock, receiver = Clock(), Scripted(REFUSED)
-    [alert] = store.commit([finding()], snapshot=None, now=T0)
-    store.commit([ended(finding())], snapshot=None, now=T0)
+    [incident] = commit(store, [finding()], snapshot=None, now=T0)
+    commit(store, [ended(finding())], snapshot=None, now=T0)
     run(worker_for(store, receiver, clock), clock, until=T0 + 10)
-    assert receiver.sent == [(alert.id, "resolved")]
+    assert receiver.sent == [(incident.id, "resolved")]
     [dropped] = store.outbox.deliveries(state="dropped")
     assert (dropped.reason, dropped.detail, dropped.attempts) == ("client_error", "HTTP 400", 1)
     [health] = store.outbox.health()
@@ -117,7 +126,7 @@ def test_a_message_given_up_does_not_hold_back_the_next(store):
 def test_retry_after_is_honoured_for_the_whole_receiver(store, wait_s):
     busy = DeliveryError("rate_limited", "HTTP 429", retry=True, retry_after_s=wait_s)
     clock, receiver = Clock(), Scripted(busy)
-    store.commit([numbered(1), numbered(2)], snapshot=None, now=T0)
+    commit(store, [numbered(1), numbered(2)], snapshot=None, now=T0)
     worker = worker_for(store, receiver, clock)
     run(worker, clock, until=T0 + wait_s + 5)
     times = [now - T0 for now, _ in receiver.attempts]
@@ -132,7 +141,7 @@ def test_after_an_outage_of_hours_everything_goes_at_once(store):
             return super().send(message, now=now)
 
     clock, receiver = Clock(), Down()
-    store.commit([numbered(n) for n in range(30)], snapshot=None, now=T0)
+    commit(store, [numbered(n) for n in range(30)], snapshot=None, now=T0)
     worker = worker_for(store, receiver, clock)
     run(worker, clock, until=T0 + 4 * 3600)
     assert receiver.sent == []
@@ -144,12 +153,12 @@ def test_after_an_outage_of_hours_everything_goes_at_once(store):
 def test_one_message_that_the_receiver_cannot_take_does_not_stop_the_others(store):
     class Poisoned(Scripted):
         def send(self, message, *, now):
-            if message.alert.findings[0].pair.client == "client-1":
+            if message.incident.symptoms[0].pair.client == "client-1":
                 self.script = [DeliveryError("server_error", "HTTP 500", retry=True)]
             return super().send(message, now=now)
 
     clock, receiver = Clock(), Poisoned()
-    store.commit([numbered(n) for n in range(1, 6)], snapshot=None, now=T0)
+    commit(store, [numbered(n) for n in range(1, 6)], snapshot=None, now=T0)
     run(worker_for(store, receiver, clock), clock, until=T0 + 30)
     assert len(receiver.sent) == 4
 
@@ -157,7 +166,7 @@ def test_one_message_that_the_receiver_cannot_take_does_not_stop_the_others(stor
 def test_gone_disables_the_receiver_until_the_next_start(store):
     clock = Clock()
     receiver = Scripted(DeliveryError("gone", "HTTP 410", retry=False, disable=True))
-    store.commit([numbered(1), numbered(2)], snapshot=None, now=T0)
+    commit(store, [numbered(1), numbered(2)], snapshot=None, now=T0)
     run(worker_for(store, receiver, clock), clock, until=T0 + 10)
     assert len(receiver.attempts) == 1
     assert [row.reason for row in store.outbox.deliveries(state="dropped")] == ["gone", "disabled"]
@@ -168,7 +177,7 @@ def test_gone_disables_the_receiver_until_the_next_start(store):
 
 def test_a_message_is_given_up_after_three_days(store):
     clock, receiver = Clock(), Scripted(*[DOWN] * 10_000)
-    store.commit([finding()], snapshot=None, now=T0)
+    commit(store, [finding()], snapshot=None, now=T0)
     run(worker_for(store, receiver, clock), clock, until=T0 + 3 * 86_400 + 301)
     [row] = store.outbox.deliveries()
     assert (row.state, row.reason, row.detail) == ("dropped", "expired", "network")
@@ -177,7 +186,7 @@ def test_a_message_is_given_up_after_three_days(store):
 
 def test_a_clock_set_back_delays_nothing_for_long(store):
     clock, receiver = Clock(), Scripted(DOWN)
-    store.commit([finding()], snapshot=None, now=T0)
+    commit(store, [finding()], snapshot=None, now=T0)
     worker = worker_for(store, receiver, clock)
     worker.step()
     clock.now -= 86_400
@@ -188,7 +197,7 @@ def test_a_clock_set_back_delays_nothing_for_long(store):
 
 def test_a_fault_of_ours_is_retried_and_tells_no_secret(store):
     clock, receiver = Clock(), Scripted(RuntimeError("https://x/secret-path"))
-    store.commit([finding()], snapshot=None, now=T0)
+    commit(store, [finding()], snapshot=None, now=T0)
     worker = worker_for(store, receiver, clock)
     worker.step()
     [row] = store.outbox.deliveries()
@@ -200,7 +209,7 @@ def test_a_fault_of_ours_is_retried_and_tells_no_secret(store):
 
 def test_what_was_sent_but_could_not_be_recorded_is_not_sent_again(store, monkeypatch):
     clock, receiver = Clock(), Scripted()
-    store.commit([finding()], snapshot=None, now=T0)
+    commit(store, [finding()], snapshot=None, now=T0)
     worker = worker_for(store, receiver, clock)
 
     def full(*_, **__):
@@ -228,7 +237,7 @@ def test_each_receiver_goes_at_its_own_pace(store, tmp_path):
         deliverer.start()
         started = time.monotonic()
         for number in range(20):
-            store.commit([numbered(number)], snapshot=b"s", now=time.time())
+            commit(store, [numbered(number)], snapshot=b"s", now=time.time())
             deliverer.wake()
         committed_s = time.monotonic() - started
         fast.wait_for(lambda: len(fast.accepted) == 20)
@@ -247,8 +256,8 @@ def test_down_then_up_over_real_sockets(store, tmp_path):
         receiver = make_receiver(webhook_settings(server.url, secret_file=secret_file))
         deliverer = Deliverer(store, [receiver], backoff=Backoff(first_s=0.05, cap_s=0.2))
         deliverer.start()
-        [alert] = store.commit([finding()], snapshot=None, now=time.time())
-        store.commit([ended(finding())], snapshot=None, now=time.time())
+        [incident] = commit(store, [finding()], snapshot=None, now=time.time())
+        commit(store, [ended(finding())], snapshot=None, now=time.time())
         deliverer.wake()
         time.sleep(0.4)
         down = deliverer.health()["pager"]
@@ -258,15 +267,15 @@ def test_down_then_up_over_real_sockets(store, tmp_path):
         server.next_answers.extend([Answer(status=500), Answer(status=503)])
         server.wait_for(lambda: len(server.accepted) == 2)
         assert deliverer.stop(5.0)
-        assert [one.type for one in server.accepted] == ["alert.firing", "alert.resolved"]
-        assert {one.body["data"]["id"] for one in server.accepted} == {alert.id}
+        assert [one.type for one in server.accepted] == ["incident.firing", "incident.resolved"]
+        assert {one.body["data"]["id"] for one in server.accepted} == {incident.id}
         assert len(set(server.ids())) == 2
         up = deliverer.health()["pager"]
         assert (up.pending, up.last_error) == (0, "")
         assert up.last_success is not None
 
 
-def test_slack_is_paced_to_its_limit_and_keeps_one_message_per_alert(store, tmp_path):
+def test_slack_is_paced_to_its_limit_and_keeps_one_message_per_incident(store, tmp_path):
     with SlackServer() as server:
         settings = ReceiverSettings(
             name="chat",
@@ -276,8 +285,8 @@ def test_slack_is_paced_to_its_limit_and_keeps_one_message_per_alert(store, tmp_
             channel="#alerts",
         )
         deliverer = Deliverer(store, [make_receiver(settings)])
-        store.commit([numbered(1), numbered(2)], snapshot=None, now=time.time())
-        store.commit([ended(numbered(1))], snapshot=None, now=time.time())
+        commit(store, [numbered(1), numbered(2)], snapshot=None, now=time.time())
+        commit(store, [ended(numbered(1))], snapshot=None, now=time.time())
         deliverer.start()
         server.wait_for(lambda: len(server.messages) == 3)
         assert deliverer.stop(5.0)
@@ -314,7 +323,7 @@ def test_a_store_that_fails_for_a_while_does_not_end_the_thread(store, monkeypat
         return original(*args, **kwargs)
 
     monkeypatch.setattr(store.outbox, "next_due", failing)
-    store.commit([finding()], snapshot=None, now=time.time())
+    commit(store, [finding()], snapshot=None, now=time.time())
     deliverer = Deliverer(store, [receiver], wait=lambda event, _: event.wait(0.01))
     deliverer.start()
     deadline = time.monotonic() + 5

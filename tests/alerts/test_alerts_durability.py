@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from alerts import schema
-from alerts.alert import message_id
 from alerts.errors import StoreError
+from alerts.outbox import message_id
 from alerts.store import Store
-from tests.alerts.examples import T0, finding, numbered, written
+from tests.alerts.examples import T0, commit, finding, numbered, written
 from tests.servers.base import Answer
 from tests.servers.webhook import SECRET, WebhookServer
 
@@ -33,7 +33,7 @@ DAEMON = """
     from alerts.deliver import Backoff, Deliverer
     from alerts.receivers import make_receiver
     from alerts.store import Store
-    from tests.alerts.examples import ended, numbered, webhook_settings
+    from tests.alerts.examples import commit, ended, numbered, webhook_settings
 
     state_dir, url, secret_file, steps = sys.argv[1:]
     with Store.open(Path(state_dir)) as store:
@@ -45,7 +45,7 @@ DAEMON = """
             findings = [numbered(step)]
             if step >= 2:
                 findings.append(ended(numbered(step - 2)))
-            store.commit(findings, snapshot=b"%d" % (step + 1), now=time.time())
+            commit(store, findings, snapshot=b"%d" % (step + 1), now=time.time())
             deliverer.wake()
             print(step, flush=True)
         while any(each.pending for each in deliverer.health().values()):
@@ -106,17 +106,17 @@ def test_kill_at_random_moments_loses_nothing_and_repeats_only_under_the_same_id
     with Store.open(state_dir) as store:
         assert store.snapshot() == b"%d" % steps
         assert {one.id for one in store.findings()} == {numbered(n).id for n in range(steps)}
-        assert [alert.state for alert in store.alerts()] == ["resolved"] * (steps - 2) + [
+        assert [incident.state for incident in store.incidents()] == ["resolved"] * (steps - 2) + [
             "firing"
         ] * 2
         assert {row.state for row in store.outbox.deliveries()} == {"sent"}
         owed = {row.id for row in store.outbox.deliveries()}
-    # Every message arrived, under the one id that its alert and change of state have
+    # Every message arrived, under the one id that its incident and change of state have
     arrived = defaultdict(list)
     for received in server.accepted:
-        alert = received.body["data"]
-        assert received.id == message_id(alert["id"], alert["state"], "pager")
-        arrived[alert["id"]].append(alert["state"])
+        incident = received.body["data"]
+        assert received.id == message_id(incident["id"], incident["state"], "pager")
+        arrived[incident["id"]].append(incident["state"])
     assert {received.id for received in server.accepted} == owed
     assert len(owed) == 2 * steps - 2
     for states in arrived.values():
@@ -163,7 +163,7 @@ def test_two_stores_in_one_process_exclude_each_other_too(tmp_path):
 
 def test_a_newer_schema_is_left_alone(tmp_path):
     with Store.open(tmp_path) as store:
-        store.commit([finding()], snapshot=None, now=T0)
+        commit(store, [finding()], snapshot=None, now=T0)
     db = sqlite3.connect(tmp_path / "tailrace.db")
     db.execute("PRAGMA user_version = 99")
     db.close()
@@ -196,7 +196,7 @@ def test_another_programs_database_is_left_alone(tmp_path):
 
 def test_a_damaged_page_is_noticed_when_the_daemon_starts(tmp_path):
     with Store.open(tmp_path) as store:
-        store.commit([numbered(n) for n in range(300)], snapshot=None, now=T0)
+        commit(store, [numbered(n) for n in range(300)], snapshot=None, now=T0)
     path = tmp_path / "tailrace.db"
     whole = bytearray(path.read_bytes())
     whole[3 * 4096 : 4 * 4096] = os.urandom(4096)
@@ -226,7 +226,7 @@ READER = """
     os.setgid(65534)
     os.setuid(65534)
     with Store.open(Path(sys.argv[1]), read_only=True) as store:
-        print(len(store.findings()), len(store.alerts()))
+        print(len(store.findings()), len(store.incidents()))
 """
 
 
@@ -237,7 +237,7 @@ def test_somebody_who_may_only_read_can_report(daemon):
         path = Path(name)
         path.chmod(0o755)
         store = Store.open(path)
-        store.commit([finding()], snapshot=None, now=T0)
+        commit(store, [finding()], snapshot=None, now=T0)
         if daemon == "killed":  # as the files are left behind: copied while open
             copy = path / "killed"
             copy.mkdir()
@@ -282,7 +282,7 @@ def fill(store):
     """Commit until nothing more fits; return how many steps were stored, and why."""
     for number in range(10_000):
         try:
-            store.commit([numbered(number)], snapshot=b"%d" % number * 500, now=T0)
+            commit(store, [numbered(number)], snapshot=b"%d" % number * 500, now=T0)
         except StoreError as error:
             return number, error
     raise AssertionError("the disk never filled")
@@ -298,8 +298,8 @@ def check_full_then_freed(store, path, free):
     with Store.open(path, read_only=True) as reader:
         assert {one.id for one in reader.findings()} == expected
     free()
-    [alert] = store.commit([numbered(stored)], snapshot=b"after", now=T0)
-    assert alert.state == "firing"
+    [incident] = commit(store, [numbered(stored)], snapshot=b"after", now=T0)
+    assert incident.state == "firing"
     store.close()
     with Store.open(path) as again:
         assert len(again.findings()) == stored + 1
@@ -334,8 +334,8 @@ def test_a_daemon_that_starts_on_a_full_disk_says_so(small_disk):
 def _read_until(path, stop, seen):
     with Store.open(Path(path), read_only=True) as reader:
         while not stop.is_set():
-            findings, alerts = reader.findings(), reader.alerts()
-            if len(alerts) < len(findings):  # findings were read first: alerts are never behind
+            findings, incidents = reader.findings(), reader.incidents()
+            if len(incidents) < len(findings):  # findings were read first, and are never ahead
                 seen.value = -1
                 return
             seen.value = max(seen.value, len(findings))
@@ -352,7 +352,7 @@ def test_another_process_reads_whole_steps_while_the_daemon_writes(tmp_path):
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and (seen.value < 50 or number < 100):
             started = time.monotonic()
-            store.commit([numbered(number)], snapshot=b"x" * 50_000, now=T0)
+            commit(store, [numbered(number)], snapshot=b"x" * 50_000, now=T0)
             slowest_s = max(slowest_s, time.monotonic() - started)
             number += 1
         stop.set()
@@ -371,7 +371,7 @@ def test_threads_share_a_store(tmp_path):
         def work(base):
             try:
                 for number in range(base, base + 25):
-                    store.commit([numbered(number)], snapshot=None, now=T0)
+                    commit(store, [numbered(number)], snapshot=None, now=T0)
                     store.findings(client=f"client-{number}")
             except Exception as error:
                 failures.append(error)

@@ -400,6 +400,8 @@ def test_any_history_keeps_the_rules(history):
     last = {incident.id: incident for incident, _ in changes}
     ids = [id_ for i in last.values() if i.ended_as != "merged" for id_ in i.findings]
     assert sorted(ids) == sorted(steps)  # every finding is in one incident
+    for incident, event in changes:
+        assert (incident.state == "resolved") == (event == "resolved" or incident.suppressed != "")
     for incident in last.values():
         assert incident.state == "resolved"
         assert (incident.id in events) == (incident.suppressed == "")

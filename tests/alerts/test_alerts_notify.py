@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.alert import SEVERITIES
 from alerts.incident import Incident, Root, Trigger
 from alerts.matchers import parse_all
 from alerts.notify import RESEND_RESOLVED_S, Notification, Notifier, digest, message_id
 from alerts.policy import Policy, Route, Rules
+from alerts.severity import SEVERITIES
 from tests.alerts.control import incident, silence
 from tests.alerts.examples import T0
 

@@ -14,7 +14,7 @@ from alerts.receivers import make_receiver
 from alerts.settings import ReceiverSettings
 from alerts.store import Store
 from alerts.trial import send_test
-from tests.alerts.examples import numbered, written
+from tests.alerts.examples import commit, numbered, written
 from tests.servers.base import Answer, LocalServer
 
 SECRETS = {
@@ -101,7 +101,7 @@ def test_no_secret_leaks(kind, status, tmp_path, everything_logged):
         state_dir = tmp_path / "state"
         with Store.open(state_dir) as store:
             deliverer = Deliverer(store, [make_receiver(settings)], backoff=Backoff(first_s=60))
-            store.commit([numbered(1)], snapshot=None, now=time.time())
+            commit(store, [numbered(1)], snapshot=None, now=time.time())
             deliverer.start()
             deadline = time.monotonic() + 5
             while time.monotonic() < deadline:

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.alert import make_alert
 from alerts.digest import make_digest
 from alerts.errors import DeliveryError
 from alerts.receivers import DigestMessage, Message, make_receiver, slack_message
@@ -13,7 +12,7 @@ from alerts.receivers.slack import SlackBot, SlackWebhook
 from alerts.settings import ReceiverSettings
 from alerts.trial import send_test
 from probes.window import Pair
-from tests.alerts.examples import T0, ended, finding, numbered, written
+from tests.alerts.examples import T0, ended, finding, incident, numbered, written
 from tests.servers.base import Answer
 from tests.servers.slack import HOOK_PATH, TOKEN, SlackServer, blocks_are_valid
 from tests.servers.webhook import WebhookServer
@@ -22,8 +21,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def message(*findings, **more):
-    alert = make_alert("0123456789abcdef", findings or [finding()])
-    return Message(id="msg_1", event=alert.state, alert=alert, **more)
+    about = incident(*findings, id="0123456789abcdef")
+    return Message(id="msg_1", event=about.state, incident=about, **more)
 
 
 @pytest.fixture
@@ -81,8 +80,8 @@ def test_bodies_are_the_golden_ones(name, findings):
 
 
 def digest(number, **changes):
-    alerts = [make_alert(f"{n:016x}", [numbered(n, **changes)]) for n in range(number)]
-    made = make_digest(alerts, reason="no token was left of false_alerts = 1/week", now=T0)
+    held = [incident(numbered(n, **changes), id=f"{n:016x}") for n in range(number)]
+    made = make_digest(held, reason="no token was left of false_alerts = 1/week", now=T0)
     return DigestMessage(id="msg_1", digest=made)
 
 
@@ -95,8 +94,8 @@ def test_a_digest_is_a_message_of_its_own(server, hook, bot):
     assert hook.send(digest(1), now=T0) == {}
     assert bot.send(digest(2), now=T0).keys() == {"channel", "ts"}
     assert [sent.blocks[0]["text"]["text"] for sent in server.messages] == [
-        "🗒️ 1 alert was held back",
-        "🗒️ 2 alerts were held back",
+        "🗒️ 1 incident was held back",
+        "🗒️ 2 incidents were held back",
     ]
 
 
@@ -270,7 +269,7 @@ def test_names_cannot_mention_link_or_format(server, hook):
     number=st.integers(1, 120),
     over=st.booleans(),
 )
-def test_any_alert_is_within_slacks_limits(name, cause, number, over):
+def test_any_incident_is_within_slacks_limits(name, cause, number, over):
     pair = Pair(name, name, 65535, "udp")
     many = [
         finding(onset=T0 + i, pair=pair, cause=cause, signal="some_gauge" * 9)

@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from alerts.alert import make_alert, message_id
 from alerts.digest import digest_from_json, make_digest
 from alerts.errors import DeliveryError
+from alerts.outbox import message_id
 from alerts.receivers.base import DigestMessage, Message, retry_after_s
 from alerts.receivers.webhook import Webhook, render
 from alerts.trial import send_test
-from tests.alerts.examples import T0, ended, finding, numbered, webhook_settings, written
+from tests.alerts.examples import (
+    T0,
+    ended,
+    finding,
+    incident,
+    numbered,
+    webhook_settings,
+    written,
+)
 from tests.servers.base import Answer
 from tests.servers.webhook import SECRET, WebhookServer
 
@@ -19,8 +27,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def message(*findings):
-    alert = make_alert("0123456789abcdef", findings or [finding()])
-    return Message(id=message_id(alert.id, alert.state, "pager"), event=alert.state, alert=alert)
+    about = incident(*findings, id="0123456789abcdef")
+    id_ = message_id(about.id, about.state, "pager")
+    return Message(id=id_, event=about.state, incident=about)
 
 
 @pytest.fixture
@@ -52,13 +61,13 @@ def test_bodies_are_the_golden_ones(name, findings):
 
 
 def test_the_body_of_a_digest_is_the_golden_one(server, webhook):
-    alerts = [make_alert(f"{n:016x}", [numbered(n)]) for n in range(2)]
-    made = make_digest(alerts, reason="no token was left of false_alerts = 1/week", now=T0)
+    held = [incident(numbered(n), id=f"{n:016x}") for n in range(2)]
+    made = make_digest(held, reason="no token was left of false_alerts = 1/week", now=T0)
     sent = DigestMessage(id="msg_1", digest=made)
     assert json.loads(render(sent)) == json.loads((GOLDEN / "webhook-digest.json").read_text())
     assert webhook.send(sent, now=time.time()) == {}
     [received] = server.accepted
-    assert (received.id, received.type) == ("msg_1", "alert.digest")
+    assert (received.id, received.type) == ("msg_1", "incident.digest")
     assert digest_from_json(received.body["data"]) == made
 
 
@@ -67,9 +76,9 @@ def test_a_message_is_signed_and_taken(server, webhook):
     assert webhook.send(sent, now=time.time()) == {}
     [received] = server.accepted
     assert received.id == sent.id
-    assert received.type == "alert.firing"
+    assert received.type == "incident.firing"
     assert received.body["timestamp"] == "2026-01-02T03:04:20.250Z"
-    assert received.body["data"] == sent.alert.to_json()
+    assert received.body["data"] == sent.incident.to_json()
     assert server.requests[0].headers["content-type"] == "application/json"
 
 
@@ -196,7 +205,7 @@ def test_a_test_message_says_that_it_is_one(server, tmp_path):
     secret_file = written(tmp_path / "secret", SECRET)
     result = send_test(webhook_settings(server.url, secret_file=secret_file))
     [received] = server.accepted
-    assert (received.type, received.id) == ("alert.test", result.message_id)
+    assert (received.type, received.id) == ("incident.test", result.message_id)
     assert "this is a test" in received.body["data"]["summary"]
     server.next_answers.append(Answer(status=503))
     with pytest.raises(DeliveryError, match=r"server_error \(HTTP 503\): the receiver has a fault"):

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts import words
-from alerts.alert import finding_from_json, finding_to_json, make_alert, severity
+from alerts.impact import Symptom, severity
+from alerts.incident import finding_from_json, finding_to_json, incident_from_json
 from probes.window import Pair
-from tests.alerts.examples import T0, ended, finding
+from tests.alerts.examples import T0, ended, finding, incident
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_any_number_can_be_said(amount, unit):
     ],
 )
 def test_severity_is_what_users_feel(changes, expected):
-    assert severity(finding(**changes)) == expected
+    assert severity(Symptom(finding=finding(**changes), rate=10.0, share=1.0)) == expected
 
 
 def test_a_finding_survives_its_public_form():
@@ -174,20 +175,33 @@ def test_numbers_json_does_not_know_become_null():
     assert finding_from_json(public).significance == math.inf
 
 
-def test_an_alert_lists_its_first_and_its_latest_findings():
+def test_an_incident_lists_so_many_findings_and_names_all():
     many = [finding(onset=T0 + i) for i in range(80)]
-    alert = make_alert("a", many)
-    assert alert.finding_count == 80
-    assert alert.findings == (many[0], *many[-49:])
-    assert alert.title == "request latency up 9.7x: web -> api:8080"
+    about = incident(*many)
+    assert about.findings == tuple(one.id for one in many)
+    assert about.symptoms == tuple(many[:50])
+    assert about.title == "request latency up 9.7x: web -> api:8080 (+79 more)"
 
 
-def test_a_summary_answers_what_since_when_how_sure_and_why():
-    alert = make_alert("a", [finding(signal="connect_errors", unit="ratio", cause="refused")])
+def test_a_summary_answers_what_since_when_how_sure_where_and_why():
+    hurt = finding(signal="connect_errors", unit="ratio", cause="refused", side="server", after=0.4)
+    slower = finding(pair=Pair("shop", "web", 80), onset=T0 + 4)
     for part in (
-        "failed connections of web -> api:8080 rose from 0.2 % to 2.0 %",
+        "failed connections of web -> api:8080 rose from 0.2 % to 40.0 %",
         "since 2026-01-02 03:04:05 UTC",
         "How sure: very sure (1 in 10^8 by chance)",
         "Cause: the server refused them",
+        "Where: almost certainly api, at the server",
+        "Impact: 40 % of the requests of web -> api:8080 fail. 50 % or more of the requests of "
+        "shop -> web:80 take 9.7x as long",
+        "Also: request latency of shop -> web:80 rose from 2.1 ms to 20.4 ms (9.7x)",
+        "Felt by: shop, web",
     ):
-        assert part in alert.summary
+        assert part in incident(hurt, slower).summary
+
+
+def test_an_incident_survives_its_public_form():
+    about = incident(ended(finding(evidence={}, onset=T0)), part_of="x", ended_as="merged")
+    again = incident_from_json(about.to_json())
+    assert again.to_json() == about.to_json()
+    assert dataclasses.replace(again, roots=about.roots, symptoms=about.symptoms) == about

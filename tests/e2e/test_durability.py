@@ -44,8 +44,8 @@ def test_killed_in_an_incident_while_the_receiver_is_down(tmp_path: Path) -> Non
                         & {
                             f["id"]
                             for r in hook.accepted
-                            if r.type == "alert.resolved"
-                            for f in r.body["data"]["findings"]
+                            if r.type == "incident.resolved"
+                            for f in r.body["data"]["symptoms"]
                         }
                     ),
                     timeout_s=120,
@@ -54,18 +54,18 @@ def test_killed_in_an_incident_while_the_receiver_is_down(tmp_path: Path) -> Non
     finally:
         hook.down()
     after = _stored(tmp_path, scene.pair[2])
-    told = [r for r in hook.accepted if r.type == "alert.firing"]
+    told = [r for r in hook.accepted if r.type in ("incident.firing", "incident.updated")]
     # nothing that was found before the kill is lost, nor told under another id
     for finding in before:
         mine = [
             r.body["data"]["id"]
             for r in told
-            if any(_same(f, finding) for f in r.body["data"]["findings"])
+            if any(_same(f, finding) for f in r.body["data"]["symptoms"])
         ]
         assert len(set(mine)) == 1, (finding, mine)
     assert {f["id"] for f in before} <= {f["id"] for f in after}
     assert len({r.id for r in hook.accepted}) == len(
-        {(r.type, r.body["data"]["id"]) for r in hook.accepted}
+        {(r.type, r.body["data"]["id"], r.body["timestamp"]) for r in hook.accepted}
     )
 
 

@@ -20,8 +20,7 @@ FAULT_S = 30
 WITHIN_S = 11.0  # ten windows of one second, and the one in which the fault began
 
 
-def _about(scene: Scene, alert: dict[str, Any]) -> bool:
-    finding = alert["findings"][0]
+def _about(scene: Scene, finding: dict[str, Any]) -> bool:
     pair = finding["client"], finding["server"], finding["port"]
     return pair == scene.pair and (finding["signal"], finding["direction"]) in scene.expected
 
@@ -45,16 +44,26 @@ def test_each_fault_is_told_and_its_end_too(tmp_path: Path) -> None:
     # the host may have traffic of its own, of which this test knows nothing
     ours = {scene.pair[2] for scene in scenes}
     problems = [
-        f"before any fault: {alert['title']}"
-        for alert in early
-        if alert["findings"][0]["port"] in ours
+        f"before any fault: {incident['title']}"
+        for incident in early
+        if incident["symptoms"][0]["port"] in ours
     ]
     for scene in scenes:
         problems += _problems(scene, told, began[scene.name], ended)
-    for type_, alert in told:
-        print(type_, alert["title"], alert["started"], alert.get("resolved"))
+    for type_, incident in told:
+        roots = [(root["service"], root["side"], root["score"]) for root in incident["roots"]]
+        print(type_, incident["title"], incident["started"], incident["resolved"], roots)
     assert not problems, "\n".join(problems)
+    _incidents_are_replayed(tmp_path / "run.csv", told)
     assert _replayed(tmp_path / "run.csv") == _stored(tmp_path / "state")
+
+
+def _incidents_are_replayed(recording: Path, told: list[tuple[str, dict[str, Any]]]) -> None:
+    """Assert that a replay of the recording has the incidents that were told."""
+    run = tailrace("replay", recording, "--incidents", "-o", "jsonl")
+    assert run.returncode == 0, run.stderr
+    replayed = {(each["event"], each["id"]) for each in map(json.loads, run.stdout.splitlines())}
+    assert {(type_.removeprefix("incident."), each["id"]) for type_, each in told} <= replayed
 
 
 def _replayed(recording: Path) -> dict[str, dict[str, Any]]:
@@ -78,12 +87,17 @@ def _stored(state: Path) -> dict[str, dict[str, Any]]:
 def _problems(
     scene: Scene, told: list[tuple[str, dict[str, Any]]], began: float, ended: float
 ) -> list[str]:
-    mine = [(type_, alert) for type_, alert in told if _about(scene, alert)]
-    firing = [alert for type_, alert in mine if type_ == "alert.firing"]
-    if not firing:
+    # Services of one name that fail at one time may well be one incident
+    mine = [
+        (type_, finding)
+        for type_, incident in told
+        for finding in incident["symptoms"]
+        if _about(scene, finding)
+    ]
+    if not mine:
         return [f"{scene.name}: not told"]
     problems = []
-    finding = firing[0]["findings"][0]
+    finding = min((finding for _, finding in mine), key=lambda f: epoch(f["detected"]))
     after_s = epoch(finding["detected"]) - began
     print(f"{scene.name}: {finding['signal']} {finding['direction']} after {after_s:.1f} s")
     if not 0 < after_s <= WITHIN_S:
@@ -92,10 +106,10 @@ def _problems(
         problems.append(f"{scene.name}: cause {finding['cause']!r}")
     if abs(epoch(finding["onset"]) - began) > 5:
         problems.append(f"{scene.name}: onset {finding['onset']}, began {began}")
-    resolved = [alert for type_, alert in mine if type_ == "alert.resolved"]
+    resolved = [finding for type_, finding in mine if type_ == "incident.resolved"]
     if not resolved and scene.name != "a new client":
         problems.append(f"{scene.name}: its end was not told")
-    for alert in resolved:
-        late_s = epoch(alert["resolved"]) - ended
+    for finding in resolved:
+        late_s = epoch(finding["ended"]) - ended
         print(f"{scene.name}: resolved after {late_s:.1f} s")
     return problems

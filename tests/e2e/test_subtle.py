@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,10 @@ def test_the_right_pairs_are_told_and_no_others(tmp_path: Path) -> None:
             services.reset(0)
             services.leak(1.0)
             time.sleep(AFTER_S)
-        told = [r.body["data"] for r in hook.accepted if r.type == "alert.firing"]
-    for alert in told:
-        print(alert["title"], alert["started"], f"{_after(alert, began):.1f} s after the faults")
+        told = {f["id"]: f for r in hook.accepted for f in r.body["data"]["symptoms"]}.values()
+    for finding in told:
+        after_s = _after(finding, began)
+        print(_pair(finding), finding["signal"], f"{after_s:.1f} s after the faults")
     problems = _wrong(told) + _missing(told, began)
     assert not problems, "\n".join(problems)
     # what is news is the user's to say
@@ -75,12 +77,11 @@ def test_the_right_pairs_are_told_and_no_others(tmp_path: Path) -> None:
     assert _tells(recording, tmp_path, least=4.0) == {DEPLOYED: False, LEAKING: False}
 
 
-def _after(alert: dict[str, Any], began: float) -> float:
-    return epoch(alert["findings"][0]["detected"]) - began
+def _after(finding: dict[str, Any], began: float) -> float:
+    return epoch(finding["detected"]) - began
 
 
-def _pair(alert: dict[str, Any]) -> tuple[str, str, int]:
-    finding = alert["findings"][0]
+def _pair(finding: dict[str, Any]) -> tuple[str, str, int]:
     return finding["client"], finding["server"], finding["port"]
 
 
@@ -101,18 +102,17 @@ def _expected() -> dict[tuple[str, str, int], set[tuple[str, str]]]:
     return expected
 
 
-def _wrong(told: list[dict[str, Any]]) -> list[str]:
+def _wrong(told: Collection[dict[str, Any]]) -> list[str]:
     """Return what should not have been told; jobs and the wave are among it."""
     expected = _expected()
     return [
-        f"wrong: {alert['title']}"
-        for alert in told
-        for finding in alert["findings"]
-        if (finding["signal"], finding["direction"]) not in expected.get(_pair(alert), set())
+        f"wrong: {finding['signal']} {finding['direction']} of {_pair(finding)}"
+        for finding in told
+        if (finding["signal"], finding["direction"]) not in expected.get(_pair(finding), set())
     ]
 
 
-def _missing(told: list[dict[str, Any]], began: float) -> list[str]:
+def _missing(told: Collection[dict[str, Any]], began: float) -> list[str]:
     """Return what should have been told, and was not, or late."""
     wanted = {
         (f"client-{REFUSED:02}.py", "store.py", STORE): ("connect_errors", "refused", WITHIN_S),
@@ -123,7 +123,7 @@ def _missing(told: list[dict[str, Any]], began: float) -> list[str]:
         wanted["user.py", "deployed.py", DEPLOYED] = ("request_latency", "", FAULTS_S)
     problems = []
     for pair, (signal, cause, within_s) in wanted.items():
-        mine = [a for a in told if _pair(a) == pair and a["findings"][0]["signal"] == signal]
+        mine = [f for f in told if _pair(f) == pair and f["signal"] == signal]
         name = f"{signal} of {pair[0]} -> {pair[1]}"
         if not mine:
             problems.append(f"missing: {name}")
@@ -131,8 +131,8 @@ def _missing(told: list[dict[str, Any]], began: float) -> list[str]:
             problems.append(f"told {len(mine)} times: {name}")
         elif not 0 < _after(mine[0], began) <= within_s:
             problems.append(f"after {_after(mine[0], began):.1f} s: {name}")
-        elif not mine[0]["findings"][0]["cause"].startswith(cause):
-            problems.append(f"cause {mine[0]['findings'][0]['cause']!r}: {name}")
+        elif not mine[0]["cause"].startswith(cause):
+            problems.append(f"cause {mine[0]['cause']!r}: {name}")
     return problems
 
 

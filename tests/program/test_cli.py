@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
     ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
-    ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"], ["alert", "route"],
+    ["incidents"], ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"],
+    ["alert", "route"],
     ["silence"], ["silence", "add"], ["silence", "list"], ["silence", "end"],
 ]  # fmt: skip
 

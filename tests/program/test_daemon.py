@@ -28,7 +28,7 @@ from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.daemon import Daemon
 from tailrace.observe import windows_within
-from tailrace.restore import detector_of
+from tailrace.restore import detector_of, incidents_of
 from tailrace.status import Status, finding_line, status_line
 from tests.program.windows import WEB_API, traffic, window
 
@@ -86,6 +86,7 @@ def test_an_incident_from_window_to_report(
 ) -> None:
     voice, bell, file = Listener(), Bell(), tmp_path / "recorded.csv"
     with Store.open(tmp_path) as store, recording.create(file) as recorder:
+        store.register_receivers(["pager"])
         Daemon(
             detector=Detector(DetectorSettings()),
             store=store,
@@ -96,7 +97,7 @@ def test_an_incident_from_window_to_report(
     states = [(f.signal, f.direction, f.state) for f in voice.findings]
     assert ("request_latency", "up", "firing") in states
     assert ("request_latency", "up", "resolved") in states
-    assert bell.rung == len({(f.detected, f.ended) for f in voice.findings})
+    assert bell.rung == 2  # when it fires, and when it is over
     assert len(voice.statuses) == 240
     assert voice.statuses[-1].windows == 240
     assert voice.statuses[-1].pairs == 1
@@ -111,6 +112,24 @@ def test_an_incident_from_window_to_report(
     final = {f.id: f.to_json() for f in voice.findings}
     assert {each["id"]: each for each in reported} == final
 
+    # and of incidents too: what was told, and what is stored
+    assert main(["replay", str(file), "--incidents", "-o", "jsonl"]) == 0
+    replayed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each.pop("event") for each in replayed] == ["firing", "resolved"]
+    with Store.open(tmp_path, read_only=True) as store:
+        assert [row.payload for row in store.outbox.deliveries()] == replayed
+    where = ["--state-dir", str(tmp_path), "--since", "10000d"]
+    assert main(["incidents", *where, "-o", "jsonl"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == replayed[1:]
+    assert main(["incidents", *where, "--state", "firing"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["incidents", *where]) == 0
+    assert "request latency up" in capsys.readouterr().out
+    assert main(["explain", replayed[0]["id"][:8], "--state-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for part in ("Probable roots", "Findings, those of the root first", "impact     50 % or more"):
+        assert part in said
+
     slow = next(f for f in voice.findings if f.signal == "request_latency")
     assert main(["explain", slow.id[:6], "--state-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
@@ -122,13 +141,21 @@ def test_an_incident_from_window_to_report(
 def test_a_restart_in_the_middle_changes_nothing(tmp_path: Path) -> None:
     whole, halves = Listener(), Listener()
     windows = list(incident())
+    messages = []
     with Store.open(tmp_path / "a") as store:
+        store.register_receivers(["pager"])
         Daemon(detector=Detector(DetectorSettings()), store=store, voice=whole).run(windows)
-    for part in (windows[:130], windows[130:]):
+        messages.append([(row.id, row.payload) for row in store.outbox.deliveries()])
+    for part in (windows[:124], windows[124:130], windows[130:195], windows[195:]):
         with Store.open(tmp_path / "b") as store:
+            store.register_receivers(["pager"])
             detector = detector_of(store, DetectorSettings(), note=halves.note)
-            Daemon(detector=detector, store=store, voice=halves).run(part)
+            open_ = incidents_of(store, detector, now=part[0].time, note=halves.note)
+            Daemon(detector=detector, store=store, voice=halves, incidents=open_).run(part)
+            told = [(row.id, row.payload) for row in store.outbox.deliveries()]
     assert lines(halves.findings) == lines(whole.findings)
+    assert [told] == messages
+    assert len(told) == 2
     assert halves.notes == ["no baselines yet: nothing is judged before 45s of traffic were seen"]
 
 
@@ -209,6 +236,7 @@ def test_what_cannot_be_stored_is_stored_later(tmp_path: Path) -> None:
                 assert voice.findings
                 assert store.findings() == []
                 assert bell.rung == 0
+                store.register_receivers(["pager"])
         stored = {f.id: f.state for f in store.findings()}
     assert stored == {f.id: f.state for f in voice.findings}
     assert bell.rung >= 1

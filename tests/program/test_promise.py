@@ -26,6 +26,7 @@ from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.daemon import Daemon
 from tailrace.pairs import PairTable, publish
+from tests.alerts.examples import commit
 from tests.program.test_daemon import Listener
 from tests.program.windows import WEB_API, traffic
 
@@ -69,7 +70,7 @@ def held(directory: Path) -> Finding:
     with Store.open(directory) as store:
         store.register_receivers(["pager"])
         store.keep_to(Budget(per_week=1.0, text="1/week"))
-        store.commit(six, snapshot=None, now=now)
+        commit(store, six, now=now)
     return six[-1]
 
 
@@ -82,7 +83,7 @@ def test_the_report_says_what_was_held_back_and_why(
     rows = [json.loads(line) for line in captured.out.splitlines()]
     assert {row["id"]: row["held_back"] for row in rows if "held_back" in row} == {held.id: reason}
     assert len(rows) == 6
-    assert f"1 of these were held back, and told in a digest at most: {reason}" in captured.err
+    assert f"1 of these were not told, or in a digest at most: {reason}" in captured.err
     assert main(["report"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "held back" in line]
     assert [line.split()[0] for line in lines] == [held.id[:8]]
@@ -92,7 +93,7 @@ def test_the_report_says_what_was_held_back_and_why(
     assert main(["explain", held.id, "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["held_back"] == reason
     assert main(["report", "--client", "client-0"]) == 0
-    assert "held back" not in capsys.readouterr().err
+    assert "not told" not in capsys.readouterr().err
 
 
 def test_confirm_and_dismiss(
@@ -104,7 +105,7 @@ def test_confirm_and_dismiss(
         store.register_receivers(["pager"])
         store.keep_to(Budget(per_week=1.0, text="1/week"))
         [told] = store.commit([], snapshot=None, now=time.time())
-        assert told.findings[0].id == held.id
+        assert told.symptoms[0].id == held.id
         # the daemon holds the directory, and that is no obstacle
         assert main(["alert", "dismiss", told.id, "--state-dir", str(directory)]) == 0
         store.commit([], snapshot=None, now=time.time())
@@ -113,7 +114,7 @@ def test_confirm_and_dismiss(
     assert main(["explain", held.id]) == 0
     assert "you said   it was a false alert" in capsys.readouterr().out
     assert main(["alert", "confirm", "zzz"]) == 1
-    assert "no alert has the id 'zzz'" in capsys.readouterr().err
+    assert "no incident has the id 'zzz'" in capsys.readouterr().err
 
 
 def test_doctor_says_how_the_budget_was_kept(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from alerts.grouping import Incidents
 from alerts.store import Store
 from detector.engine import Detector
 from detector.finding import Finding
@@ -152,17 +153,22 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_an_alert_that_the_detector_has_forgotten_ends(tmp_path: Path) -> None:
+def test_an_incident_that_the_detector_has_forgotten_ends(tmp_path: Path) -> None:
     forgotten = Finding(
         id="f0f0", pair=Pair("web", "api", 80), signal="requests", direction="down", onset=1e9,
         detected=1e9 + 5, before=10.0, after=0.0, ratio=0.0, unit="1/s", significance=9.0,
         cause="", state="firing",
     )  # fmt: skip
     with Store.open(tmp_path) as store:
-        store.commit([forgotten], snapshot=b"not a detector", now=1e9 + 5)
+        store.register_receivers(["pager"])
+        incidents = Incidents()
+        for second in (5.0, 15.0):
+            changes = incidents.step([forgotten], now=1e9 + second)
+            store.commit([forgotten], snapshot=b"not a detector", now=1e9 + second,
+                         incidents=changes, grouping=incidents.to_bytes())  # fmt: skip
     code, _, err = finished("run", "--state-dir", str(tmp_path), "--duration", "2s")
     assert code == 0, err
     assert "set aside" in err
     with Store.open(tmp_path, read_only=True) as store:
         assert store.finding("f0f0").state == "adopted"
-        assert [alert.state for alert in store.alerts()] == ["resolved"]
+        assert [(i.state, i.ended_as) for i in store.incidents()] == [("resolved", "adopted")]

@@ -146,7 +146,7 @@ def test_from_windows_to_a_webhook(
     said = captured.err
     assert "played, not observed" in said
     assert "event=finding" in said
-    assert 'event="alert delivered"' in said
+    assert 'event="message delivered"' in said
     assert url not in said
     types = [str(body["type"]) for body in bodies]
     assert len(types) == 2
@@ -159,7 +159,7 @@ def test_from_windows_to_a_webhook(
     assert health.pending == 0
     assert not (directory / state.PAIRS).exists()
     assert spent is not None
-    # the latency stayed ten times as high: the alert has paid its token back
+    # the latency stayed ten times as high: the incident has paid its token back
     assert (spent.text, spent.told, spent.proven, spent.tokens) == ("1/week", 1, 1, 5.0)
 
 
