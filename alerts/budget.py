@@ -11,6 +11,7 @@ before that proves real in it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
@@ -154,13 +155,15 @@ class Ledger:
         """
         self._refill(now)
         account = self.accounts.get(incident.id) or self._opened(incident, now=now)
+        before = dataclasses.replace(account)
         account.rank, account.firing = rank(incident.severity), True
         seen = {witness(finding) for finding in incident.symptoms} - {""}
         account.corroborated = account.corroborated or len(seen) > 1
         if account.rank == 0 and account.standing == "held":
             account.standing = "free"
         account.told = account.told or account.standing != "held"
-        self.touched.add(incident.id)
+        if account != before:
+            self.touched.add(incident.id)
         return account.told
 
     def end(self, id_: str) -> None:
@@ -268,6 +271,7 @@ class Ledger:
             standing=standing,
         )
         self.accounts[incident.id] = account
+        self.touched.add(incident.id)
         return account
 
     def _prove(self, account: Account, *, now: float) -> None:

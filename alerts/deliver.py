@@ -20,8 +20,8 @@ from alerts.digest import digest_from_json
 from alerts.errors import DeliveryError, StoreError
 from alerts.incident import incident_from_json
 from alerts.outbox import Delivery, Outbox, ReceiverHealth
+from alerts.policy import Rules
 from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
-from alerts.severity import Severity
 from alerts.store import Store
 
 IDLE_S = 60.0
@@ -183,7 +183,7 @@ class Deliverer:
         store: open for writing.
         receivers: who is told; the store learns their names, and stores messages for them from
             now on.
-        notify: the least severe incidents they are told of.
+        rules: who is told of what; None tells all of all.
         backoff: how long to wait between attempts.
         clock: epoch seconds.
         jitter: a number in [0, 1).
@@ -199,7 +199,7 @@ class Deliverer:
         store: Store,
         receivers: Sequence[Receiver],
         *,
-        notify: Severity = "info",
+        rules: Rules | None = None,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
@@ -208,7 +208,7 @@ class Deliverer:
         names = [receiver.name for receiver in receivers]
         if len(set(names)) < len(names):
             raise ValueError(f"receivers need names of their own: {', '.join(sorted(names))}")
-        store.register_receivers(names, notify=notify)
+        store.register_receivers(names, rules)
         self._outbox = store.outbox
         self._wait = wait
         self._stopping = threading.Event()

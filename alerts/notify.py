@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from alerts.incident import Event, Incident
+from alerts.outbox import message_id
 from alerts.policy import Destination, Policy
 from alerts.severity import SEVERITIES, Severity
 
@@ -82,11 +83,6 @@ def digest(incident: Incident) -> str:
         str(len(incident.affected).bit_length()),
     )
     return _hash(*parts)
-
-
-def message_id(incident_id: str, event: Event, receiver: str, sequence: int) -> str:
-    """Return the id of the message that is a receiver's `sequence`-th about an incident."""
-    return f"msg_{_hash(incident_id, event, receiver, str(sequence))}"
 
 
 def _hash(*parts: str) -> str:
@@ -154,7 +150,7 @@ class Notifier:
         before = self.log.get((incident.id, receiver))
         sequence = 1 if before is None else before.sequence + 1
         return Notification(
-            id=message_id(incident.id, event, receiver, sequence),
+            id=message_id(incident.id, event, receiver, number=sequence),
             incident=dataclasses.replace(incident, suppressed=""),
             event=event,
             receiver=receiver,

@@ -18,7 +18,6 @@ from alerts.database import Database
 from alerts.digest import Digest
 from alerts.errors import DeliveryError
 from alerts.incident import Incident
-from detector.finding import rfc3339
 
 LONGEST_DELAY_S = 3600.0
 """No attempt is put off for longer. A row that is due later than this was written before the
@@ -95,17 +94,16 @@ class ReceiverHealth:
     disabled: bool
 
 
-def message_id(about: str, event: str, receiver: str, *, changed: float | None = None) -> str:
+def message_id(about: str, event: str, receiver: str, *, number: int = 1) -> str:
     """Return the stable id of the message that tells `receiver` of an incident, or of a digest.
 
     Args:
         about: id of either.
-        event: what it tells; an incident fires and is resolved once.
+        event: what it tells.
         receiver: name of who gets it.
-        changed: of an update, when the incident became what it tells, epoch seconds.
+        number: so many messages of it the receiver has then got.
     """
-    at = "" if changed is None else rfc3339(changed)
-    text = "\0".join((about, event, receiver, at) if at else (about, event, receiver))
+    text = "\0".join((about, event, receiver, str(number)))
     return f"msg_{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
@@ -115,11 +113,10 @@ def enqueue(
     *,
     event: incidents.Event,
     receiver: str,
+    id_: str,
     now: float,
 ) -> None:
     """Store that `receiver` is owed a message; called within a transaction, at most once each."""
-    changed = incident.changed if event == "updated" else None
-    id_ = message_id(incident.id, event, receiver, changed=changed)
     _enqueue(db, id_, incident.id, event, incident.to_json(), receiver=receiver, now=now)
 
 

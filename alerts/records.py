@@ -1,4 +1,4 @@
-"""Findings as rows of the table `findings`, and back, without loss."""
+"""Findings and incidents as rows of their tables, and findings back, without loss."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import sqlite3
 from collections.abc import Mapping
 
+from alerts.incident import Incident
 from detector.finding import Finding
 from probes.window import Pair
 
@@ -78,3 +79,37 @@ def from_row(row: sqlite3.Row) -> Finding:
         ended=row["ended"],
         evidence=evidence,
     )
+
+
+def save_incident(db: sqlite3.Connection, incident: Incident, *, now: float) -> None:
+    """Store an incident as it is now, and that its findings are of it.
+
+    Args:
+        db: within a transaction.
+        incident: it.
+        now: epoch seconds.
+    """
+    db.execute(
+        "INSERT INTO incidents (id, state, severity, suppressed, started, resolved, updated,"
+        " incident) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " state = excluded.state, severity = excluded.severity, suppressed = excluded.suppressed,"
+        " started = excluded.started, resolved = excluded.resolved, updated = excluded.updated,"
+        " incident = excluded.incident",
+        (
+            incident.id,
+            incident.state,
+            incident.severity,
+            incident.suppressed,
+            incident.started,
+            incident.resolved,
+            now,
+            json.dumps(incident.to_json(), ensure_ascii=False, allow_nan=False),
+        ),
+    )
+    # Of those that turned out to be part of another, that one has the findings
+    if not incident.part_of:
+        db.execute(
+            "UPDATE findings SET incident_id = ?1 WHERE id IN (SELECT value FROM json_each(?2))"
+            " AND incident_id IS NOT ?1",
+            (incident.id, json.dumps(incident.findings)),
+        )

@@ -18,6 +18,7 @@ from alerts.feed import Feed, Shown
 from alerts.grouping import Change as IncidentChange
 from alerts.grouping import Incidents
 from alerts.incident import Trigger
+from alerts.notify import RESEND_RESOLVED_S
 from detector.calibration import Calibration, Change
 from detector.finding import Finding
 from detector.settings import DetectorSettings
@@ -35,6 +36,8 @@ PUBLISH_SHARE = 20.0
 """Publishing the pairs may take one twentieth of the time, however many there are."""
 HEALTH_EVERY_S = 5.0
 PRUNE_EVERY_S = 21_600.0
+TELL_AFTER_S = RESEND_RESOLVED_S + 10.0
+"""So long after the last incident is over, messages may still be due."""
 MEMORY = "observer"
 """The name under which the store keeps the observer's memory."""
 
@@ -76,6 +79,9 @@ class Store(Protocol):
         changes: Sequence[Shown],
     ) -> Sequence[object]:
         """Store findings, incidents, the feed and the states of what made them, together."""
+
+    def tell(self, *, now: float) -> Sequence[object]:
+        """Store the messages that are due because time has passed."""
 
     def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
         """Store some other part's state."""
@@ -160,6 +166,7 @@ class Daemon:
         self._publish_due = -math.inf
         self._health_due = -math.inf
         self._prune_due = -math.inf
+        self._tell_until = math.inf
         self._pending = 0
         self._windows = 0
         self._lost = 0
@@ -210,6 +217,10 @@ class Daemon:
         due = time.monotonic() >= self._snapshot_due
         if findings or self._owed or self._owed_incidents or self._lasted or due:
             self._commit(findings)
+        elif time.monotonic() < self._tell_until:
+            self._tell()
+        if len(self._incidents):
+            self._tell_until = time.monotonic() + TELL_AFTER_S
         for finding in findings:
             self._voice.finding(finding)
         self._publish(window)
@@ -270,6 +281,12 @@ class Daemon:
         self._owed, self._owed_incidents = [], []
         self._lasted.clear()
         self._feed.stored()
+
+    def _tell(self) -> None:
+        """Have what is due told; what cannot be stored now is due with the next window."""
+        with contextlib.suppress(StoreError):
+            if self._store.tell(now=self._clock()) and self._deliverer is not None:
+                self._deliverer.wake()
 
     def _store_all(self) -> Sequence[object]:
         return self._store.commit(

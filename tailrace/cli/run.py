@@ -126,13 +126,15 @@ def run(
 def _deliverer(store: Store, settings: Config, stack: contextlib.ExitStack) -> Deliverer | None:
     """Return the started deliverer; None without receivers."""
     receivers = settings.receiver_settings()
-    store.register_receivers([receiver.name for receiver in receivers])
     if not receivers:
+        store.register_receivers([])
         return None
     from alerts.deliver import Deliverer  # noqa: PLC0415 - HTTP clients are slow to import
     from alerts.receivers import make_receiver  # noqa: PLC0415
 
-    deliverer = Deliverer(store, [make_receiver(receiver) for receiver in receivers])
+    made = [make_receiver(receiver) for receiver in receivers]
+    rules = settings.notification_rules({each.name: each.resend_s for each in made})
+    deliverer = Deliverer(store, made, rules=rules)
     deliverer.start()
     stack.callback(deliverer.stop, _STOP_S)
     return deliverer
