@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from alerts.alert import Severity, alert_from_json
+from alerts.alert import Severity
 from alerts.digest import digest_from_json
 from alerts.errors import DeliveryError, StoreError
+from alerts.incident import incident_from_json
 from alerts.outbox import Delivery, Outbox, ReceiverHealth
 from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
 from alerts.store import Store
@@ -287,8 +288,8 @@ class Deliverer:
 def _message(delivery: Delivery, earlier: Mapping[str, str]) -> AnyMessage:
     if delivery.event == "digest":
         return DigestMessage(id=delivery.id, digest=digest_from_json(delivery.alert))
-    alert = alert_from_json(delivery.alert)
-    return Message(id=delivery.id, event=delivery.event, alert=alert, earlier=earlier)
+    incident = incident_from_json(delivery.alert)
+    return Message(id=delivery.id, event=delivery.event, incident=incident, earlier=earlier)
 
 
 def _about(delivery: Delivery) -> dict[str, str]:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alerts.alert import Alert, alert_id, make_alert
+from alerts import words
+from alerts.incident import Incident, Root
 from alerts.receivers import Message, make_receiver
 from alerts.settings import ReceiverSettings
 from detector.finding import Finding, finding_id
@@ -36,12 +37,12 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
 
     Raises:
         DeliveryError: it did not arrive; says why, and what to do.
-        ValueError: the settings lack something.
+        SettingsError: what the receiver needs is not installed.
     """
     receiver = make_receiver(settings)
     now = clock()
     message = Message(
-        id=f"msg_test_{secrets.token_hex(8)}", event="firing", alert=_example(now), test=True
+        id=f"msg_test_{secrets.token_hex(8)}", event="firing", incident=_example(now), test=True
     )
     try:
         started_s = time.monotonic()
@@ -55,7 +56,7 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
         receiver.close()
 
 
-def _example(now: float) -> Alert:
+def _example(now: float) -> Incident:
     pair = Pair("web", "api", 8080)
     finding = Finding(
         id=finding_id(pair, "request_latency", "up", now),
@@ -69,7 +70,27 @@ def _example(now: float) -> Alert:
         ratio=0.0204 / 0.0021,
         unit="s",
         significance=8.0,
-        cause="this is a test, nothing is wrong",
+        cause="",
         state="firing",
+        side="server",
     )
-    return make_alert(alert_id(finding), [finding])
+    return Incident(
+        id=finding.id,
+        state="firing",
+        severity="warning",
+        suppressed="",
+        started=finding.onset,
+        detected=now,
+        changed=now,
+        resolved=None,
+        ended_as=None,
+        roots=(Root(service="api", side="server", score=1.0, why="this is a test"),),
+        findings=(finding.id,),
+        symptoms=(finding,),
+        affected=("web",),
+        trigger=None,
+        impact="none: this is a test, nothing is wrong",
+        picture="▁▁▂▁▁▁▁▂▁▁▇█▇█",
+        title=words.headline(finding),
+        summary=f"this is a test, nothing is wrong. {words.what(finding)}",
+    )

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from alerts.settings import ReceiverSettings
+from alerts.settings import WebhookSettings
 from detector.finding import Finding, finding_id
 from probes.window import Pair
 
@@ -58,10 +58,9 @@ class Clock:
         return self.now
 
 
-def webhook_settings(url: str, *, secret_file: Path | None = None, **more: Any) -> ReceiverSettings:
-    return ReceiverSettings(
-        name=more.pop("name", "pager"), type="webhook", url=url, secret_file=secret_file, **more
-    )
+def webhook_settings(url: str, *, secret_file: Path | None = None, **more: Any) -> WebhookSettings:
+    name = more.pop("name", "pager")
+    return WebhookSettings(name=name, url=url, secret_file=secret_file, **more)
 
 
 def written(path: Path, secret: str) -> Path:
