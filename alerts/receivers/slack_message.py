@@ -26,7 +26,7 @@ LINE_LIMIT: Final = 220
 CAUSE_LIMIT: Final = 450
 """The same for symptoms, and for facts that have a line of their own."""
 
-_IN_COLUMNS: Final = ("Since", "Ended", "How sure", "Severity")
+_IN_COLUMNS: Final = ("Since", "Ended", "How sure", "Severity", "Affected")
 """Facts that are short; the others get lines of their own."""
 
 
@@ -89,8 +89,7 @@ def render_reply(message: Message, *, first: bool) -> dict[str, Any]:
     """
     incident = message.incident
     if first:
-        summary = escape(telling.one_line(incident.summary), limit=SECTION_LIMIT)
-        blocks = [_section(_symptoms(incident))] + ([_section(summary)] if summary else [])
+        blocks = [_section(_symptoms(incident)), _section(_what(incident))]
         return {"text": f"{len(incident.findings)} findings", "blocks": blocks}
     if message.event == "resolved":
         text = escape(f"{telling.sign(message)} {telling.ending(incident) or 'Over'}")
@@ -117,15 +116,16 @@ def _fact(label: str, text: str, incident: Incident) -> str:
 
 
 def _symptoms(incident: Incident) -> str:
-    """Return the symptoms, each with how sure it is."""
-    sure = [words.certainty(finding.significance) for finding in incident.symptoms]
+    """Return the symptoms, each with how sure it is in words; the message has the numbers."""
+    certain = [words.certainty(finding.significance) for finding in incident.symptoms]
+    sure = [text.partition(" (")[0] for text in certain]
     number = len(incident.findings)
     lines = [f"*{number} finding{'s' if number > 1 else ''}*"]
     for at, line in enumerate(telling.symptoms(incident)):
         told = f"• {escape(line, limit=LINE_LIMIT)}"
         # The last line may say how many more there are
         is_symptom = at < min(len(sure), telling.SYMPTOMS_LISTED)
-        lines.append(f"{told}: {sure[at]}" if is_symptom else escape(line))
+        lines.append(f"{told}, {sure[at]}" if is_symptom else escape(line))
     return "\n".join(lines)
 
 

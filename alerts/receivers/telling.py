@@ -120,9 +120,13 @@ def trigger(incident: Incident) -> str:
 
 def affected(incident: Incident) -> str:
     """Return who else feels it; "" for nobody."""
-    others = [words.clean(name) for name in incident.affected if name != incident.root.service]
+    others = _others(incident)
     more = len(others) - AFFECTED_LISTED
     return ", ".join(others[:AFFECTED_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _others(incident: Incident) -> list[str]:
+    return [words.clean(name) for name in incident.affected if name != incident.root.service]
 
 
 def ending(incident: Incident) -> str:
@@ -167,7 +171,7 @@ def remembered(incident: Incident) -> dict[str, str]:
         "severity": incident.severity,
         "root": incident.root.service,
         "findings": str(len(incident.findings)),
-        "affected": str(len(incident.affected)),
+        "affected": str(len(_others(incident))),
     }
 
 
@@ -177,8 +181,8 @@ def changes(incident: Incident, earlier: Mapping[str, str]) -> str:
     said = {
         "severity": "now {new} (was {old})",
         "root": "probable cause now {new} (was {old})",
-        "findings": "{new} findings (were {old})",
-        "affected": "{new} services feel it (were {old})",
+        "findings": "findings: {new} (were {old})",
+        "affected": "services that feel it: {new} (were {old})",
     }
     return "; ".join(
         text.format(new=words.clean(now[key]), old=words.clean(earlier[key]))

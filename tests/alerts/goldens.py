@@ -83,7 +83,7 @@ RENDERED: dict[str, Callable[[AnyMessage], Any]] = {
 }
 """By receiver (of webhooks: by format), what it sends, as JSON."""
 
-EARLIER = {"severity": "warning", "root": "api", "findings": "2", "affected": "3"}
+EARLIER = {"severity": "warning", "root": "api", "findings": "2", "affected": "2"}
 
 
 def message(event: str) -> AnyMessage:

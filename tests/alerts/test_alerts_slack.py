@@ -90,7 +90,9 @@ def test_an_incoming_webhook_posts_each_change_of_state(server, hook):
     first, second, third = server.messages
     assert "request latency of web -&gt; api:8080 rose from 2.1 ms to 20.4 ms" in first.text
     assert second.text.startswith("🔴 Updated: api is slow")
-    assert "*Changed:* now critical (was warning); 3 findings (were 2)" in json.dumps(second.blocks)
+    assert "*Changed:* now critical (was warning); findings: 3 (were 2)" in json.dumps(
+        second.blocks
+    )
     assert third.text.startswith("✅ Resolved: ")
     assert "back to normal since" in third.text
     assert first.blocks[0]["type"] == "header"
