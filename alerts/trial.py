@@ -37,7 +37,6 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
 
     Raises:
         DeliveryError: it did not arrive; says why, and what to do.
-        SettingsError: what the receiver needs is not installed.
     """
     receiver = make_receiver(settings)
     now = clock()

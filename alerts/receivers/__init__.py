@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 
+from alerts.errors import DeliveryError
 from alerts.receivers.base import AnyMessage, DigestMessage, Message, Receiver
-from alerts.settings import ReceiverSettings, SettingsError, SlackSettings
+from alerts.settings import ReceiverSettings, SlackSettings
 
 __all__ = ["AnyMessage", "DigestMessage", "Message", "Receiver", "make_receiver"]
 
@@ -30,7 +31,7 @@ def make_receiver(settings: ReceiverSettings) -> Receiver:
     """Return the receiver that `settings` describe.
 
     Raises:
-        SettingsError: what it needs is not installed; the message says how to get it.
+        DeliveryError: what it needs is not installed; the message says how to get it.
     """
     if isinstance(settings, SlackSettings):
         name = "SlackWebhook" if settings.token_file is None else "SlackBot"
@@ -40,8 +41,7 @@ def make_receiver(settings: ReceiverSettings) -> Receiver:
     try:
         module = importlib.import_module(f"alerts.receivers.{settings.type}")
     except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"receiver {settings.name} needs {error.name}: pip install tailrace[{settings.type}]"
-        ) from None
+        detail = f"{error.name} is not installed: pip install tailrace[{settings.type}]"
+        raise DeliveryError("misconfigured", detail, retry=False) from None
     receiver: Receiver = getattr(module, name)(settings)
     return receiver

@@ -129,7 +129,10 @@ def _reasons() -> Iterator[None]:
         raise _of_code(error.smtp_code) from None
     except UnicodeError:
         raise DeliveryError("misconfigured", "password or address not ASCII", retry=False) from None
-    except (OSError, smtplib.SMTPException) as error:
+    except OSError as error:
+        if type(error) is smtplib.SMTPException:
+            # All others of smtplib's have types of their own
+            raise DeliveryError("misconfigured", "no login that both know", retry=False) from None
         raise network_error(error) from None
 
 

@@ -58,7 +58,7 @@ def title(message: AnyMessage, *, in_place: bool = False) -> str:
         mark += "New normal: " if message.incident.ended_as == "adopted" else "Resolved: "
     elif message.event == "updated" and not in_place:
         mark += "Updated: "
-    return mark + one_line(message.incident.title)
+    return mark + (one_line(message.incident.title) or what(message.incident))
 
 
 def one_line(text: str) -> str:
@@ -73,8 +73,9 @@ def picture(incident: Incident) -> str:
 
 def what(incident: Incident) -> str:
     """Return what changed, from what to what."""
-    first = incident.symptoms[0] if incident.symptoms else None
-    return shortened(one_line(incident.title if first is None else words.what(first)), LONGEST_LINE)
+    text = words.what(incident.symptoms[0]) if incident.symptoms else incident.title
+    # Receivers refuse an empty text
+    return shortened(one_line(text), LONGEST_LINE) or "something changed"
 
 
 def facts(message: Message) -> list[tuple[str, str]]:

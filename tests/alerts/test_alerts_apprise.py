@@ -77,7 +77,7 @@ def test_a_url_that_is_none_or_several(tmp_path, url):
 def test_without_the_library_it_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
     monkeypatch.delitem(sys.modules, "alerts.receivers.apprise", raising=False)
-    with pytest.raises(ValueError, match=r"receiver else needs apprise: pip install tailrace\[app"):
+    with pytest.raises(DeliveryError, match=r"not installed: pip install tailrace\[apprise\]"):
         make_receiver(AppriseSettings(name="else", url_file=tmp_path / "url"))
 
 

@@ -210,17 +210,24 @@ def test_a_server_that_is_not_there(server, webhook):
     assert (caught.value.reason, caught.value.retry) == ("network", True)
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://exa mple/", "http://:99999/"])
-def test_a_url_that_is_none(url, tmp_path):
-    for settings in (
-        WebhookSettings(name="pager", url_file=written(tmp_path / "url", url)),
-        *([webhook_settings(url)] if " " not in url else []),
-    ):
-        receiver = Webhook(settings)
-        with pytest.raises(DeliveryError) as caught:
-            receiver.send(firing(), now=time.time())
-        assert caught.value.reason in ("misconfigured", "secret_unreadable", "network")
-        receiver.close()
+@pytest.mark.parametrize("url", ["http://[::1", "http://[zz]/", "http://:99999/"])
+def test_a_url_that_is_none(url):
+    receiver = Webhook(webhook_settings(url))
+    with pytest.raises(DeliveryError) as caught:
+        receiver.send(firing(), now=time.time())
+    assert (caught.value.reason, caught.value.retry) == ("misconfigured", False)
+    receiver.close()
+
+
+@pytest.mark.parametrize("url", ["http://exa mple/", "averysecret", "\n"])
+def test_a_file_with_no_url(url, tmp_path):
+    settings = WebhookSettings(name="pager", url_file=written(tmp_path / "url", url))
+    receiver = Webhook(settings)
+    with pytest.raises(DeliveryError) as caught:
+        receiver.send(firing(), now=time.time())
+    assert (caught.value.reason, caught.value.retry) == ("secret_unreadable", True)
+    assert "averysecret" not in str(caught.value)
+    receiver.close()
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/x", "not a url", "https://", ""])

@@ -1,7 +1,7 @@
 """Block Kit as a page that looks like Slack, and as a picture of it.
 
-`scripts/picture FILE.png` draws what the bot makes of an incident that gets worse: it is told to the
-Slack-shaped server, and what is then in the channel is drawn.
+`scripts/picture FILE.png` draws what the bot makes of an incident that gets worse: it is told to
+the Slack-shaped server, and what is then in the channel is drawn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ body { margin: 0; padding: 20px 22px; background: #fff; color: #1d1c1d; width: 7
 .channel { font-weight: 900; font-size: 18px; border-bottom: 1px solid #ddd; padding-bottom: 10px;
            margin-bottom: 14px; }
 .message { display: flex; gap: 10px; margin-bottom: 14px; }
-.avatar { width: 36px; height: 36px; border-radius: 6px; background: #1264a3; color: #fff; flex: none;
-          font: bold 20px/36px sans-serif; text-align: center; }
+.avatar { width: 36px; height: 36px; border-radius: 6px; background: #1264a3; color: #fff;
+          flex: none; font: bold 20px/36px sans-serif; text-align: center; }
 .who b { font-weight: 900; }
 .app { background: #ddd; border-radius: 2px; font-size: 10px; padding: 1px 3px; color: #616061; }
 .time, .edited, .context { color: #616061; font-size: 12px; }
@@ -69,9 +69,10 @@ def page(messages: Sequence[Posted]) -> str:
 
 def _message(message: Posted) -> str:
     edited = ' <span class="edited">(edited)</span>' if message.edits else ""
+    blocks = "".join(map(_block, message.blocks))
     return (
         '<div class="message"><div class="avatar">T</div><div><div class="who"><b>Tailrace</b> '
-        f'<span class="app">APP</span>{edited}</div>{"".join(map(_block, message.blocks))}</div></div>'
+        f'<span class="app">APP</span>{edited}</div>{blocks}</div></div>'
     )
 
 
