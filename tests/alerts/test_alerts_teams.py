@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.errors import DeliveryError
-from alerts.incident import Root
+from alerts.incident import Root, Trigger
 from alerts.receivers import Message, make_receiver, teams
 from alerts.receivers.http import as_json
 from alerts.settings import TeamsSettings
 from alerts.trial import send_test
+from probes.window import Pair
 from tests.alerts import goldens
 from tests.alerts.examples import T0, finding, written
 from tests.alerts.messages import answers, digest, firing, resolved, texts, updated, worse
@@ -88,7 +89,7 @@ def test_a_test_message_says_that_it_is_one(server, tmp_path):
     assert "[test]" in server.cards[0]["body"][0]["inlines"][0]["text"]
 
 
-TEXT = st.text(max_size=200) | st.sampled_from(["€" * 5_000])
+TEXT = st.text(max_size=200) | st.sampled_from(["😀" * 5_000])
 
 
 @settings(max_examples=40, deadline=None)
@@ -99,6 +100,7 @@ def test_any_incident_is_within_its_limits(name, text, number, event):
     told = worse(
         title=text,
         impact=text,
+        trigger=Trigger(kind="deploy", service=name, at=T0, detail=text),
         picture="█" * 500,
         roots=(Root(service=name, side="server", score=1.0, why=text),) * 5,
         affected=(name,) * 1000,
@@ -109,3 +111,21 @@ def test_any_incident_is_within_its_limits(name, text, number, event):
     jsonschema.validate(card, CARD_SCHEMA)
     assert len(as_json(card)) <= teams.SIZE_LIMIT_BYTES
     assert "tailrace explain" in "\n".join(texts(card))
+
+
+def test_what_would_be_too_large_loses_its_last_lines():
+    name = "😀" * 5_000
+    root = Root(service=name, side="server", score=1.0, why=name)
+    pair = Pair(name, name, 80)
+    told = worse(
+        title=name,
+        impact=name,
+        roots=(root,) * 3,
+        affected=(name, f"{name}2") * 20,
+        trigger=Trigger(kind="deploy", service=name, at=T0, detail=name),
+        symptoms=tuple(finding(pair=pair, signal=name, onset=T0 + i) for i in range(20)),
+    )
+    earlier = {"root": name + "x", "severity": "info"}
+    card = teams.render(Message(id="msg_1", event="updated", incident=told, earlier=earlier))
+    assert teams.SIZE_LIMIT_BYTES * 0.9 < len(as_json(card)) <= teams.SIZE_LIMIT_BYTES
+    assert "tailrace silence add" in "\n".join(texts(card))
