@@ -359,7 +359,8 @@ def _without_secrets(url: str) -> str:
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     receivers = tuple(_with_files_at(base, receiver) for receiver in config.alerts.receivers)
-    return config.model_copy(update={"alerts": Alerts(receivers=receivers)})
+    alerts = config.alerts.model_copy(update={"receivers": receivers})
+    return config.model_copy(update={"alerts": alerts})
 
 
 def _with_files_at(base: Path, receiver: ReceiverSettings) -> ReceiverSettings:

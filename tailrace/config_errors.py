@@ -147,7 +147,7 @@ def _tables_by_type(annotation: Any) -> dict[str, Any]:
 def _fields(table: Any) -> dict[str, Any]:
     """Return the annotations of a table's keys, in the order in which they are explained."""
     if isinstance(table, type) and issubclass(table, BaseModel):
-        return {name: each.annotation for name, each in table.model_fields.items()}
+        return {each.alias or name: each.annotation for name, each in table.model_fields.items()}
     if isinstance(table, type) and dataclasses.is_dataclass(table):
         hints = get_type_hints(table)
         return {each.name: hints[each.name] for each in dataclasses.fields(table)}
