@@ -47,7 +47,7 @@ REMEDIES: dict[Reason, str] = {
     "network": "check that the receiver runs and can be reached from here",
     "rate_limited": "the receiver asks for fewer messages; they are sent later",
     "redirect": "redirects are not followed: set url to where it leads",
-    "rejected": "check token, channel and the app's permissions",
+    "rejected": "check token or login, channel or recipients, and permissions",
     "secret_unreadable": "check that the file exists and that the daemon may read it",
     "server_error": "the receiver has a fault of its own",
     "upgraded": "it was an older version's: what still goes on is told as an incident",

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alerts.grouping import Incidents
-from alerts.incident import Incident
-from alerts.life import MOST_WAIT_S
+from alerts import words
+from alerts.incident import Incident, Root
 from alerts.receivers import Message, make_receiver
 from alerts.settings import ReceiverSettings
 from detector.finding import Finding, finding_id
@@ -38,7 +37,6 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
 
     Raises:
         DeliveryError: it did not arrive; says why, and what to do.
-        ValueError: the settings lack something.
     """
     receiver = make_receiver(settings)
     now = clock()
@@ -59,24 +57,39 @@ def send_test(settings: ReceiverSettings, *, clock: Callable[[], float] = time.t
 
 def _example(now: float) -> Incident:
     pair = Pair("web", "api", 8080)
-    detected = now - MOST_WAIT_S
-    onset = detected - 5
     finding = Finding(
-        id=finding_id(pair, "request_latency", "up", onset),
+        id=finding_id(pair, "request_latency", "up", now),
         pair=pair,
         signal="request_latency",
         direction="up",
-        onset=onset,
-        detected=detected,
+        onset=now - 20,
+        detected=now,
         before=0.0021,
         after=0.0204,
         ratio=0.0204 / 0.0021,
         unit="s",
         significance=8.0,
-        cause="this is a test, nothing is wrong",
+        cause="",
         state="firing",
         side="server",
     )
-    incidents = Incidents()
-    incidents.step([finding], now=detected)
-    return incidents.step([], now=now)[0].incident
+    return Incident(
+        id=finding.id,
+        state="firing",
+        severity="warning",
+        suppressed="",
+        started=finding.onset,
+        detected=now,
+        changed=now,
+        resolved=None,
+        ended_as=None,
+        roots=(Root(service="api", side="server", score=1.0, why="this is a test"),),
+        findings=(finding.id,),
+        symptoms=(finding,),
+        affected=("web",),
+        trigger=None,
+        impact="none: this is a test, nothing is wrong",
+        picture="▁▁▂▁▁▁▁▂▁▁▇█▇█",
+        title=words.headline(finding),
+        summary=f"this is a test, nothing is wrong. {words.what(finding)}",
+    )

@@ -6,11 +6,12 @@ any of them the defaults hold.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -127,34 +128,7 @@ class Detector(_Section):
         return _rate_text(self.false_alerts)
 
 
-class Receiver(_Section):
-    """Who is told."""
-
-    name: str = Field(min_length=1, max_length=100)
-    type: Literal["webhook", "slack"]
-    url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
-    secret_file: Path | None = None
-    token_file: Path | None = None
-    channel: str | None = None
-
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> Self:
-        if self.type == "webhook":
-            if self.url is None:
-                raise ValueError('a webhook needs url = "https://…"')
-            for key in ("token_file", "channel"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key} is for type slack, not for a webhook")
-        else:
-            if self.secret_file is not None:
-                raise ValueError("secret_file is for type webhook, not for slack")
-            if self.token_file is not None and self.channel is None:
-                raise ValueError('a token_file needs channel = "#…", where the bot posts')
-            if self.token_file is None and self.url is None:
-                raise ValueError("slack needs url (incoming webhook), or token_file and channel")
-            if self.token_file is None and self.channel is not None:
-                raise ValueError("channel needs token_file (an incoming webhook has its own)")
-        return self
+Receiver = Annotated[ReceiverSettings, Field(discriminator="type")]
 
 
 class Alerts(Notifications):
@@ -235,9 +209,7 @@ class Config(_Section):
 
     def receiver_settings(self) -> tuple[ReceiverSettings, ...]:
         """Return what the delivery needs to know, receiver by receiver."""
-        return tuple(
-            ReceiverSettings(**receiver.model_dump()) for receiver in self.alerts.receivers
-        )
+        return self.alerts.receivers
 
     def notification_rules(self, resend_s: Mapping[str, float | None] | None = None) -> Rules:
         """Return what is told to whom.
@@ -250,13 +222,7 @@ class Config(_Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the effective configuration as it is written in TOML; no secret is in it."""
-        receivers = [
-            {
-                key: _without_secrets(value) if key == "url" else str(value)
-                for key, value in receiver.model_dump(exclude_none=True).items()
-            }
-            for receiver in self.alerts.receivers
-        ]
+        receivers = [_receiver_to_dict(receiver) for receiver in self.alerts.receivers]
         services = [
             {
                 key: str(value) if key == "address" else value
@@ -357,10 +323,7 @@ def check_files(config: Config, *, only: str | None = None) -> None:
     for receiver in config.alerts.receivers:
         if only is not None and receiver.name != only:
             continue
-        for key in ("secret_file", "token_file"):
-            file: Path | None = getattr(receiver, key)
-            if file is None:
-                continue
+        for key, file in _files(receiver).items():
             try:
                 empty = not file.read_bytes().strip()
             except OSError as error:
@@ -376,6 +339,25 @@ def check_files(config: Config, *, only: str | None = None) -> None:
             )
 
 
+def _receiver_to_dict(receiver: ReceiverSettings) -> dict[str, Any]:
+    """Return a receiver as it is written in TOML: its name and type first, no secret in it."""
+    known = {"name": receiver.name, "type": receiver.type}
+    for each in dataclasses.fields(receiver):
+        value = getattr(receiver, each.name)
+        if value is None or (each.name == "timeout_s" and value == each.default):
+            continue
+        if each.name == "url":
+            value = _without_secrets(value)
+        known[each.name] = str(value) if isinstance(value, Path) else value
+    return known
+
+
+def _files(receiver: ReceiverSettings) -> dict[str, Path]:
+    """Return the files that a receiver's settings name, by key."""
+    named = {each.name: getattr(receiver, each.name) for each in dataclasses.fields(receiver)}
+    return {key: file for key, file in named.items() if key.endswith("_file") and file is not None}
+
+
 def _without_secrets(url: str) -> str:
     """Return a URL's host only: an incoming webhook's path is its password."""
     parts = urlsplit(url)
@@ -388,18 +370,14 @@ def _without_secrets(url: str) -> str:
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
-    receivers = tuple(
-        receiver.model_copy(
-            update={
-                key: base / value
-                for key in ("secret_file", "token_file")
-                if (value := getattr(receiver, key)) is not None
-            }
-        )
-        for receiver in config.alerts.receivers
-    )
+    receivers = tuple(_with_files_at(base, receiver) for receiver in config.alerts.receivers)
     alerts = config.alerts.model_copy(update={"receivers": receivers})
     return config.model_copy(update={"alerts": alerts})
+
+
+def _with_files_at(base: Path, receiver: ReceiverSettings) -> ReceiverSettings:
+    files: dict[str, Any] = {key: base / file for key, file in _files(receiver).items()}
+    return dataclasses.replace(receiver, **files)
 
 
 def _rate_text(per_week_value: float) -> str:

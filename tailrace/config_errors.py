@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from tailrace.errors import ConfigError, at_line
 
 _Location = tuple[int | str, ...]
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def explain(
@@ -36,13 +37,14 @@ def explain(
         remedy: what to do about a value that is wrong.
     """
     # An unknown key often is the reason why another one is missing: it comes first
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    location: _Location = first["loc"]
+    first = min(error.errors(), key=lambda e: e["type"] not in _UNKNOWN_KEY)
+    model_location = _with_key(first)
+    location = _as_written(model, model_location)
     table, key = _table_and_key(location)
     line = _line_of(text, location)
     where = at_line(path, line)
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
+    if first["type"] in _UNKNOWN_KEY:
+        known = _keys_at(model, model_location[:-1])
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
         meant = f", did you mean `{near[0]}`?" if near else ""
         kind = "section" if len(location) == 1 and isinstance(raw.get(str(key)), dict) else "key"
@@ -53,14 +55,18 @@ def explain(
             remedy=f"known {kind}s{within}: {', '.join(known)}",
         )
     name = f"key `{key}` in {table}" if table else f"key `{key}`"
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "union_tag_not_found"):
         return ConfigError(f"{name} is missing", where=where, remedy=f"add a line `{key} = …`")
-    subject = name if isinstance(key, str) and not _keys_at(model, location) else table or name
+    subject = (
+        name if isinstance(key, str) and not _keys_at(model, model_location) else table or name
+    )
     what = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         what = "not a URL, write it like https://host/path"
     elif first["type"] == "literal_error":
         what = f"must be {first['ctx']['expected']}"
+    elif first["type"] == "union_tag_invalid":
+        what = f"must be one of {first['ctx']['expected_tags']}"
     elif first["type"] in ("tuple_type", "model_type"):
         subject = name
         written = f"[[{'.'.join(map(str, location))}]]" if first["type"] == "tuple_type" else ""
@@ -91,28 +97,61 @@ def _header(location: _Location) -> str:
     return f"[[{names}]] number {numbers[-1] + 1}" if numbers else f"[{names}]"
 
 
+def _with_key(mistake: Mapping[str, Any]) -> _Location:
+    """Return where a mistake is, with the key when it was found in a table as a whole."""
+    location: _Location = mistake["loc"]
+    if mistake["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return (*location, "type")
+    key = getattr(mistake.get("ctx", {}).get("error"), "key", "")
+    return (*location, key) if key else location
+
+
+def _as_written(model: type[BaseModel], location: _Location) -> _Location:
+    """Return a location without the types of tables, which are none of its names in the file."""
+    return tuple(
+        part
+        for at, part in enumerate(location)
+        if not (isinstance(part, str) and part in _tables_by_type(_at(model, location[:at])))
+    )
+
+
 def _keys_at(model: type[BaseModel], location: _Location) -> list[str]:
-    """Return the keys of the model at a location; none when a plain value is there."""
+    """Return the keys of the table at a location; none when a plain value is there."""
+    return list(_fields(_at(model, location)))
+
+
+def _at(model: type[BaseModel], location: _Location) -> Any:
+    """Return what a location holds: a table's class, or a union of them, or another type."""
     at: Any = model
     for part in location:
         if isinstance(part, int):
             continue
-        field = _fields(at).get(part) if _is_model(at) else None
-        if field is None:
-            return []
-        at = field.annotation
-        inner = [argument for argument in get_args(at) if _is_model(argument)]
-        at = inner[0] if inner else at
-    return list(_fields(at)) if _is_model(at) else []
+        at = _tables_by_type(at).get(part) or _inner(_fields(at).get(part))
+    return at
 
 
-def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return a model's fields by the keys that the file has for them."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
+def _inner(annotation: Any) -> Any:
+    """Return the table, or the union of tables, within e.g. a tuple of them."""
+    if _fields(annotation) or _tables_by_type(annotation):
+        return annotation
+    found = (_inner(argument) for argument in get_args(annotation))
+    return next((each for each in found if each is not None), None)
 
 
-def _is_model(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseModel)
+def _tables_by_type(annotation: Any) -> dict[str, Any]:
+    """Return the tables of a union that differ by the key `type`, by its value."""
+    tables = [each for each in get_args(annotation) if dataclasses.is_dataclass(each)]
+    return {get_args(get_type_hints(table)["type"])[0]: table for table in tables}
+
+
+def _fields(table: Any) -> dict[str, Any]:
+    """Return the annotations of a table's keys, in the order in which they are explained."""
+    if isinstance(table, type) and issubclass(table, BaseModel):
+        return {each.alias or name: each.annotation for name, each in table.model_fields.items()}
+    if isinstance(table, type) and dataclasses.is_dataclass(table):
+        hints = get_type_hints(table)
+        return {each.name: hints[each.name] for each in dataclasses.fields(table)}
+    return {}
 
 
 def _line_of(text: str, location: _Location) -> int | None:

@@ -24,9 +24,9 @@ class Message:
 
     Attributes:
         id: the same in every attempt to deliver it.
-        event: what it tells: that it is there, that it became another, that it is over.
-        incident: as it was then.
-        earlier: the receipt of the incident's earlier message; {} when there is none.
+        event: what it tells of.
+        incident: the incident as it was then.
+        earlier: the receipt of the same incident's earlier message; {} when there is none.
         test: sent by hand, to see that a receiver works.
     """
 
@@ -54,6 +54,9 @@ class DigestMessage:
 
 AnyMessage = Message | DigestMessage
 
+RESEND_RESOLVED_S = 300.0
+"""How long a receiver with `resend_s` is told again that an incident is over."""
+
 
 class Receiver(Protocol):
     """Something that can be told of incidents.
@@ -61,10 +64,14 @@ class Receiver(Protocol):
     Attributes:
         name: as in its settings.
         pace_s: shortest time between two messages.
+        resend_s: it forgets an incident that it is not told of again within a few times this, so
+            what fires is repeated that often, and what is over for `RESEND_RESOLVED_S`; None for a
+            receiver that remembers. A message that comes again does no harm there.
     """
 
     name: str
     pace_s: float
+    resend_s: float | None
 
     def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; return a receipt to store, {} when there is nothing to remember.
@@ -158,3 +165,19 @@ def read_secret(path: Path) -> str:
     if not secret:
         raise DeliveryError("secret_unreadable", f"{path} is empty", retry=True)
     return secret
+
+
+def secret_url(url: str | None, url_file: Path | None) -> str:
+    """Return the URL that is given, or else the one in the file.
+
+    Raises:
+        DeliveryError: the file cannot be read or holds no URL; worth a retry, as files get
+            corrected.
+    """
+    if url is not None:
+        return url
+    assert url_file is not None  # the settings have checked that there is one of the two
+    found = read_secret(url_file)
+    if not re.fullmatch(r"https?://[^/\s]+\S*", found):
+        raise DeliveryError("secret_unreadable", f"{url_file} holds no URL", retry=True)
+    return found

@@ -1,4 +1,4 @@
-"""Slack: by a bot token (one message per alert, kept up to date) or by an incoming webhook.
+"""Slack: by a bot token (one message per incident, kept up to date) or by an incoming webhook.
 
 slack_sdk would follow redirects (sending the token along), retry by itself and log URLs; here it
 does none of these.
@@ -9,25 +9,30 @@ from __future__ import annotations
 import http.client
 import logging
 import re
+import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web import WebClient
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from alerts.errors import DeliveryError
-from alerts.receivers import slack_message
+from alerts.receivers import slack_message, telling
 from alerts.receivers.base import (
     AnyMessage,
+    DigestMessage,
     Message,
     check_status,
     network_error,
     read_secret,
     retry_after_s,
+    secret_url,
 )
-from alerts.settings import ReceiverSettings
+from alerts.settings import SettingsError, SlackSettings
 
 API_URL = "https://slack.com/api/"
 PACE_S = 1.0
@@ -42,6 +47,11 @@ _NOT_THERE = frozenset(
     {"cant_update_message", "edit_window_closed", "message_not_found", "thread_not_found"}
 )
 """The earlier message was removed, or can no longer be changed."""
+
+_PLACES = 1000
+"""Of so many messages whose thread could not be written yet the place is known."""
+
+log = structlog.get_logger("tailrace.alerts")
 
 # Its debug messages hold URLs and headers, its errors repeat what we report ourselves
 _silent = logging.Logger("alerts.receivers.slack.sdk", level=logging.CRITICAL + 1)
@@ -79,34 +89,42 @@ class _WebClient(WebClient):
             return {"status": answer.status, "headers": answer.headers, "body": body}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where an incident's message is: channel and ts; and whether it was posted just now."""
+
+    at: Mapping[str, str]
+    is_new: bool
+
+
 class SlackWebhook:
     """An incoming webhook: one message per change of state."""
 
     pace_s = PACE_S
+    resend_s = None
 
-    def __init__(self, settings: ReceiverSettings) -> None:
-        if not settings.url:
-            raise ValueError(
-                f"receiver {settings.name}: slack needs a url, or token_file and channel"
-            )
+    def __init__(self, settings: SlackSettings) -> None:
         self.name = settings.name
-        self._client = _WebhookClient(
-            settings.url,
-            timeout=_whole_s(settings.timeout_s),
-            logger=_silent,
-            retry_handlers=[],
-            user_agent_prefix="tailrace",
-        )
+        self._url = settings.url
+        self._url_file = settings.url_file
+        self._timeout_s = _whole_s(settings.timeout_s)
 
     def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
-        """Make one attempt; there is nothing to remember of it.
+        """Make one attempt; return what was told, so that the next message can say what changed.
 
         Raises:
             DeliveryError: Slack did not answer "ok".
         """
         rendered = slack_message.render(message)
+        client = _WebhookClient(
+            secret_url(self._url, self._url_file),
+            timeout=self._timeout_s,
+            logger=_silent,
+            retry_handlers=[],
+            user_agent_prefix="tailrace",
+        )
         try:
-            answer = self._client.send(text=rendered["text"], blocks=rendered["blocks"])
+            answer = client.send(text=rendered["text"], blocks=rendered["blocks"])
         except _TROUBLE as error:
             # None: the original's text may hold the URL, which is the secret
             raise _trouble(error) from None
@@ -116,25 +134,30 @@ class SlackWebhook:
         check_status(answer.status_code, retry_after=_retry_after(answer.headers), now=now)
         if code != "ok":
             raise DeliveryError("server_error", "an answer that is not Slack's", retry=True)
-        return {}
+        return telling.remembered(message.incident) if isinstance(message, Message) else {}
 
     def close(self) -> None:
         """Do nothing: every message has a connection of its own."""
 
 
 class SlackBot:
-    """A bot: one message per alert; when it is over the message says so, and its thread too."""
+    """A bot: one message per incident, kept up to date, with its history in the thread."""
 
     pace_s = PACE_S
+    resend_s = None
 
-    def __init__(self, settings: ReceiverSettings) -> None:
-        if settings.token_file is None or not settings.channel:
-            raise ValueError(f"receiver {settings.name}: a slack bot needs token_file and channel")
+    def __init__(
+        self, settings: SlackSettings, *, wait: Callable[[float], object] = time.sleep
+    ) -> None:
+        if settings.token_file is None or settings.channel is None:
+            raise SettingsError(f"receiver {settings.name}: a bot needs token_file and channel")
         self.name = settings.name
         self._url = settings.url or API_URL
         self._token_file = settings.token_file
         self._channel = settings.channel
         self._timeout_s = _whole_s(settings.timeout_s)
+        self._wait = wait
+        self._placed: dict[str, _Place] = {}
 
     def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; return channel and ts of the message, to change it later.
@@ -151,35 +174,57 @@ class SlackBot:
             retry_handlers=[],
             user_agent_prefix="tailrace",
         )
-        rendered = slack_message.render(message)
-        if isinstance(message, Message) and message.event != "firing":
-            earlier = {k: v for k, v in message.earlier.items() if k in ("channel", "ts")}
-            if len(earlier) == 2 and self._end(client, message, rendered, earlier, now=now):
-                return earlier
+        if isinstance(message, DigestMessage):
+            return self._post(client, slack_message.render(message), now=now)
+        place = self._placed.get(message.id)
+        if place is None:
+            place = self._update(client, message, now=now) or _Place(
+                at=self._post(client, slack_message.render(message, in_place=True), now=now),
+                is_new=True,
+            )
+            self._remember(message.id, place)
+            if place.is_new:
+                self._wait(PACE_S)
+        self._reply(client, message, place, now=now)
+        self._placed.pop(message.id, None)
+        return {**place.at, **telling.remembered(message.incident)}
+
+    def _post(
+        self, client: WebClient, rendered: Mapping[str, Any], *, now: float
+    ) -> dict[str, str]:
         posted = _call(client, "chat.postMessage", channel=self._channel, now=now, **rendered)
         return {"channel": str(posted["channel"]), "ts": str(posted["ts"])}
 
-    def _end(
-        self,
-        client: WebClient,
-        message: Message,
-        rendered: Mapping[str, Any],
-        earlier: Mapping[str, str],
-        *,
-        now: float,
-    ) -> bool:
-        """Change the earlier message and reply to it; False when it is no longer there."""
+    def _update(self, client: WebClient, message: Message, *, now: float) -> _Place | None:
+        """Change the earlier message; None when there is none, or none any more."""
+        at = {key: message.earlier[key] for key in ("channel", "ts") if key in message.earlier}
+        if len(at) < 2:
+            return None
+        rendered = slack_message.render(message, in_place=True)
         try:
-            _call(client, "chat.update", now=now, **earlier, **rendered)
+            _call(client, "chat.update", now=now, **at, **rendered)
         except DeliveryError as error:
             if error.detail == "message_not_found":
-                return False
+                return None
             if error.detail not in _NOT_THERE:
                 raise
-        reply = slack_message.render_ending(message)
-        channel, ts = earlier["channel"], earlier["ts"]
-        _call(client, "chat.postMessage", channel=channel, thread_ts=ts, now=now, **reply)
-        return True
+        return _Place(at=at, is_new=False)
+
+    def _reply(self, client: WebClient, message: Message, place: _Place, *, now: float) -> None:
+        reply = slack_message.render_reply(message, first=place.is_new)
+        channel, ts = place.at["channel"], place.at["ts"]
+        try:
+            _call(client, "chat.postMessage", channel=channel, thread_ts=ts, now=now, **reply)
+        except DeliveryError as error:
+            if error.retry:
+                raise
+            # The message itself is there: giving it up because of its thread would lose its place
+            log.warning("slack refuses the thread", receiver=self.name, detail=error.detail)
+
+    def _remember(self, message_id: str, place: _Place) -> None:
+        self._placed[message_id] = place
+        if len(self._placed) > _PLACES:
+            del self._placed[next(iter(self._placed))]
 
     def close(self) -> None:
         """Do nothing: every message has a connection of its own."""

@@ -1,30 +1,33 @@
 """What a Slack message about an incident looks like, within Slack's limits.
 
-Block Kit: a header, what changed, a few facts, and how to see more. `text` says the same for
-notifications and screen readers.
+Block Kit: a header, what changed with its picture, a few facts, what is probably behind it, and
+how to see more and to silence it. `text` says the same for notifications and screen readers.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from alerts import words
 from alerts.digest import Digest
 from alerts.incident import Incident
+from alerts.receivers import telling
 from alerts.receivers.base import AnyMessage, DigestMessage, Message
-from detector.finding import Finding, rfc3339
+from detector.finding import rfc3339
 
-HEADER_LIMIT = 150
-SECTION_LIMIT = 3000
-FIELD_LIMIT = 2000
-TOTAL_LIMIT = 12_000
+HEADER_LIMIT: Final = 150
+SECTION_LIMIT: Final = 3000
+FIELD_LIMIT: Final = 2000
+TOTAL_LIMIT: Final = 12_000
 """Slack states no limit on a whole message; about 13,200 characters are refused."""
-FINDINGS_LISTED = 10
-LINE_LIMIT = 400
-DIGEST_LINE_LIMIT = 200
+DIGEST_LINE_LIMIT: Final = 200
 """So that the lines of a digest, with the ids behind them, fit into one section."""
+LINE_LIMIT: Final = 220
+CAUSE_LIMIT: Final = 450
+"""The same for symptoms, and for facts that have a line of their own."""
 
-_SIGNS = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
+_IN_COLUMNS: Final = ("Since", "Ended", "How sure", "Severity", "Affected")
+"""Facts that are short; the others get lines of their own."""
 
 
 def escape(text: str, *, limit: int = SECTION_LIMIT) -> str:
@@ -43,114 +46,124 @@ def escape(text: str, *, limit: int = SECTION_LIMIT) -> str:
     return "".join(parts)
 
 
-def render(message: AnyMessage) -> dict[str, Any]:
-    """Return `text` and `blocks` of a message: an incident, its change or end, or a digest."""
+def render(message: AnyMessage, *, in_place: bool = False) -> dict[str, Any]:
+    """Return `text` and `blocks` of a message.
+
+    Args:
+        message: an incident, or a digest.
+        in_place: it takes the place of the incident's earlier message, and has a thread.
+    """
     if isinstance(message, DigestMessage):
         return _digest(message.digest)
     incident = message.incident
-    headline = f"{_sign(message)} {_title(message)}"
-    blocks = [
-        {"type": "header", "text": _plain(headline, limit=HEADER_LIMIT)},
-        {"type": "section", "text": _markdown(escape(_body(message)))},
-        {"type": "section", "fields": _facts(incident, incident.symptoms[0])},
+    sign, title = telling.sign(message), telling.title(message, in_place=in_place)
+    facts = telling.facts(message)
+    short = [_fact(label, text, incident) for label, text in facts if label in _IN_COLUMNS]
+    long = [
+        f"*{label}:* {escape(text, limit=CAUSE_LIMIT)}"
+        for label, text in facts
+        if label not in _IN_COLUMNS
     ]
-    if len(incident.symptoms) > 1:
-        blocks.append({"type": "section", "text": _markdown(_others(incident))})
-    hint = f"See more: `tailrace explain {escape(incident.id, limit=64)}`"
-    blocks.append({"type": "context", "elements": [_markdown(hint)]})
-    return {"text": escape(f"{_sign(message)} {_sentence(message)}"), "blocks": blocks}
+    changed = telling.changes(incident, message.earlier) if message.event == "updated" else ""
+    if changed and not in_place:
+        long.insert(0, f"*Changed:* {escape(changed, limit=CAUSE_LIMIT)}")
+    blocks = [
+        {"type": "header", "text": _plain(f"{sign} {title}", limit=HEADER_LIMIT)},
+        _section(_what(incident)),
+        {"type": "section", "fields": [_markdown(fact) for fact in short]},
+        _section("\n".join(long)),
+    ]
+    if not in_place and len(incident.findings) > 1:
+        blocks.append(_section(_symptoms(incident)))
+    blocks.append({"type": "context", "elements": [_markdown(_commands(message))]})
+    sentence = ": ".join([title, telling.ending(incident) or telling.what(incident)])
+    return {"text": escape(f"{sign} {sentence}"), "blocks": blocks}
 
 
-def render_ending(message: Message) -> dict[str, Any]:
-    """Return `text` and `blocks` of the reply in an incident's thread: it changed, or ended."""
-    text = escape(_sentence(message))
-    return {"text": text, "blocks": [{"type": "section", "text": _markdown(text)}]}
+def render_reply(message: Message, *, first: bool) -> dict[str, Any]:
+    """Return `text` and `blocks` of the reply in the incident's thread.
+
+    Args:
+        message: what is told.
+        first: nothing is in the thread so far; it starts with the symptoms.
+    """
+    incident = message.incident
+    if first:
+        blocks = [_section(_symptoms(incident)), _section(_what(incident))]
+        return {"text": f"{len(incident.findings)} findings", "blocks": blocks}
+    if message.event == "resolved":
+        text = escape(f"{telling.sign(message)} {telling.ending(incident) or 'Over'}")
+        return {"text": text, "blocks": [_section(text)]}
+    changed = telling.changes(incident, message.earlier)
+    text = escape(f"{telling.sign(message)} Updated: {changed or telling.what(incident)}")
+    return {"text": text, "blocks": [_section(text), _section(_symptoms(incident))]}
+
+
+def _what(incident: Incident) -> str:
+    picture = telling.picture(incident)
+    return escape(telling.what(incident)) + (f"\n`{picture}`" if picture.strip() else "")
+
+
+def _fact(label: str, text: str, incident: Incident) -> str:
+    if label == "Since":
+        # Slack shows a time in the reader's own zone; the rest is for clients that cannot
+        text = (
+            f"<!date^{int(incident.started)}^{{date_short_pretty}} {{time_secs}}"
+            f"|{rfc3339(incident.started)}>"
+        )
+        return f"*{label}*\n{text}"
+    return f"*{label}*\n{escape(text, limit=CAUSE_LIMIT)}"
+
+
+def _symptoms(incident: Incident) -> str:
+    """Return the symptoms, each with how sure it is in words; the message has the numbers."""
+    certain = [words.certainty(finding.significance) for finding in incident.symptoms]
+    sure = [text.partition(" (")[0] for text in certain]
+    number = len(incident.findings)
+    lines = [f"*{number} finding{'s' if number > 1 else ''}*"]
+    for at, line in enumerate(telling.symptoms(incident)):
+        told = f"• {escape(line, limit=LINE_LIMIT)}"
+        # The last line may say how many more there are
+        is_symptom = at < min(len(sure), telling.SYMPTOMS_LISTED)
+        lines.append(f"{told}, {sure[at]}" if is_symptom else escape(line))
+    return "\n".join(lines)
+
+
+def _commands(message: Message) -> str:
+    return "\n".join(f"{label}: {_code(text)}" for label, text in telling.commands(message))
+
+
+def _code(command: str) -> str:
+    # A backtick would end the span
+    return f"`{escape(command.replace('`', ''), limit=CAUSE_LIMIT)}`"
 
 
 def _digest(digest: Digest) -> dict[str, Any]:
-    number = digest.incident_count
-    headline = f"🗒️ {number} incident{'s were' if number > 1 else ' was'} held back"
-    listed = digest.incidents[:FINDINGS_LISTED]
+    headline = f"🗒️ {telling.title(DigestMessage(id='', digest=digest))}"
+    listed = digest.incidents[: telling.SYMPTOMS_LISTED]
     lines = [
-        f"• {_SIGNS[entry.severity]} {escape(entry.title, limit=DIGEST_LINE_LIMIT)}"
+        f"• {telling.SIGNS[entry.severity]} {escape(entry.title, limit=DIGEST_LINE_LIMIT)}"
         f" ({entry.state}) `{escape(entry.id, limit=64)}`"
         for entry in listed
     ]
-    if number > len(listed):
-        lines.append(f"… and {number - len(listed)} more")
+    more = digest.incident_count - len(listed)
+    if more > 0:
+        lines.append(f"… and {more} more")
     why = f"{digest.reason[:1].upper()}{digest.reason[1:]}."
-    hint = "All of them: `tailrace incidents`. One that is real: `tailrace alert confirm ID`"
+    hint = "All of them: `tailrace report`. One that is real: `tailrace alert confirm ID`"
     return {
         "text": escape(f"{headline}: {digest.reason}"),
         "blocks": [
             {"type": "header", "text": _plain(headline, limit=HEADER_LIMIT)},
-            {"type": "section", "text": _markdown(escape(why))},
-            {"type": "section", "text": _markdown("\n".join(lines))},
+            _section(escape(why)),
+            _section("\n".join(lines)),
             {"type": "context", "elements": [_markdown(hint)]},
         ],
     }
 
 
-def _sign(message: Message) -> str:
-    return "✅" if message.event == "resolved" else _SIGNS[message.incident.severity]
-
-
-def _title(message: Message) -> str:
-    return f"{_mark(message)}{message.incident.title}"
-
-
-def _sentence(message: Message) -> str:
-    return f"{_mark(message)}{_body(message)}"
-
-
-def _mark(message: Message) -> str:
-    mark = "[test] " if message.test else ""
-    if message.event == "firing":
-        return mark
-    if message.event == "updated":
-        return f"{mark}Update: "
-    return f"{mark}New normal: " if message.incident.ended_as == "adopted" else f"{mark}Resolved: "
-
-
-def _body(message: Message) -> str:
-    incident = message.incident
-    text = words.what(incident.symptoms[0])
-    if message.event != "resolved":
-        return text
-    if incident.part_of:
-        return f"{text}; part of the incident {incident.part_of}"
-    ended_as = [finding for finding in incident.symptoms if finding.state == incident.ended_as]
-    endings = [words.ending(finding) for finding in ended_as]
-    return f"{text}; {endings[-1]}" if endings and endings[-1] else text
-
-
-def _facts(incident: Incident, finding: Finding) -> list[dict[str, Any]]:
-    # Slack shows a time in the reader's own zone; the rest is for clients that cannot
-    since = (
-        f"<!date^{int(finding.onset)}^{{date_short_pretty}} {{time_secs}}|{rfc3339(finding.onset)}>"
-    )
-    facts = [
-        f"*Since*\n{since}",
-        f"*How sure*\n{escape(words.certainty(finding.significance))}",
-        f"*Severity*\n{incident.severity}",
-    ]
-    if finding.cause:
-        facts.append(f"*Cause*\n{escape(words.cause(finding), limit=FIELD_LIMIT - 8)}")
-    root = incident.root
-    where = f"{words.clean(root.service)}, {words.SIDES.get(root.side, '')}: {root.why}"
-    facts.append(f"*Where*\n{escape(where, limit=FIELD_LIMIT - 8)}")
-    return [_markdown(fact) for fact in facts]
-
-
-def _others(incident: Incident) -> str:
-    listed = incident.symptoms[1:][:FINDINGS_LISTED]
-    lines = [f"• {escape(words.what(finding), limit=LINE_LIMIT)}" for finding in listed]
-    more = len(incident.findings) - 1 - len(listed)
-    if more > 0:
-        lines.append(f"… and {more} more")
-    while sum(len(line) + 1 for line in lines) > SECTION_LIMIT:
-        lines.pop()
-    return "\n".join(lines)
+def _section(escaped: str) -> dict[str, Any]:
+    return {"type": "section", "text": _markdown(escaped)}
 
 
 def _plain(text: str, *, limit: int) -> dict[str, Any]:

@@ -1,47 +1,39 @@
-"""Webhooks by the Standard Webhooks rules 1.0: signed, with an id that is stable over retries."""
+"""Webhooks by the Standard Webhooks rules 1.0: signed, with an id that is stable over retries.
+
+The body is ours, or that of Alertmanager's webhook, or ours as a CloudEvent; all are signed.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
-import logging
+import socket
 from collections.abc import Mapping
+from urllib.parse import quote
 
-import httpx
 from standardwebhooks import Webhook as Signer
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from alerts.errors import DeliveryError
-from alerts.receivers.base import (
-    AnyMessage,
-    DigestMessage,
-    check_status,
-    network_error,
-    read_secret,
-)
-from alerts.settings import ReceiverSettings
+from alerts.receivers import prometheus_alert
+from alerts.receivers.base import AnyMessage, DigestMessage, read_secret, secret_url
+from alerts.receivers.http import Poster, as_json
+from alerts.settings import WebhookSettings
 from detector.finding import rfc3339
 
 
 class Webhook:
-    """POSTs `{type, timestamp, data}`; any 2xx is success, redirects are not followed."""
+    """POSTs one body a message; any 2xx is success, redirects are not followed."""
 
     pace_s = 0.0
+    resend_s = None
 
-    def __init__(self, settings: ReceiverSettings) -> None:
-        if not settings.url:
-            raise ValueError(f"receiver {settings.name}: a webhook needs a url")
+    def __init__(self, settings: WebhookSettings) -> None:
         self.name = settings.name
         self._url = settings.url
+        self._url_file = settings.url_file
         self._secret_file = settings.secret_file
-        for library in ("httpx", "httpcore"):
-            # They log the whole URL and all headers, which may hold a token
-            logging.getLogger(library).setLevel(logging.WARNING)
-        self._client = httpx.Client(
-            timeout=settings.timeout_s,
-            follow_redirects=False,
-            headers={"content-type": "application/json", "user-agent": "tailrace"},
-        )
+        self._format = settings.format
+        self._poster = Poster(timeout_s=settings.timeout_s)
 
     def send(self, message: AnyMessage, *, now: float) -> Mapping[str, str]:
         """Make one attempt; there is nothing to remember of it.
@@ -49,20 +41,15 @@ class Webhook:
         Raises:
             DeliveryError: no 2xx came back.
         """
-        body = render(message)
+        if self._format == "alertmanager":
+            body = as_json(prometheus_alert.webhook_body(message, receiver=self.name))
+        else:
+            body = render(message)
         headers = self._signed(message.id, body, now=now)
-        try:
-            # The answer's body is not wanted: it could be endless
-            with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
-                status, retry_after = answer.status_code, answer.headers.get("retry-after")
-        except httpx.TimeoutException:
-            raise DeliveryError("timeout", retry=True) from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-            raise DeliveryError("misconfigured", "url", retry=False) from None
-        except httpx.HTTPError as error:
-            # None: the original's text and request hold the URL
-            raise network_error(error) from None
-        check_status(status, retry_after=retry_after, now=now)
+        if self._format == "cloudevents":
+            headers |= cloudevents_headers(message)
+        url = secret_url(self._url, self._url_file)
+        self._poster.post(url, body, headers=headers, now=now)
         return {}
 
     def _signed(self, message_id: str, body: bytes, *, now: float) -> dict[str, str]:
@@ -84,21 +71,41 @@ class Webhook:
 
     def close(self) -> None:
         """Close its connections."""
-        self._client.close()
+        self._poster.close()
+
+
+def kind(message: AnyMessage) -> str:
+    """Return the type of a message, e.g. "incident.firing"."""
+    test = not isinstance(message, DigestMessage) and message.test
+    return f"incident.{'test' if test else message.event}"
+
+
+def _moment(message: AnyMessage) -> str:
+    if isinstance(message, DigestMessage):
+        return message.digest.made
+    return rfc3339(message.incident.changed)
 
 
 def render(message: AnyMessage) -> bytes:
-    """Return the body of a message; the same message has the same bytes."""
-    if isinstance(message, DigestMessage):
-        body = {
-            "type": "incident.digest",
-            "timestamp": message.digest.made,
-            "data": message.digest.to_json(),
-        }
-    else:
-        body = {
-            "type": "incident.test" if message.test else f"incident.{message.event}",
-            "timestamp": rfc3339(message.incident.changed),
-            "data": message.incident.to_json(),
-        }
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """Return the native body of a message; the same message has the same bytes."""
+    told = message.digest if isinstance(message, DigestMessage) else message.incident
+    return as_json({"type": kind(message), "timestamp": _moment(message), "data": told.to_json()})
+
+
+def cloudevents_headers(message: AnyMessage) -> dict[str, str]:
+    """Return the attributes of a CloudEvent 1.0 as headers of HTTP's binary mode.
+
+    Source: CloudEvents' HTTP Protocol Binding 1.0.2, 3.1.3 on what is percent-encoded.
+    """
+    subject = message.digest.id if isinstance(message, DigestMessage) else message.incident.id
+    attributes = {
+        "specversion": "1.0",
+        "id": message.id,
+        "source": f"/tailrace/{quote(socket.gethostname(), safe='')}",
+        "type": f"tailrace.{kind(message)}",
+        "subject": subject,
+        "time": _moment(message),
+    }
+    # All printable ASCII but space, quote and per cent stays as it is
+    safe = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+    return {f"ce-{name}": quote(value, safe=safe) for name, value in attributes.items()}

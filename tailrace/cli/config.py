@@ -73,24 +73,70 @@ SAMPLE = """\
 # gauge = "0%"
 
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are
-# relative to this file. `tailrace alert test NAME` tries one out.
-
-# [[alerts.receivers]]
-# name = "on-call"
-# type = "webhook"                     # JSON, signed as by Standard Webhooks
-# url = "https://example.com/hooks/tailrace"
-# secret_file = "webhook.secret"       # whsec_..., optional
+# relative to this file. `tailrace alert test NAME` tries one out. All take timeout_s, the longest
+# wait for an answer in seconds.
 
 # [[alerts.receivers]]
 # name = "team"
-# type = "slack"                       # one message per alert, updated as it goes on
+# type = "slack"                       # one message per incident, updated as it goes on
 # token_file = "slack.token"           # xoxb-..., needs the scope chat:write
 # channel = "#alerts"
 
 # [[alerts.receivers]]
 # name = "team-simple"
 # type = "slack"                       # an incoming webhook: one message per change
-# url = "https://hooks.slack.com/services/..."
+# url_file = "slack.url"               # https://hooks.slack.com/services/...
+
+# [[alerts.receivers]]
+# name = "on-call"
+# type = "pagerduty"
+# routing_key_file = "pagerduty.key"   # of an integration "Events API v2"
+
+# [[alerts.receivers]]
+# name = "alertmanager"
+# type = "alertmanager"                # also token_file, or username and password_file
+# url = "http://127.0.0.1:9093"
+
+# [[alerts.receivers]]
+# name = "hook"
+# type = "webhook"                     # JSON, signed as by Standard Webhooks
+# url = "https://example.com/hooks/tailrace"
+# secret_file = "webhook.secret"       # whsec_..., optional
+# format = "native"                    # or "alertmanager", "cloudevents"
+
+# [[alerts.receivers]]
+# name = "office"
+# type = "teams"
+# url_file = "teams.url"               # of a workflow that posts cards to a channel
+
+# [[alerts.receivers]]
+# name = "mail"
+# type = "email"
+# server = "mail.example.com:587"
+# encryption = "starttls"              # or "tls", "none"
+# sender = "Tailrace <tailrace@example.com>"
+# recipients = ["on-call@example.com"]
+# username = "tailrace"                # with password_file; optional
+# password_file = "mail.password"
+
+# [[alerts.receivers]]
+# name = "journal"
+# type = "journal"                     # the systemd journal, with fields
+
+# [[alerts.receivers]]
+# name = "syslog"
+# type = "syslog"
+# address = "/dev/log"                 # or "udp://loghost:514", "tcp://loghost:601"
+
+# [[alerts.receivers]]
+# name = "collector"
+# type = "stdout"
+# format = "text"                      # or "json"
+
+# [[alerts.receivers]]
+# name = "phone"
+# type = "apprise"                     # a hundred other services, if tailrace[apprise] is there
+# url_file = "apprise.url"             # ntfy://..., tgram://..., see Apprise's documentation
 
 # Who is told of what. The first route that takes an incident counts; those that no route takes, of
 # severity warning or critical, go to the receivers that no route names: without routes, to all.

@@ -13,7 +13,7 @@ from alerts.graph import ServiceGraph
 from alerts.grouping import Change
 from alerts.impact import Symptom
 from alerts.incident import Incident
-from alerts.settings import ReceiverSettings
+from alerts.settings import WebhookSettings
 from alerts.store import Store
 from detector.finding import Finding, finding_id
 from probes.window import Pair
@@ -102,10 +102,8 @@ class Clock:
         return self.now
 
 
-def webhook_settings(url: str, *, secret_file: Path | None = None, **more: Any) -> ReceiverSettings:
-    return ReceiverSettings(
-        name=more.pop("name", "pager"), type="webhook", url=url, secret_file=secret_file, **more
-    )
+def webhook_settings(url: str, *, secret_file: Path | None = None, **more: Any) -> WebhookSettings:
+    return WebhookSettings(name=more.pop("name", "pager"), url=url, secret_file=secret_file, **more)
 
 
 def written(path: Path, secret: str) -> Path:

@@ -7,7 +7,7 @@ from alerts.deliver import Backoff, Deliverer, Worker
 from alerts.errors import DeliveryError, StoreError
 from alerts.outbox import LONGEST_DELAY_S
 from alerts.receivers import make_receiver
-from alerts.settings import ReceiverSettings
+from alerts.settings import SlackSettings
 from alerts.store import Store
 from tests.alerts.examples import (
     T0,
@@ -277,9 +277,8 @@ def test_down_then_up_over_real_sockets(store, tmp_path):
 
 def test_slack_is_paced_to_its_limit_and_keeps_one_message_per_incident(store, tmp_path):
     with SlackServer() as server:
-        settings = ReceiverSettings(
+        settings = SlackSettings(
             name="chat",
-            type="slack",
             url=server.api_url,
             token_file=written(tmp_path / "token", TOKEN),
             channel="#alerts",

@@ -1,4 +1,4 @@
-"""No secret may reach a log, an error or the database, whatever the receiver does."""
+"""No secret may reach a log, an error or what `config show` prints, whatever the receiver does."""
 
 import io
 import logging
@@ -8,13 +8,21 @@ import traceback
 import pytest
 import structlog
 
-from alerts.deliver import Backoff, Deliverer
 from alerts.errors import DeliveryError
 from alerts.receivers import make_receiver
-from alerts.settings import ReceiverSettings
-from alerts.store import Store
+from alerts.settings import (
+    AlertmanagerSettings,
+    AppriseSettings,
+    EmailSettings,
+    PagerDutySettings,
+    SlackSettings,
+    TeamsSettings,
+    WebhookSettings,
+)
 from alerts.trial import send_test
-from tests.alerts.examples import commit, numbered, written
+from tailrace.config import Alerts, Config
+from tests.alerts.examples import written
+from tests.alerts.messages import adopted, digest, firing, updated
 from tests.servers.base import Answer, LocalServer
 
 SECRETS = {
@@ -23,7 +31,13 @@ SECRETS = {
     "url_password": "averysecretpassword",
     "signing": "QXZlcnlTZWNyZXRTaWduaW5nU2VjcmV0",
     "token": "xoxb-averysecrettoken",
+    "routing_key": "averysecretroutingkeyof32letters",
+    "password": "averysecretmailpassword",
 }
+
+log = structlog.get_logger("tests")
+# Apprise's, when it loads its services
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
 
 
 class Echo(LocalServer):
@@ -40,27 +54,45 @@ class Echo(LocalServer):
 
 def settings_for(kind, base_url, tmp_path):
     host = base_url.removeprefix("http://")
-    url = (
-        f"http://user:{SECRETS['url_password']}@{host}/services/{SECRETS['url_path']}"
-        f"?key={SECRETS['url_query']}"
-    )
-    plain = f"{base_url}/services/{SECRETS['url_path']}"
+    path = f"services/{SECRETS['url_path']}?key={SECRETS['url_query']}"
+    url = f"http://user:{SECRETS['url_password']}@{host}/{path}"
+    plain = f"{base_url}/{path.partition('?')[0]}"
+    token = written(tmp_path / "token", SECRETS["token"])
+    secret_url = written(tmp_path / "url", plain)
     if kind == "webhook":
         secret_file = written(tmp_path / "signing", f"whsec_{SECRETS['signing']}")
-        return ReceiverSettings(
-            name=kind, type="webhook", url=url, secret_file=secret_file, timeout_s=0.3
-        )
+        return WebhookSettings(name=kind, url=url, secret_file=secret_file, timeout_s=0.3)
     if kind == "slack-hook":
-        return ReceiverSettings(name=kind, type="slack", url=plain, timeout_s=1)
-    token_file = written(tmp_path / "token", SECRETS["token"])
-    return ReceiverSettings(
-        name=kind,
-        type="slack",
-        url=f"{base_url}/api/",
-        token_file=token_file,
-        channel="#alerts",
-        timeout_s=1,
-    )
+        return SlackSettings(name=kind, url=plain, timeout_s=1)
+    if kind == "slack-bot":
+        api = f"{base_url}/api/"
+        return SlackSettings(name=kind, url=api, token_file=token, channel="#alerts", timeout_s=1)
+    if kind == "alertmanager":
+        return AlertmanagerSettings(name=kind, url=url, token_file=token, timeout_s=0.3)
+    if kind == "alertmanager-login":
+        password = written(tmp_path / "password", SECRETS["password"])
+        return AlertmanagerSettings(
+            name=kind, url=base_url, username="user", password_file=password, timeout_s=0.3
+        )
+    if kind == "pagerduty":
+        key = written(tmp_path / "key", SECRETS["routing_key"])
+        return PagerDutySettings(name=kind, routing_key_file=key, url=base_url, timeout_s=0.3)
+    if kind == "teams":
+        return TeamsSettings(name=kind, url_file=secret_url, timeout_s=0.3)
+    if kind == "email":
+        password = written(tmp_path / "password", SECRETS["password"])
+        return EmailSettings(
+            name=kind,
+            server=host,
+            sender="tailrace@example.com",
+            recipients=("on-call@example.com",),
+            encryption="tls",
+            username="user",
+            password_file=password,
+            timeout_s=0.3,
+        )
+    apprise = written(tmp_path / "apprise", f"json://{host}/{SECRETS['url_path']}")
+    return AppriseSettings(name=kind, url_file=apprise)
 
 
 @pytest.fixture
@@ -81,9 +113,17 @@ def everything_logged():
     structlog.reset_defaults()
 
 
+KINDS = [
+    "alertmanager", "alertmanager-login", "apprise", "email", "pagerduty", "slack-bot",
+    "slack-hook", "teams", "webhook",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("status", [200, 302, 400, 410, 429, 500, "down", "hang up", "timeout"])
-@pytest.mark.parametrize("kind", ["webhook", "slack-hook", "slack-bot"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_secret_leaks(kind, status, tmp_path, everything_logged):
+    if kind == "apprise" and status == "timeout":
+        pytest.skip("Apprise has a limit of its own, of some seconds")
     with Echo() as server:
         settings = settings_for(kind, server.base_url, tmp_path)
         if isinstance(status, int):
@@ -93,40 +133,30 @@ def test_no_secret_leaks(kind, status, tmp_path, everything_logged):
         else:
             slow = Answer(hang_up=status == "hang up", delay_s=1.2 if status == "timeout" else 0)
             server.next_answers.extend([slow] * 9)
-        text = ""
-        try:
-            send_test(settings)
-        except DeliveryError as error:
-            text = "".join(traceback.format_exception(error)) + repr(error)
-        state_dir = tmp_path / "state"
-        with Store.open(state_dir) as store:
-            deliverer = Deliverer(store, [make_receiver(settings)], backoff=Backoff(first_s=60))
-            commit(store, [numbered(1)], snapshot=None, now=time.time())
-            deliverer.start()
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
-                [row] = store.outbox.deliveries()
-                if row.attempts or row.state != "pending":
-                    break
-                time.sleep(0.01)
-            assert row.attempts == 1
-            text += repr(store.outbox.deliveries()) + repr(deliverer.health())
-            assert deliverer.stop(5.0)
-            files = b"".join(path.read_bytes() for path in state_dir.iterdir())
-        files += b"".join(path.read_bytes() for path in state_dir.iterdir())
+        receiver = make_receiver(settings)
+        said = []
+        # All that the outbox stores and the daemon logs of an attempt is its error or its receipt
+        for message in (firing(test=True), updated(), adopted(), digest()):
+            try:
+                said.append(repr(receiver.send(message, now=time.time())))
+            except DeliveryError as error:
+                said += [*traceback.format_exception(error), repr(error), error.detail]
+                log.warning("alert not delivered yet", reason=error.reason, detail=error.detail)
+        receiver.close()
+    logging.getLogger("a collector").error("this works")
     logged = everything_logged.getvalue()
-    assert kind in logged  # the collector works
-    assert b"request latency" in files
+    assert "this works" in logged
+    shown = repr(Config(alerts=Alerts(receivers=(settings,))).to_dict())
     for name, secret in SECRETS.items():
-        assert secret not in text, name
-        assert secret not in logged, name
-        assert secret.encode() not in files, name
+        for where in ("".join(said), logged, shown):
+            assert secret not in where, name
 
 
-@pytest.mark.parametrize("kind", ["webhook", "slack-hook"])
+@pytest.mark.parametrize("kind", ["webhook", "slack-hook", "alertmanager", "pagerduty"])
 def test_a_broken_url_is_not_repeated(kind, tmp_path, everything_logged):
     settings = settings_for(kind, "http://[::broken", tmp_path)
     with pytest.raises(DeliveryError) as caught:
         send_test(settings)
     text = "".join(traceback.format_exception(caught.value)) + everything_logged.getvalue()
-    assert "secret" not in text.replace("secret_", "").replace("test_alerts_secrets", "")
+    for name, secret in SECRETS.items():
+        assert secret not in text, name

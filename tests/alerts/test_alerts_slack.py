@@ -1,28 +1,32 @@
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.digest import make_digest
 from alerts.errors import DeliveryError
-from alerts.receivers import DigestMessage, Message, make_receiver, slack_message
+from alerts.incident import Root, Trigger
+from alerts.receivers import Message, make_receiver, slack_message, telling
 from alerts.receivers.slack import SlackBot, SlackWebhook
-from alerts.settings import ReceiverSettings
+from alerts.settings import SlackSettings
 from alerts.trial import send_test
 from probes.window import Pair
-from tests.alerts.examples import T0, ended, finding, incident, numbered, written
+from tests.alerts import goldens
+from tests.alerts.examples import T0, Clock, finding, written
+from tests.alerts.messages import (
+    adopted,
+    answers,
+    digest,
+    firing,
+    incident,
+    over,
+    resolved,
+    updated,
+    worse,
+)
 from tests.servers.base import Answer
 from tests.servers.slack import HOOK_PATH, TOKEN, SlackServer, blocks_are_valid
 from tests.servers.webhook import WebhookServer
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def message(*findings, **more):
-    about = incident(*findings, id="0123456789abcdef")
-    return Message(id="msg_1", event=about.state, incident=about, **more)
 
 
 @pytest.fixture
@@ -32,62 +36,41 @@ def server():
 
 
 @pytest.fixture
-def bot(server, tmp_path):
+def waits():
+    return []
+
+
+@pytest.fixture
+def bot(server, tmp_path, waits):
     token_file = written(tmp_path / "token", TOKEN)
-    return make_receiver(
-        ReceiverSettings(
+    return SlackBot(
+        SlackSettings(
             name="chat",
-            type="slack",
             url=server.api_url,
             token_file=token_file,
             channel="#alerts",
             timeout_s=1.0,
-        )
+        ),
+        wait=waits.append,
     )
 
 
 @pytest.fixture
 def hook(server):
-    return make_receiver(
-        ReceiverSettings(name="chat", type="slack", url=server.hook_url, timeout_s=1.0)
-    )
+    return make_receiver(SlackSettings(name="chat", url=server.hook_url, timeout_s=1.0))
 
 
-@pytest.mark.parametrize(
-    ("name", "findings"),
-    [
-        ("slack-firing", [finding(cause="timed_out"), finding(onset=T0 + 60, after=0.05)]),
-        ("slack-resolved", [ended(finding())]),
-        ("slack-adopted", [ended(finding(), state="adopted")]),
-        (
-            "slack-critical",
-            [
-                finding(
-                    signal="connect_errors",
-                    unit="ratio",
-                    before=0.0,
-                    after=0.42,
-                    ratio=None,
-                    cause="refused",
-                )
-            ],
-        ),
-    ],
-)
-def test_bodies_are_the_golden_ones(name, findings):
-    rendered = slack_message.render(message(*findings))
-    assert rendered == json.loads((GOLDEN / f"{name}.json").read_text())
+@pytest.mark.parametrize("event", goldens.EVENTS)
+def test_bodies_are_the_golden_ones(event):
+    goldens.check("slack", event)
 
 
-def digest(number, **changes):
-    held = [incident(numbered(n, **changes), id=f"{n:016x}") for n in range(number)]
-    made = make_digest(held, reason="no token was left of false_alerts = 1/week", now=T0)
-    return DigestMessage(id="msg_1", digest=made)
-
-
-def test_a_digest_is_the_golden_one():
-    rendered = slack_message.render(digest(12))
-    assert rendered == json.loads((GOLDEN / "slack-digest.json").read_text())
+def test_it_answers_what_is_asked_at_night():
+    answers([slack_message.render(firing()), slack_message.render_reply(firing(), first=True)])
+    sent = slack_message.render(firing(), in_place=True)
+    shown = "\n".join(block["text"]["text"] for block in sent["blocks"] if "text" in block)
+    assert "▁▁▂▁▁▁▂▁▁▁▂▁▁▆▇█▇██▇" in shown
+    assert "<!date^" in json.dumps(sent)
 
 
 def test_a_digest_is_a_message_of_its_own(server, hook, bot):
@@ -99,70 +82,126 @@ def test_a_digest_is_a_message_of_its_own(server, hook, bot):
     ]
 
 
-@given(st.text(alphabet="&<>a*`", min_size=1, max_size=150), st.integers(1, 60))
-@settings(max_examples=30, deadline=None)
-def test_any_digest_is_within_slacks_limits(name, number):
-    rendered = slack_message.render(digest(number, pair=Pair(name, name, 65535, "udp")))
-    assert blocks_are_valid(rendered["blocks"])
-    assert 0 < len(rendered["text"]) <= slack_message.SECTION_LIMIT
-    listed = rendered["blocks"][2]["text"]["text"].count("\n• ") + 1
-    assert listed == min(number, slack_message.FINDINGS_LISTED)
-
-
 def test_an_incoming_webhook_posts_each_change_of_state(server, hook):
     assert isinstance(hook, SlackWebhook)
-    assert hook.send(message(), now=T0) == {}
-    assert hook.send(message(ended(finding())), now=T0) == {}
-    firing, resolved = server.messages
-    assert "request latency of web -&gt; api:8080 rose from 2.1 ms to 20.4 ms" in firing.text
-    assert resolved.text.startswith("✅ Resolved: ")
-    assert firing.blocks[0]["type"] == "header"
+    receipt = hook.send(firing(), now=T0)
+    receipt = hook.send(updated(earlier=receipt), now=T0)
+    hook.send(resolved(earlier=receipt), now=T0)
+    first, second, third = server.messages
+    assert "request latency of web -&gt; api:8080 rose from 2.1 ms to 20.4 ms" in first.text
+    assert second.text.startswith("🔴 Updated: api is slow")
+    assert "*Changed:* now critical (was warning); findings: 3 (were 2)" in json.dumps(
+        second.blocks
+    )
+    assert third.text.startswith("✅ Resolved: ")
+    assert "back to normal since" in third.text
+    assert first.blocks[0]["type"] == "header"
 
 
-def test_a_bot_posts_once_then_updates_and_replies(server, bot):
-    assert isinstance(bot, SlackBot)
-    receipt = bot.send(message(), now=T0)
-    assert receipt == {"channel": "C0ALERTS", "ts": server.messages[0].ts}
-    assert bot.send(message(ended(finding()), earlier=receipt), now=T0) == receipt
-    posted, reply = server.messages
-    assert posted.edits == 1
-    assert posted.text.startswith("✅ Resolved: request latency of web")
-    assert reply.thread_ts == posted.ts
-    assert "back to normal since" in reply.text
-    assert server.calls == ["chat.postMessage", "chat.update", "chat.postMessage"]
+def test_a_bot_posts_once_then_updates_and_replies(server, bot, waits):
+    receipt = bot.send(firing(), now=T0)
+    assert (receipt["channel"], receipt["ts"]) == ("C0ALERTS", server.messages[0].ts)
+    receipt = bot.send(updated(earlier=receipt), now=T0)
+    assert bot.send(resolved(earlier=receipt), now=T0)["ts"] == receipt["ts"]
+    posted, symptoms, change, end = server.messages
+    assert posted.edits == 2
+    assert posted.text.startswith("✅ Resolved: api is slow")
+    assert {symptoms.thread_ts, change.thread_ts, end.thread_ts} == {posted.ts}
+    assert "failed connections of checkout" in symptoms.blocks[0]["text"]["text"]
+    assert "now critical (was warning)" in change.text
+    assert "back to normal since" in end.text
+    post, update = "chat.postMessage", "chat.update"
+    assert server.calls == [post, post, update, post, update, post]
+    assert waits == [1.0]  # only the first message and its first reply come from one attempt
+
+
+def test_the_channels_rate_is_kept(tmp_path):
+    clock = Clock()
+    with SlackServer(clock=clock) as server:
+
+        def wait(seconds):
+            clock.now += seconds
+
+        token_file = written(tmp_path / "token", TOKEN)
+        settings = SlackSettings(
+            name="chat", url=server.api_url, token_file=token_file, channel="#alerts"
+        )
+        bot = SlackBot(settings, wait=wait)
+        receipts = {}
+        for name in ("one", "two", "one", "two"):
+            event = updated if name in receipts else firing
+            message = event(earlier=receipts.get(name, {}))
+            receipts[name] = bot.send(message, now=clock.now)
+            wait(bot.pace_s)
+        assert len(server.messages) == 6
+        bot.send(updated(earlier=receipts["one"]), now=clock.now)
+        with pytest.raises(DeliveryError) as caught:
+            bot.send(updated(earlier=receipts["one"]), now=clock.now)
+        assert (caught.value.reason, caught.value.retry_after_s) == ("rate_limited", 1.0)
+
+
+def test_what_failed_half_way_is_not_posted_twice(server, bot):
+    server.next_answers.extend(
+        [
+            Answer(body=b'{"ok": true, "channel": "C0ALERTS", "ts": "1.2"}'),
+            Answer(status=503),
+            Answer(status=429, headers={"Retry-After": "3"}),
+        ]
+    )
+    for reason in ("server_error", "rate_limited"):
+        with pytest.raises(DeliveryError) as caught:
+            bot.send(firing(), now=T0)
+        assert (caught.value.reason, caught.value.retry) == (reason, True)
+    server.next_answers.append(Answer(body=b'{"ok": true, "channel": "C0ALERTS", "ts": "1.3"}'))
+    receipt = bot.send(firing(), now=T0)
+    assert (receipt["channel"], receipt["ts"]) == ("C0ALERTS", "1.2")
+    bodies = [json.loads(request.body) for request in server.requests]
+    assert [body.get("thread_ts") for body in bodies] == [None, "1.2", "1.2", "1.2"]
+
+
+def test_a_thread_that_is_refused_does_not_lose_the_message(server, bot):
+    receipt = bot.send(firing(), now=T0)
+    server.next_answers.append(Answer(body=b'{"ok": true}'))
+    server.next_answers.append(Answer(body=b'{"ok": false, "error": "restricted_action"}'))
+    assert bot.send(updated(earlier=receipt), now=T0)["ts"] == receipt["ts"]
 
 
 def test_a_removed_message_is_posted_anew(server, bot):
-    receipt = bot.send(message(), now=T0)
+    receipt = bot.send(firing(), now=T0)
     server.messages.clear()
-    new = bot.send(message(ended(finding()), earlier=receipt), now=T0)
+    new = bot.send(resolved(earlier=receipt), now=T0)
     assert new["ts"] == server.messages[0].ts != receipt["ts"]
     assert server.messages[0].thread_ts is None
 
 
 def test_a_message_too_old_to_edit_still_gets_its_reply(server, bot):
-    receipt = bot.send(message(), now=T0)
+    receipt = bot.send(firing(), now=T0)
     server.next_answers.append(Answer(body=b'{"ok": false, "error": "edit_window_closed"}'))
-    bot.send(message(ended(finding()), earlier=receipt), now=T0)
-    assert [one.thread_ts for one in server.messages] == [None, receipt["ts"]]
+    bot.send(resolved(earlier=receipt), now=T0)
+    assert [one.thread_ts for one in server.messages] == [None, receipt["ts"], receipt["ts"]]
 
 
 def test_resolved_without_an_earlier_message_is_a_message_of_its_own(server, bot):
-    bot.send(message(ended(finding())), now=T0)
-    assert server.calls == ["chat.postMessage"]
+    bot.send(resolved(), now=T0)
+    assert server.calls == ["chat.postMessage", "chat.postMessage"]
     assert server.messages[0].text.startswith("✅")
+
+
+def test_a_new_normal_is_called_that(server, bot):
+    bot.send(adopted(), now=T0)
+    assert server.messages[0].text.startswith("✅ New normal: api is slow")
+    assert "new normal since" in server.messages[0].text
 
 
 def test_the_rate_limit_is_reported_with_its_wait(server, bot, hook):
     server.per_message_s = 1.0
-    bot.send(message(), now=T0)
-    hook.send(message(), now=T0)
-    for receiver in (bot, hook):
-        with pytest.raises(DeliveryError) as caught:
-            receiver.send(message(), now=T0)
-        assert (caught.value.reason, caught.value.retry_after_s) == ("rate_limited", 1.0)
-        assert caught.value.retry
-    assert len(server.messages) == 2
+    server.messages.clear()
+    hook.send(firing(), now=T0)
+    with pytest.raises(DeliveryError) as caught:
+        hook.send(firing(), now=T0)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("rate_limited", 1.0)
+    assert caught.value.retry
+    assert len(server.messages) == 1
 
 
 @pytest.mark.parametrize(
@@ -184,7 +223,7 @@ def test_the_rate_limit_is_reported_with_its_wait(server, bot, hook):
 def test_every_failure_of_the_web_api_has_its_reason(server, bot, answer, reason, detail, retry):
     server.next_answers.append(answer)
     with pytest.raises(DeliveryError) as caught:
-        bot.send(message(), now=T0)
+        bot.send(firing(), now=T0)
     assert (caught.value.reason, caught.value.retry) == (reason, retry)
     assert detail in caught.value.detail
     assert len(server.requests) == 1  # slack_sdk did not retry by itself
@@ -207,7 +246,7 @@ def test_every_failure_of_the_web_api_has_its_reason(server, bot, answer, reason
 def test_every_failure_of_an_incoming_webhook_has_its_reason(server, hook, answer, reason, retry):
     server.next_answers.append(answer)
     with pytest.raises(DeliveryError) as caught:
-        hook.send(message(), now=T0)
+        hook.send(firing(), now=T0)
     assert (caught.value.reason, caught.value.retry) == (reason, retry)
     assert len(server.requests) == 1
 
@@ -217,70 +256,110 @@ def test_the_token_does_not_follow_a_redirect(server, bot, hook):
         for receiver in (bot, hook):
             server.next_answers.append(Answer(status=302, headers={"Location": elsewhere.url}))
             with pytest.raises(DeliveryError, match="redirect"):
-                receiver.send(message(), now=T0)
+                receiver.send(firing(), now=T0)
         assert elsewhere.requests == []
 
 
 def test_a_wrong_token_and_a_wrong_channel_are_rejected(server, tmp_path):
     def bot(token, channel):
+        token_file = written(tmp_path / "token", token)
         return make_receiver(
-            ReceiverSettings(
-                name="chat",
-                type="slack",
-                url=server.api_url,
-                token_file=written(tmp_path / "token", token),
-                channel=channel,
-            )
+            SlackSettings(name="chat", url=server.api_url, token_file=token_file, channel=channel)
         )
 
     with pytest.raises(DeliveryError, match=r"invalid_auth.*check token"):
-        bot("xoxb-wrong", "#alerts").send(message(), now=T0)
+        bot("xoxb-wrong", "#alerts").send(firing(), now=T0)
     with pytest.raises(DeliveryError, match="channel_not_found"):
-        bot(TOKEN, "#nowhere").send(message(), now=T0)
-    with pytest.raises(ValueError, match="needs token_file and channel"):
+        bot(TOKEN, "#nowhere").send(firing(), now=T0)
+    with pytest.raises(ValueError, match="a token_file needs channel"):
         bot(TOKEN, None)
-    with pytest.raises(ValueError, match="needs a url"):
-        make_receiver(ReceiverSettings(name="chat", type="slack"))
+    with pytest.raises(ValueError, match="slack needs url"):
+        SlackSettings(name="chat")
 
 
 def test_a_token_is_read_again_so_that_it_can_be_corrected(server, bot, tmp_path):
     (tmp_path / "token").unlink()
     with pytest.raises(DeliveryError) as caught:
-        bot.send(message(), now=T0)
+        bot.send(firing(), now=T0)
     assert (caught.value.reason, caught.value.retry) == ("secret_unreadable", True)
     written(tmp_path / "token", TOKEN)
-    bot.send(message(), now=T0)
+    bot.send(firing(), now=T0)
+    assert len(server.messages) == 2
+
+
+def test_an_incoming_webhooks_url_can_be_in_a_file(server, tmp_path):
+    hook = make_receiver(SlackSettings(name="chat", url_file=tmp_path / "url"))
+    written(tmp_path / "url", "not a url")
+    with pytest.raises(DeliveryError, match="holds no URL"):
+        hook.send(firing(), now=T0)
+    written(tmp_path / "url", server.hook_url)
+    hook.send(firing(), now=T0)
     assert len(server.messages) == 1
 
 
 def test_names_cannot_mention_link_or_format(server, hook):
     evil = Pair("<!channel> & co", "<http://evil|x>", 80)
-    hook.send(message(finding(pair=evil)), now=T0)
+    root = Root(service="`<!here>`", side="server", score=1.0, why="<@U1> said so")
+    told = incident(symptoms=(finding(pair=evil),), roots=(root,), title="<!channel>")
+    hook.send(Message(id="msg_1", event="firing", incident=told), now=T0)
     whole = json.dumps(server.messages[0].blocks) + server.messages[0].text
-    assert "<!channel>" not in whole
-    assert "<http" not in whole
+    for mention in ("<!channel>", "<http", "<@U1>", "<!here>"):
+        assert mention not in whole
     assert "&lt;!channel&gt; &amp; co" in whole
+    command = server.messages[0].blocks[-1]["elements"][0]["text"]
+    assert command.count("`") == 4  # a backtick in a name does not end the span
+
+
+TEXT = st.text(max_size=200) | st.sampled_from(["&" * 5000, "x" * 20_000])
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=st.text(min_size=1, max_size=300) | st.just("&" * 5000),
-    cause=st.text(max_size=3000),
-    number=st.integers(1, 120),
-    over=st.booleans(),
+    name=st.text(min_size=1, max_size=150) | st.just("&" * 5000),
+    text=TEXT,
+    number=st.integers(0, 50),
+    many=st.integers(1, 100),
+    event=st.sampled_from(["firing", "updated", "resolved"]),
 )
-def test_any_incident_is_within_slacks_limits(name, cause, number, over):
+def test_any_incident_is_within_slacks_limits(name, text, number, many, event):
     pair = Pair(name, name, 65535, "udp")
-    many = [
-        finding(onset=T0 + i, pair=pair, cause=cause, signal="some_gauge" * 9)
-        for i in range(number)
-    ]
-    sent = message(*map(ended, many) if over else many)
-    for rendered in (slack_message.render(sent), slack_message.render_ending(sent)):
+    symptoms = tuple(
+        finding(onset=T0 + i, pair=pair, cause=text, signal="some_gauge" * 9) for i in range(number)
+    )
+    root = Root(service=name, side="server", score=0.2, why=text)
+    base = over if event == "resolved" else worse
+    told = base(
+        title=text,
+        summary=text,
+        impact=text,
+        picture=text + "█" * 500,
+        roots=(root,) * 5,
+        affected=tuple(f"{name}{i}" for i in range(many)),
+        findings=tuple(f"{i:016x}" for i in range(max(number, 1))),
+        symptoms=symptoms,
+        trigger=Trigger(kind="oom_kill", service=name, at=T0 + 5, detail=text),
+    )
+    earlier = {"root": name + "x", "severity": "info", "findings": "0", "affected": "0"}
+    sent = Message(id="msg_1", event=event, incident=told, earlier=earlier)
+    for rendered in (
+        slack_message.render(sent),
+        slack_message.render(sent, in_place=True),
+        slack_message.render_reply(sent, first=True),
+        slack_message.render_reply(sent, first=False),
+    ):
         assert blocks_are_valid(rendered["blocks"])
         assert 0 < len(rendered["text"]) <= slack_message.SECTION_LIMIT
         total = len(json.dumps(rendered["blocks"], ensure_ascii=False))
         assert total <= slack_message.TOTAL_LIMIT
+
+
+@given(st.integers(1, 200))
+@settings(max_examples=30, deadline=None)
+def test_any_digest_is_within_slacks_limits(number):
+    rendered = slack_message.render(digest(number))
+    assert blocks_are_valid(rendered["blocks"])
+    listed = rendered["blocks"][2]["text"]["text"].count("• ")
+    assert listed == min(number, telling.SYMPTOMS_LISTED)
 
 
 @given(st.text(alphabet="&<>ab", max_size=80), st.integers(1, 60))
@@ -294,11 +373,9 @@ def test_escaping_cuts_between_characters_and_never_within_an_entity(text, limit
 def test_a_test_message_says_that_it_is_one(server, tmp_path):
     token_file = written(tmp_path / "token", TOKEN)
     send_test(
-        ReceiverSettings(
-            name="chat", type="slack", url=server.api_url, token_file=token_file, channel="#alerts"
-        )
+        SlackSettings(name="chat", url=server.api_url, token_file=token_file, channel="#alerts")
     )
     assert "[test]" in server.messages[0].blocks[0]["text"]["text"]
     wrong = f"{server.base_url}{HOOK_PATH}x"
     with pytest.raises(DeliveryError, match="no_service"):
-        send_test(ReceiverSettings(name="chat", type="slack", url=wrong))
+        send_test(SlackSettings(name="chat", url=wrong))

@@ -1,35 +1,22 @@
+import dataclasses
 import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from alerts.digest import digest_from_json, make_digest
+from alerts.digest import digest_from_json
 from alerts.errors import DeliveryError
-from alerts.outbox import message_id
-from alerts.receivers.base import DigestMessage, Message, retry_after_s
+from alerts.incident import incident_from_json
+from alerts.receivers.base import Message, retry_after_s
 from alerts.receivers.webhook import Webhook, render
+from alerts.settings import SettingsError, WebhookSettings
 from alerts.trial import send_test
-from tests.alerts.examples import (
-    T0,
-    ended,
-    finding,
-    incident,
-    numbered,
-    webhook_settings,
-    written,
-)
-from tests.servers.base import Answer
+from tests.alerts import goldens, messages
+from tests.alerts.examples import T0, webhook_settings, written
+from tests.alerts.messages import digest, firing, resolved, updated
+from tests.servers.base import Answer, LocalServer
 from tests.servers.webhook import SECRET, WebhookServer
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def message(*findings):
-    about = incident(*findings, id="0123456789abcdef")
-    id_ = message_id(about.id, about.state, "pager")
-    return Message(id=id_, event=about.state, incident=about)
 
 
 @pytest.fixture
@@ -46,33 +33,91 @@ def webhook(server, tmp_path):
     receiver.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "findings"),
-    [
-        ("webhook-firing", [finding(cause="timed_out", side="network")]),
-        ("webhook-resolved", [ended(finding()), ended(finding(onset=T0 + 60), state="adopted")]),
-    ],
-)
-def test_bodies_are_the_golden_ones(name, findings):
-    expected = json.loads((GOLDEN / f"{name}.json").read_text())
-    body = render(message(*findings))
-    assert json.loads(body) == expected
-    assert body == render(message(*findings))
+@pytest.mark.parametrize("event", goldens.EVENTS)
+@pytest.mark.parametrize("format_", ["webhook", "webhook-alertmanager", "cloudevents"])
+def test_bodies_are_the_golden_ones(format_, event):
+    goldens.check(format_, event)
+    assert render(goldens.message(event)) == render(goldens.message(event))
 
 
-def test_the_body_of_a_digest_is_the_golden_one(server, webhook):
-    held = [incident(numbered(n), id=f"{n:016x}") for n in range(2)]
-    made = make_digest(held, reason="no token was left of false_alerts = 1/week", now=T0)
-    sent = DigestMessage(id="msg_1", digest=made)
-    assert json.loads(render(sent)) == json.loads((GOLDEN / "webhook-digest.json").read_text())
-    assert webhook.send(sent, now=time.time()) == {}
-    [received] = server.accepted
-    assert (received.id, received.type) == ("msg_1", "incident.digest")
-    assert digest_from_json(received.body["data"]) == made
+def test_what_it_is_told_reads_back(server, webhook):
+    for sent in (firing(), updated(), resolved()):
+        webhook.send(sent, now=time.time())
+    webhook.send(digest(), now=time.time())
+    *incidents, last = server.accepted
+    kinds = ["incident.firing", "incident.updated", "incident.resolved"]
+    assert [one.type for one in incidents] == kinds
+    assert incident_from_json(incidents[1].body["data"]) == as_read(updated().incident)
+    assert last.type == "incident.digest"
+    assert digest_from_json(last.body["data"]) == digest().digest
+
+
+def as_read(incident):
+    """Return an incident without what is not in its public form: the findings' evidence."""
+    return dataclasses.replace(
+        incident, symptoms=tuple(dataclasses.replace(s, evidence={}) for s in incident.symptoms)
+    )
+
+
+@pytest.mark.parametrize("event", messages.EVENTS)
+def test_the_body_of_alertmanagers_webhook(event):
+    with LocalEcho() as server:
+        receiver = Webhook(webhook_settings(server.base_url, format="alertmanager"))
+        receiver.send(messages.EVENTS[event](), now=time.time())
+        receiver.close()
+        body = json.loads(server.requests[0].body)
+    assert body["version"] == "4"
+    over = event in ("resolved", "adopted")
+    assert body["status"] == body["alerts"][0]["status"] == ("resolved" if over else "firing")
+    assert (body["alerts"][0]["endsAt"] == "0001-01-01T00:00:00Z") == (not over)
+    assert body["receiver"] == "pager"
+    assert set(body["alerts"][0]) == {
+        "status", "labels", "annotations", "startsAt", "endsAt", "generatorURL", "fingerprint",
+    }  # fmt: skip
+
+
+def test_a_cloud_event_in_binary_mode(tmp_path):
+    told = dataclasses.replace(messages.incident(), id='é"% id')
+    sent = Message(id="msg_1", event="firing", incident=told)
+    with LocalEcho() as server:
+        receiver = Webhook(webhook_settings(server.base_url, format="cloudevents"))
+        for _ in range(2):
+            receiver.send(sent, now=time.time())
+        receiver.close()
+        first, again = server.requests
+    assert first.body == render(sent)
+    assert first.headers["content-type"] == "application/json"
+    assert (
+        first.headers["ce-id"] == again.headers["ce-id"] == first.headers["webhook-id"] == "msg_1"
+    )
+    assert first.headers["ce-specversion"] == "1.0"
+    assert first.headers["ce-type"] == "tailrace.incident.firing"
+    assert first.headers["ce-subject"] == "%C3%A9%22%25%20id"
+    assert first.headers["ce-source"].startswith("/tailrace/")
+    assert first.headers["ce-time"] == json.loads(first.body)["timestamp"]
+
+
+class LocalEcho(LocalServer):
+    """Answers 200 to anything."""
+
+    def answer(self, request):
+        return Answer()
+
+
+def test_a_url_can_be_in_a_file(server, tmp_path):
+    settings = WebhookSettings(
+        name="pager",
+        url_file=written(tmp_path / "url", server.url),
+        secret_file=written(tmp_path / "secret", SECRET),
+    )
+    receiver = Webhook(settings)
+    receiver.send(firing(), now=time.time())
+    assert len(server.accepted) == 1
+    receiver.close()
 
 
 def test_a_message_is_signed_and_taken(server, webhook):
-    sent = message()
+    sent = firing()
     assert webhook.send(sent, now=time.time()) == {}
     [received] = server.accepted
     assert received.id == sent.id
@@ -86,7 +131,7 @@ def test_a_wrong_secret_is_refused_for_good(server, tmp_path):
     secret_file = written(tmp_path / "secret", "whsec_" + "QUJD" * 8)
     receiver = Webhook(webhook_settings(server.url, secret_file=secret_file))
     with pytest.raises(DeliveryError, match="HTTP 401") as caught:
-        receiver.send(message(), now=time.time())
+        receiver.send(firing(), now=time.time())
     assert not caught.value.retry
     receiver.close()
 
@@ -94,7 +139,7 @@ def test_a_wrong_secret_is_refused_for_good(server, tmp_path):
 def test_while_a_secret_is_rotated_both_sign(server, tmp_path):
     secret_file = written(tmp_path / "secret", "whsec_" + "QUJD" * 8 + f"\n{SECRET}")
     receiver = Webhook(webhook_settings(server.url, secret_file=secret_file))
-    receiver.send(message(), now=time.time())
+    receiver.send(firing(), now=time.time())
     assert len(server.requests[0].headers["webhook-signature"].split()) == 2
     assert len(server.accepted) == 1
     receiver.close()
@@ -103,10 +148,10 @@ def test_while_a_secret_is_rotated_both_sign(server, tmp_path):
 def test_without_a_secret_file_nothing_is_signed():
     with WebhookServer(secret=None) as server:
         receiver = Webhook(webhook_settings(server.url))
-        receiver.send(message(), now=time.time())
+        receiver.send(firing(), now=time.time())
         receiver.close()
         assert "webhook-signature" not in server.requests[0].headers
-        assert server.accepted[0].id == message().id
+        assert server.accepted[0].id == firing().id
 
 
 @pytest.mark.parametrize("content", ["", "whsec_", "whsec_%%%not base64", "\n\n"])
@@ -114,7 +159,7 @@ def test_a_useless_secret_is_told_and_nothing_is_sent(server, tmp_path, content)
     secret_file = written(tmp_path / "secret", content)
     receiver = Webhook(webhook_settings(server.url, secret_file=secret_file))
     with pytest.raises(DeliveryError) as caught:
-        receiver.send(message(), now=time.time())
+        receiver.send(firing(), now=time.time())
     assert (caught.value.reason, caught.value.retry) == ("secret_unreadable", True)
     assert server.requests == []
     receiver.close()
@@ -137,7 +182,7 @@ def test_a_useless_secret_is_told_and_nothing_is_sent(server, tmp_path, content)
 def test_every_failure_has_its_reason(server, webhook, answer, reason, retry, wait_s):
     server.next_answers.append(answer)
     with pytest.raises(DeliveryError) as caught:
-        webhook.send(message(), now=time.time())
+        webhook.send(firing(), now=time.time())
     assert (caught.value.reason, caught.value.retry) == (reason, retry)
     assert caught.value.retry_after_s == wait_s
     assert caught.value.disable == (reason == "gone")
@@ -146,7 +191,7 @@ def test_every_failure_has_its_reason(server, webhook, answer, reason, retry, wa
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_any_2xx_is_success(server, webhook, status):
     server.next_answers.append(Answer(status=status, body=b"" if status == 204 else b"<html>"))
-    webhook.send(message(), now=time.time())
+    webhook.send(firing(), now=time.time())
 
 
 def test_a_redirect_is_a_failure_and_is_not_followed(server, webhook):
@@ -154,30 +199,47 @@ def test_a_redirect_is_a_failure_and_is_not_followed(server, webhook):
         for status in (301, 302, 303, 307, 308):
             server.next_answers.append(Answer(status=status, headers={"Location": elsewhere.url}))
             with pytest.raises(DeliveryError, match=f"redirect .HTTP {status}"):
-                webhook.send(message(), now=time.time())
+                webhook.send(firing(), now=time.time())
         assert elsewhere.requests == []
 
 
 def test_a_server_that_is_not_there(server, webhook):
     server.down()
     with pytest.raises(DeliveryError, match="connection refused") as caught:
-        webhook.send(message(), now=time.time())
+        webhook.send(firing(), now=time.time())
     assert (caught.value.reason, caught.value.retry) == ("network", True)
 
 
-@pytest.mark.parametrize("url", ["ftp://example.com/x", "not a url", "http://[::1", "https://"])
+@pytest.mark.parametrize("url", ["http://[::1", "http://[zz]/", "http://:99999/"])
 def test_a_url_that_is_none(url):
     receiver = Webhook(webhook_settings(url))
     with pytest.raises(DeliveryError) as caught:
-        receiver.send(message(), now=time.time())
+        receiver.send(firing(), now=time.time())
     assert (caught.value.reason, caught.value.retry) == ("misconfigured", False)
     receiver.close()
+
+
+@pytest.mark.parametrize("url", ["http://exa mple/", "averysecret", "\n"])
+def test_a_file_with_no_url(url, tmp_path):
+    settings = WebhookSettings(name="pager", url_file=written(tmp_path / "url", url))
+    receiver = Webhook(settings)
+    with pytest.raises(DeliveryError) as caught:
+        receiver.send(firing(), now=time.time())
+    assert (caught.value.reason, caught.value.retry) == ("secret_unreadable", True)
+    assert "averysecret" not in str(caught.value)
+    receiver.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com/x", "not a url", "https://", ""])
+def test_a_url_that_cannot_be_one(url):
+    with pytest.raises(SettingsError, match="not a URL"):
+        webhook_settings(url)
 
 
 def test_an_answer_without_end_is_not_read(server, webhook):
     server.next_answers.append(Answer(body=b"x" * 50_000_000))
     started = time.monotonic()
-    webhook.send(message(), now=time.time())
+    webhook.send(firing(), now=time.time())
     assert time.monotonic() - started < 3.0
 
 
@@ -210,6 +272,4 @@ def test_a_test_message_says_that_it_is_one(server, tmp_path):
     server.next_answers.append(Answer(status=503))
     with pytest.raises(DeliveryError, match=r"server_error \(HTTP 503\): the receiver has a fault"):
         send_test(webhook_settings(server.url, secret_file=secret_file))
-    with pytest.raises(ValueError, match="needs a url"):
-        send_test(webhook_settings(""))
     assert threading.active_count() < 20

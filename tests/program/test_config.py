@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from alerts.settings import ReceiverSettings
 from detector.settings import MIN_CHANGE
 from tailrace import config
 from tailrace.cli.config import SAMPLE
@@ -97,11 +99,11 @@ def test_the_sample_is_right_with_and_without_its_comments(file: Path) -> None:
     assert read.probes == config.Config().probes
     assert read.detector.model_copy(update={"min_change": {}}) == config.Config().detector
     assert dict(read.detector.min_change) == MIN_CHANGE
-    assert [receiver.name for receiver in read.receiver_settings()] == [
-        "on-call",
-        "team",
-        "team-simple",
-    ]
+    types = [receiver.type for receiver in read.receiver_settings()]
+    assert len(types) == len(set(types)) + 1  # Slack is there twice
+    assert set(types) == {
+        get_args(get_type_hints(each)["type"])[0] for each in get_args(ReceiverSettings)
+    }
 
 
 MISTAKES = {
@@ -130,7 +132,7 @@ MISTAKES = {
         HOOK + 'url = "http://x"\n\n' + HOOK.replace('"a"', '"b"') + 'urll = "http://x"\n',
         "{file}:9: unknown key `urll` in [[alerts.receivers]] number 2, did you mean `url`?\n"
         "  remedy: known keys in [[alerts.receivers]] number 2: "
-        "name, type, url, secret_file, token_file, channel",
+        "name, timeout_s, type, url, url_file, secret_file, format",
     ),
     "syntax": ("[probes]\nwindow = \n", "not TOML: Invalid value (at line 2, column 10)"),
     "model": (
@@ -220,7 +222,8 @@ MISTAKES = {
     "receivers": ("[alerts]\nreceivers = 3\n", "must be a table, written [[alerts.receivers]]"),
     "type": (
         '[[alerts.receivers]]\nname = "a"\ntype = "pager"\n',
-        "{file}:3: key `type` in [[alerts.receivers]] number 1: must be 'webhook' or 'slack'",
+        "{file}:3: key `type` in [[alerts.receivers]] number 1: must be one of 'webhook', 'slack', "
+        "'alertmanager', 'pagerduty', 'teams', 'email', 'syslog', 'journal', 'stdout', 'apprise'",
     ),
     "missing": (
         '[[alerts.receivers]]\ntype = "slack"\nurl = "http://x"\n',
@@ -232,11 +235,42 @@ MISTAKES = {
             "not a URL, write it like https://host/path"),
     "token of webhook": (
         HOOK + 'url = "http://x"\ntoken_file = "x"\n',
-        "token_file is for type slack, not for a webhook",
+        "{file}:5: unknown key `token_file` in [[alerts.receivers]] number 1, "
+        "did you mean `secret_file`?",
     ),
     "slack without anything": (
         '[[alerts.receivers]]\nname = "a"\ntype = "slack"\n',
         "slack needs url (incoming webhook), or token_file and channel",
+    ),
+    "no type": (
+        '[[alerts.receivers]]\nname = "a"\n',
+        "{file}:1: key `type` in [[alerts.receivers]] number 1 is missing",
+    ),
+    "url twice": (
+        HOOK + 'url = "http://x"\nurl_file = "x"\n',
+        'a webhook needs url = "https://…", or else url_file',
+    ),
+    "format": (
+        HOOK + 'url = "http://x"\nformat = "xml"\n',
+        "{file}:5: key `format` in [[alerts.receivers]] number 1: "
+        "must be 'native', 'alertmanager' or 'cloudevents'",
+    ),
+    "timeout": (
+        HOOK + 'url = "http://x"\ntimeout_s = 0\n',
+        "{file}:5: key `timeout_s` in [[alerts.receivers]] number 1: above 0, and at most 60 s",
+    ),
+    "mail to nobody": (
+        '[[alerts.receivers]]\nname = "a"\ntype = "email"\nserver = "mail"\n'
+        'sender = "a@b"\nrecipients = []\n',
+        "{file}:6: key `recipients` in [[alerts.receivers]] number 1: at least one address",
+    ),
+    "no server": (
+        '[[alerts.receivers]]\nname = "a"\ntype = "email"\nsender = "a@b"\nrecipients = ["a@b"]\n',
+        "{file}:1: key `server` in [[alerts.receivers]] number 1 is missing",
+    ),
+    "syslog's address": (
+        '[[alerts.receivers]]\nname = "a"\ntype = "syslog"\naddress = "loghost"\n',
+        "{file}:4: key `address` in [[alerts.receivers]] number 1: a socket's path, or",
     ),
     "slack without channel": (
         '[[alerts.receivers]]\nname = "a"\ntype = "slack"\ntoken_file = "x"\n',
@@ -307,6 +341,27 @@ def test_what_is_shown_reads_back(file: Path) -> None:
             "requests": "50%",
         },
     }
+
+
+def test_receivers_are_shown_as_they_are_written(file: Path) -> None:
+    file.write_text(
+        '[[alerts.receivers]]\nname = "mail"\ntype = "email"\nserver = "mail:587"\ntimeout_s = 20\n'
+        'sender = "a@b"\nrecipients = ["c@d"]\nusername = "x"\npassword_file = "word"\n'
+        '[[alerts.receivers]]\nname = "teams"\ntype = "teams"\nurl_file = "/teams.url"\n'
+    )
+    mail, teams = config.read(file).to_dict()["alerts"]["receivers"]
+    assert mail == {
+        "name": "mail",
+        "type": "email",
+        "timeout_s": 20.0,
+        "server": "mail:587",
+        "encryption": "starttls",
+        "sender": "a@b",
+        "recipients": ("c@d",),
+        "username": "x",
+        "password_file": str(file.parent / "word"),
+    }
+    assert teams == {"name": "teams", "type": "teams", "url_file": "/teams.url"}
 
 
 def test_where_it_is_looked_for(
