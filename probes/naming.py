@@ -112,8 +112,9 @@ class PairNames:
             (int(a["netns"]), bytes(a["address"]), int(a["port"])): w["owner"]
             for a, w in zip(at, who, strict=True)
         }
-        for (_, _, port), owner in self._listeners.items() if self._happenings else ():
-            self._sight_listener(owner, port)
+        for (netns, _, port), owner in self._listeners.items() if self._happenings else ():
+            if not self._netns or netns in self._netns:
+                self._sight_listener(owner, port)
 
     def client_pair(self, met: Met, other: Met | None) -> int:
         """Return the pair of a client's group, IGNORED for our own.

@@ -210,14 +210,14 @@ def _newcomer(history: _History, member: Member) -> ServiceEvent | None:
         history.left.remove(vacancy)
         history.returned.add(member.place)
     at = member.started if vacancy is None else min(vacancy.at, member.started)
-    if vacancy is not None and _same(vacancy.member.version, member.version):
+    if vacancy is not None and _is_equal(vacancy.member, member):
         pause_s = round(member.started - vacancy.at)
         after = f" after {pause_s} s" if pause_s > 0 else ""
         detail = f"{vacancy.how or 'it ended'}, and another took its place{after}"
         return _event("restart", member, at, detail)
     if _same(member.version, history.version):  # it may be the second of a roll-out
         before, history.revision = history.revision, member.revision or history.revision
-        if vacancy is None and before and history.revision != before:
+        if before and history.revision != before:
             return _event("restart", member, at, "rolled out anew, in the same version")
         return None
     others = [one for one in history.members.values() if one is not member]
@@ -240,7 +240,7 @@ def _filled(history: _History, member: Member) -> _Vacancy | None:
     return max(
         fitting,
         key=lambda each: (
-            _same(each.member.version, member.version),
+            _is_equal(each.member, member),
             each.member.place == member.place,
             each.at,
         ),
@@ -288,6 +288,10 @@ def _is_even(members: Iterable[Member]) -> bool:
     found = list(members)
     revisions = {one.revision for one in found if one.revision}
     return len(revisions) <= 1 and all(_same(one.version, found[0].version) for one in found)
+
+
+def _is_equal(one: Member, other: Member) -> bool:
+    return _same(one.version, other.version) and one.revision == other.revision
 
 
 def _same(one: str, other: str) -> bool:

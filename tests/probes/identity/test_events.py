@@ -24,6 +24,8 @@ from tests.support.watching import Watch, watching
 pytestmark = pytest.mark.kernel
 
 _MARK = f"e{os.getpid()}"
+_LATE_S = 3.0
+"""An end is noticed within a second, on a machine that has nothing else to do."""
 
 _SERVER = """
 import socket, sys
@@ -91,7 +93,7 @@ class Scene:
         self._all += self.watch.observer.events()
         return [event for event in self._all if event.service == service]
 
-    def one(self, service: str, *, within_s: float = 20) -> ServiceEvent:
+    def one(self, service: str, *, within_s: float = 60) -> ServiceEvent:
         """Wait for a service's first event, and see that no other comes with it."""
         wait_for(lambda: bool(self.events(service)), within_s=within_s, what=f"event of {service}")
         self.rest(3)
@@ -114,13 +116,14 @@ class Scene:
     def serving(self, script: Path, port: int, **kwargs: object) -> Iterator[subprocess.Popen[str]]:
         command = self.inside(sys.executable, script, port)
         with running(*command, **kwargs) as process:
-            wait_for(lambda: process.poll() is None and self.ask(port), what=f"{script} answers")
+            wait_for(lambda: self.ask(port), within_s=60, what=f"{script} answers")
+            assert process.poll() is None
             yield process
 
     def know(self, service: str) -> None:
         """Wait until a service is watched, and see that its first sight is no event."""
         services = self.watch.observer.services
-        wait_for(lambda: service in services, what=f"{service} is known")
+        wait_for(lambda: service in services, within_s=60, what=f"{service} is known")
         self.rest(4)
         assert self.events(service) == []
 
@@ -148,16 +151,16 @@ def test_a_reload_and_a_restart_of_nginx(tmp_path: Path, scene: Scene) -> None:
         )
         event = scene.one("nginx")
         assert (event.kind, event.detail) == ("reload", "1 worker replaced")
-        assert event.at == pytest.approx(reloaded, abs=1.5)
+        assert event.at == pytest.approx(reloaded, abs=_LATE_S)
         assert server.status()
         seen = len(scene.events("nginx"))
     ended = time.time()
     with nginx(tmp_path, port=port, inside=scene.host):
-        wait_for(lambda: len(scene.events("nginx")) > seen)
+        wait_for(lambda: len(scene.events("nginx")) > seen, within_s=60)
         scene.rest(3)
         _, event = scene.events("nginx")
     assert event.kind == "restart"
-    assert event.at == pytest.approx(ended, abs=1.5)
+    assert event.at == pytest.approx(ended, abs=_LATE_S)
     assert "another took its place" in event.detail
 
 
@@ -174,13 +177,13 @@ def test_a_worker_that_crashes_and_one_that_is_busy_at_a_reload(
         event = scene.one("nginx")
         assert event.kind == "restart"
         assert event.detail == "1 worker killed by SIGKILL, and as many took their place"
-        assert event.at == pytest.approx(killed, abs=2)
+        assert event.at == pytest.approx(killed, abs=_LATE_S)
         scene.rest(6)
         holding = scene.inside(sys.executable, "-c", _HOLDING, port)
         with running(*holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
             assert hear(held) == "asked"
             os.kill(server.pid, signal.SIGHUP)
-            wait_for(lambda: len(scene.events("nginx")) > 1)
+            wait_for(lambda: len(scene.events("nginx")) > 1, within_s=60)
         event = scene.events("nginx")[-1]
         assert (event.kind, event.detail) == ("reload", "1 worker replaced")
 
@@ -197,7 +200,7 @@ def test_a_service_that_is_killed_and_started_again(tmp_path: Path, scene: Scene
         event = scene.one(script.name)
     assert event.kind == "restart"
     assert event.detail.startswith("killed by SIGKILL, and another took its place after ")
-    assert event.at == pytest.approx(ended, abs=1.5)
+    assert event.at == pytest.approx(ended, abs=_LATE_S)
 
 
 def test_a_service_that_is_gone(tmp_path: Path, scene: Scene) -> None:
@@ -210,7 +213,7 @@ def test_a_service_that_is_gone(tmp_path: Path, scene: Scene) -> None:
     event = scene.one(script.name)
     assert event.kind == "scale_in"
     assert event.detail == "no instance in place of 1: killed by SIGTERM"
-    assert event.at == pytest.approx(ended, abs=1.5)
+    assert event.at == pytest.approx(ended, abs=_LATE_S)
 
 
 def test_another_version_of_a_script(tmp_path: Path, scene: Scene) -> None:
@@ -227,7 +230,7 @@ def test_another_version_of_a_script(tmp_path: Path, scene: Scene) -> None:
     assert event.detail == (
         f"{script} of 2023-11-14T22:14:20Z in place of {script} of 2023-11-14T22:13:20Z"
     )
-    assert event.at == pytest.approx(stopped, abs=1.5)
+    assert event.at == pytest.approx(stopped, abs=_LATE_S)
 
 
 def test_another_version_that_takes_over_before_the_first_has_ended(
@@ -240,12 +243,12 @@ def test_another_version_that_takes_over_before_the_first_has_ended(
         os.utime(script, (1_700_000_060, 1_700_000_060))
         began = time.time()
         with scene.serving(script, port):
-            wait_for(lambda: bool(scene.events(script.name)))
+            wait_for(lambda: bool(scene.events(script.name)), within_s=60)
             first.terminate()
             scene.rest(14)
             (event,) = scene.events(script.name)
     assert event.kind == "deploy"
-    assert event.at == pytest.approx(began, abs=1.5)
+    assert event.at == pytest.approx(began, abs=_LATE_S)
 
 
 def test_one_instance_more_and_one_less(tmp_path: Path, scene: Scene) -> None:
@@ -262,15 +265,15 @@ def test_one_instance_more_and_one_less(tmp_path: Path, scene: Scene) -> None:
         with scene.serving(script, port, preexec_fn=functools.partial(enter, second)):
             event = scene.one(script.name)
             assert (event.kind, event.detail) == ("scale_out", "2 instances in place of 1")
-            assert event.at == pytest.approx(grown, abs=1.5)
+            assert event.at == pytest.approx(grown, abs=_LATE_S)
             shrunk = time.time()
-        wait_for(lambda: len(scene.events(script.name)) > 1, within_s=20)
+        wait_for(lambda: len(scene.events(script.name)) > 1, within_s=60)
         scene.rest(3)
         _, event = scene.events(script.name)
         assert (event.kind, event.detail) == (
             "scale_in", "1 instance in place of 2: killed by SIGTERM",
         )  # fmt: skip
-        assert event.at == pytest.approx(shrunk, abs=1.5)
+        assert event.at == pytest.approx(shrunk, abs=_LATE_S)
 
 
 def test_out_of_memory(tmp_path: Path, scene: Scene) -> None:
@@ -285,16 +288,16 @@ def test_out_of_memory(tmp_path: Path, scene: Scene) -> None:
         scene.know(script.name)
         assert scene.ask(port, "eat")
         killed = time.time()
-        assert process.wait(timeout=20) == -signal.SIGKILL
+        assert process.wait(timeout=60) == -signal.SIGKILL
         with scene.serving(script, port, preexec_fn=inside):
-            wait_for(lambda: len(scene.events(script.name)) > 1, within_s=20)
+            wait_for(lambda: len(scene.events(script.name)) > 1, within_s=60)
             scene.rest(3)
         found = {event.kind: event for event in scene.events(script.name)}
     assert found.keys() == {"oom_kill", "restart"}
     assert found["oom_kill"].detail == "the limit of its cgroup is 64 MiB"
     assert found["restart"].detail.startswith("killed by SIGKILL")
     for event in found.values():
-        assert event.at == pytest.approx(killed, abs=2)
+        assert event.at == pytest.approx(killed, abs=_LATE_S)
 
 
 def test_errands_and_children_for_a_connection_are_no_services(
@@ -336,7 +339,7 @@ def test_a_client_that_lasts_is_a_service(
         with running(*scene.inside(sys.executable, staying, port)):
             event = scene.one(staying.name)
     assert event.kind == "deploy"
-    assert event.at == pytest.approx(ended, abs=1.5)
+    assert event.at == pytest.approx(ended, abs=_LATE_S)
 
 
 def _children(pid: int) -> list[int]:
