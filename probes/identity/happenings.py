@@ -89,6 +89,11 @@ class Happenings:
         self._events += self._processes.update(now)
         self._events += self._roster.reconsider(now)
 
+    @property
+    def watched(self) -> int:
+        """How many processes are watched."""
+        return len(self._processes)
+
     def close(self) -> None:
         """Follow none any more."""
         self._processes.close()
