@@ -289,8 +289,8 @@ class Observer:
 
     @property
     def naming_problems(self) -> list[str]:
-        """What keeps services from being named better, in words."""
-        return self._containers.problems + self.conntrack.problems
+        """What keeps services from being named or followed better, in words."""
+        return self._containers.problems + self.conntrack.problems + self._happenings.problems
 
     @property
     def folded(self) -> int:

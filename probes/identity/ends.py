@@ -32,11 +32,6 @@ class Ended(NamedTuple):
     at: float
     how: str
 
-    @property
-    def crashed(self) -> bool:
-        """Whether it is known not to have ended as it should."""
-        return is_crash(self.how)
-
 
 def is_crash(how: str) -> bool:
     """Return whether a way to end is known to be none that was asked for."""
@@ -50,12 +45,13 @@ class Ends:
     """Watches processes until they end; `close` it.
 
     Attributes:
+        most: no more are watched, half of the descriptors that this process may have.
         refused: how many could not be watched, as there are too many.
     """
 
     def __init__(self) -> None:
-        """Watch none; a quarter of the descriptors that this process may have is for it."""
-        self._most = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        """Watch none."""
+        self.most = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._epoll = select.epoll()
         self._descriptors: dict[Hashable, int] = {}
         self._who: dict[int, Hashable] = {}
@@ -73,7 +69,7 @@ class Ends:
         """
         if who in self._descriptors:
             return True
-        if len(self._descriptors) >= self._most:
+        if len(self._descriptors) >= self.most:
             self.refused += 1
             return False
         try:

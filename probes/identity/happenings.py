@@ -90,6 +90,11 @@ class Happenings:
         self._events += self._roster.reconsider(now)
 
     @property
+    def problems(self) -> list[str]:
+        """What keeps services from being followed, in words."""
+        return self._processes.problems
+
+    @property
     def watched(self) -> int:
         """How many processes are watched."""
         return len(self._processes)

@@ -30,7 +30,7 @@ _KILLED_S: Final = 3.0
 """A process that is killed for want of memory may take so long to end."""
 _MOST_MET: Final = 8_192
 _MOST_CLIENTS: Final = 4_096
-_MOST_WORKERS: Final = 4
+_MOST_WORKERS: Final = 2
 _MOST_FOREBEARS: Final = 4
 _FORWARDER: Final = "docker-proxy"
 
@@ -89,18 +89,25 @@ class ProcessWatch:
             proc: where procfs is.
         """
         self._services, self._roster, self._own, self._proc = services, roster, own_tgid, proc
-        self._met: dict[tuple[int, int, int], None] = {}
+        self._met: dict[tuple[int, int, int], None] = {}  # who serves, and where
+        self._met_clients: dict[tuple[int, int, int], None] = {}
         self._sightings: list[_Sighting] = []
         self._young: dict[tuple[int, int], tuple[_Sighting, float, bool]] = {}
         self._watched: dict[Who, _Watched] = {}
+        self._by_tgid: dict[int, Who] = {}
         self._ends = Ends()
         self._memory = oom.MemoryCgroups(proc)
         self._killed_until = 0.0
 
     @property
-    def refused(self) -> int:
-        """How many could not be watched, as there are too many."""
-        return self._ends.refused
+    def problems(self) -> list[str]:
+        """What keeps processes from being watched."""
+        if not self._ends.refused:
+            return []
+        return [
+            f"no more than {self._ends.most} processes are followed for restarts: raise the limit "
+            "of open files (systemd: LimitNOFILE=)"
+        ]
 
     def sight(self, facts: Facts, port: int, *, serves: bool) -> None:
         """Take note that a process has traffic.
@@ -110,12 +117,12 @@ class ProcessWatch:
             port: where it listens, if it serves.
             serves: whether others connect to it.
         """
-        key = facts.tgid, facts.started, port if serves else -1
-        if key in self._met:
+        key, met = (facts.tgid, facts.started, port), self._met if serves else self._met_clients
+        if key in met:
             return
-        self._met[key] = None
-        if len(self._met) > _MOST_MET:
-            del self._met[next(iter(self._met))]
+        met[key] = None
+        if len(met) > _MOST_MET:
+            del met[next(iter(met))]
         if facts.tgid in (0, self._own) or facts.executable in ("", _FORWARDER):
             return
         if serves or len(self._sightings) < _MOST_CLIENTS:
@@ -148,7 +155,7 @@ class ProcessWatch:
                 version=service.version or watched.member.version,
                 place=place,
                 roams=roams,
-                program="" if roams else watched.member.program,
+                program=_repository(service.version) if roams else watched.member.program,
             )
             if named != watched.member:
                 watched.member = named
@@ -182,6 +189,8 @@ class ProcessWatch:
     def _watch(self, sighting: _Sighting, now: float) -> None:
         """Watch a process; of several that serve together, the one that has forked the others."""
         if sighting.serves:
+            if self._is_child(sighting):
+                return
             sighting = sighting._replace(facts=self._chief(sighting))
         facts, port, serves = sighting
         ticks = processes.start_ticks(self._proc, facts.tgid)
@@ -208,8 +217,17 @@ class ProcessWatch:
             workers=self._workers(who) if serves else None,
             look_due=now + _LOOK_S,
         )
-        self._watched[who] = watched
+        self._watched[who], self._by_tgid[who.tgid] = watched, who
         self._roster.join(who, watched.member, now)
+
+    def _is_child(self, sighting: _Sighting) -> bool:
+        """Return whether a process was forked by a server that is watched, to serve there."""
+        above = self._by_tgid.get(processes.parent(self._proc, sighting.facts.tgid) or 0)
+        if above is None:
+            return False
+        member = self._watched[above].member
+        name = self._services.service(sighting.facts, sighting.port).name
+        return member.service == name and sighting.port in member.ports
 
     def _also_serves(self, who: Who, port: int, now: float) -> None:
         watched = self._watched[who]
@@ -245,7 +263,7 @@ class ProcessWatch:
             serves=serves,
             roams=roams,
             ports=frozenset({port}) if serves else frozenset(),
-            program="" if roams else program,
+            program=_repository(service.version) if roams else program,
         )
 
     def _workers(self, who: Who) -> Workers:
@@ -266,6 +284,7 @@ class ProcessWatch:
                     watched.workers.ended(who.tgid, how)
             elif isinstance(who, Who):
                 watched = self._watched.pop(who)
+                del self._by_tgid[who.tgid]
                 for pid in watched.workers.pids if watched.workers else ():
                     self._ends.forget(_Worker(who, pid))
                 self._roster.leave(who, at, how)
@@ -321,3 +340,10 @@ class ProcessWatch:
             for who in whose if victims and count is not None else ():
                 self._watched[who].kills = count or 0
         return list(events.values())
+
+
+def _repository(image: str) -> str:
+    """Return an image's name without what tells its versions apart."""
+    name = image.partition("@")[0]
+    directory, slash, last = name.rpartition("/")
+    return directory + slash + last.partition(":")[0]

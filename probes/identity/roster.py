@@ -37,7 +37,7 @@ class Member:
         roams: whether another place may take over from this one: a container's successor is
             another container.
         ports: where it listens.
-        program: name of the file that runs; "" in a container, whose image says it.
+        program: name of the file that runs, of a container's image without its tag; "" of a pod.
         revision: of the workload's template, that may change while the version does not.
     """
 
@@ -68,7 +68,8 @@ class _History:
 
     Attributes:
         since: when it was first seen.
-        version, revision: the last that was put to work.
+        versions: by program, the last that was put to work.
+        revision: the same of the template.
         members: who runs.
         fresh: who came lately and is not judged yet, and when.
         left: what those who ended lately left behind.
@@ -78,7 +79,7 @@ class _History:
     """
 
     since: float
-    version: str
+    versions: dict[str, str]
     revision: str
     members: dict[Hashable, Member] = field(default_factory=dict)
     fresh: dict[Hashable, float] = field(default_factory=dict)
@@ -114,21 +115,24 @@ class Roster:
         history = self._services.get(member.service)
         if history is None:
             self._make_room(now)
-            history = _History(now, member.version, member.revision, changed=now)
+            versions = {member.program: member.version}
+            history = _History(now, versions, member.revision, changed=now)
             self._services[member.service] = history
         known = who in history.members
         self._where[who] = member.service
         arrived = member.place not in history.places
         if known and who not in history.fresh:
             before = history.members[who].version
-            if _same(before, history.version):  # of a container that is known whole now
-                history.version = member.version or history.version
+            latest = history.versions.get(member.program, "")
+            if _same(before, latest):  # of a container that is known whole now
+                history.versions[member.program] = member.version or latest
         history.members[who] = member
         if not known and member.started >= history.since:
             history.fresh[who] = now
         elif not known:
             history.settled.add(member.place)
-            history.version = history.version or member.version
+            latest = history.versions.get(member.program, "")
+            history.versions[member.program] = latest or member.version
         if arrived:
             history.changed = now
         self._busy.add(member.service)
@@ -215,18 +219,24 @@ def _newcomer(history: _History, member: Member) -> ServiceEvent | None:
         after = f" after {pause_s} s" if pause_s > 0 else ""
         detail = f"{vacancy.how or 'it ended'}, and another took its place{after}"
         return _event("restart", member, at, detail)
-    if _same(member.version, history.version):  # it may be the second of a roll-out
+    latest = history.versions.get(member.program, "")
+    if _same(member.version, latest):  # it may be the second of a roll-out
+        history.versions[member.program] = latest or member.version
         before, history.revision = history.revision, member.revision or history.revision
         if before and history.revision != before:
             return _event("restart", member, at, "rolled out anew, in the same version")
         return None
-    others = [one for one in history.members.values() if one is not member]
+    others = [
+        one
+        for one in history.members.values()
+        if one is not member and one.program == member.program
+    ]
     if any(_same(member.version, one.version) for one in others):
         return None
     if not (vacancy or member.roams or any(one.ports & member.ports for one in others)):
         return None  # another program of that name
-    old = vacancy.member.version if vacancy else history.version
-    history.version, history.revision = member.version, member.revision
+    old = vacancy.member.version if vacancy else latest
+    history.versions[member.program], history.revision = member.version, member.revision
     return _event("deploy", member, at, f"{member.version} in place of {old}")
 
 
