@@ -7,6 +7,7 @@ the kernel side has nothing to do for it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -181,7 +182,7 @@ class ProcessWatch:
             if now - since >= _LASTING_S:
                 del self._young[key]
                 self._watch(each, now)
-            elif not alive and (self._proc / str(each.facts.tgid)).exists():
+            elif not alive and os.access(f"{self._proc}/{each.facts.tgid}", os.F_OK):
                 self._young[key] = each, since, True
             elif not alive:
                 del self._young[key]
