@@ -281,8 +281,10 @@ def _settle(history: _History, service: str, now: float) -> ServiceEvent | None:
     gone = [vacancy for vacancy in history.left if vacancy.member.place in went]
     for vacancy in gone:
         vacancy.here_only = bool(places)
-    if len(places) > before > 0 and not came <= history.returned:
-        at = min(m.started for m in history.members.values() if m.place in came)
+    fresh = [m for m in history.members.values() if m.place in came - history.returned]
+    # a second session of some client is not what is meant
+    if len(places) > before > 0 and any(one.serves or one.roams for one in fresh):
+        at = min(one.started for one in fresh)
         return ServiceEvent(
             kind="scale_out", service=service, at=at, detail=_number(len(places), before)
         )
@@ -294,10 +296,9 @@ def _settle(history: _History, service: str, now: float) -> ServiceEvent | None:
 
 
 def _is_even(members: Iterable[Member]) -> bool:
-    """Whether all run the same: a roll-out is not under way."""
-    found = list(members)
-    revisions = {one.revision for one in found if one.revision}
-    return len(revisions) <= 1 and all(_same(one.version, found[0].version) for one in found)
+    """Whether all run the same, program by program: a roll-out is not under way."""
+    first: dict[str, Member] = {}
+    return all(_is_equal(first.setdefault(one.program, one), one) for one in members)
 
 
 def _is_equal(one: Member, other: Member) -> bool:

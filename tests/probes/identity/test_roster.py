@@ -153,6 +153,27 @@ def test_a_client_that_ends_has_only_done_its_work() -> None:
     assert story.kinds() == []
 
 
+def test_a_second_session_of_a_client_is_no_scaling() -> None:
+    alone = {"serves": False, "roams": False}
+    story = _Story(_member("a", 0, **alone))
+    story.join("b", _member("b", 10, **alone))
+    assert story.kinds() == []
+
+
+def test_a_sidecar_is_told_from_what_it_is_beside() -> None:
+    story = _Story(_member("pod", 0, program="app"))
+    story.roster.join("side", _member("pod", -90, "side:7", program="side"), _T)
+    story.join("more", _member("pod2", 10, program="app"))
+    story.join("more side", _member("pod2", 10, "side:7", program="side"))
+    story.leave(0, 60)
+    story.leave("side", 60)
+    story.join("new", _member("pod3", 61, _NEW, program="app"))
+    story.join("new side", _member("pod3", 61, "side:7", program="side"))
+    assert sorted(story.kinds()) == [("deploy", 60), ("restart", 60), ("scale_out", 10)]
+    (deploy,) = [event for event in story.told if event.kind == "deploy"]
+    assert deploy.detail == f"{_NEW} in place of {_OLD}"
+
+
 def test_processes_take_over_where_they_listen() -> None:
     story = _Story(_process(0, 80))
     story.leave(0, 10)
