@@ -243,7 +243,8 @@ def test_another_version_that_takes_over_before_the_first_has_ended(
         os.utime(script, (1_700_000_060, 1_700_000_060))
         began = time.time()
         with scene.serving(script, port):
-            wait_for(lambda: bool(scene.events(script.name)), within_s=60)
+            # of two who share a port, one is known when it accepts
+            wait_for(lambda: scene.ask(port) and bool(scene.events(script.name)), within_s=60)
             first.terminate()
             scene.rest(14)
             (event,) = scene.events(script.name)
@@ -263,6 +264,7 @@ def test_one_instance_more_and_one_less(tmp_path: Path, scene: Scene) -> None:
         scene.know(script.name)
         grown = time.time()
         with scene.serving(script, port, preexec_fn=functools.partial(enter, second)):
+            wait_for(lambda: scene.ask(port) and bool(scene.events(script.name)), within_s=60)
             event = scene.one(script.name)
             assert (event.kind, event.detail) == ("scale_out", "2 instances in place of 1")
             assert event.at == pytest.approx(grown, abs=_LATE_S)
