@@ -139,10 +139,10 @@ class ProcessWatch:
         Args:
             now: epoch seconds.
         """
-        self._take_sightings(now)
         ended = self._ends.ended(now)
         events = self._killed(ended, now)
         self._bury(ended)
+        self._take_sightings(now)  # after it: who is met now knows of no earlier kill
         return events + self._replaced(now)
 
     def rename(self, now: float) -> None:
@@ -325,13 +325,12 @@ class ProcessWatch:
             sharing.setdefault(watched.memory, []).append(who)
         for place, whose in sharing.items():
             count = None if place is None else oom.kills(place)
-            names = {self._watched[who].member.service for who in whose}
             if count is None:  # it went with its process, or there is none: as far as we know
                 victims = [who for who in whose if who in (killed if place is None else perhaps)]
-            elif count <= max(self._watched[who].kills for who in whose):
-                continue
             else:
-                victims = whose if len(names) == 1 else [who for who in whose if who in perhaps]
+                since = [who for who in whose if count > self._watched[who].kills]
+                names = {self._watched[who].member.service for who in since}
+                victims = since if len(names) == 1 else [who for who in since if who in perhaps]
             for who in victims:
                 service = self._watched[who].member.service
                 detail = oom.detail(place)
@@ -339,7 +338,7 @@ class ProcessWatch:
                     kind="oom_kill", service=service, at=now, detail=detail
                 )
             for who in whose if victims and count is not None else ():
-                self._watched[who].kills = count or 0
+                self._watched[who].kills = max(count or 0, self._watched[who].kills)
         return list(events.values())
 
 
