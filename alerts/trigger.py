@@ -48,13 +48,8 @@ def trigger_of(event: ServiceEvent) -> Trigger:
 class Triggers:
     """What happened to services within the last quarter of an hour."""
 
-    def __init__(self, *, blur_s: float = 0.0) -> None:
-        """Start with none.
-
-        Args:
-            blur_s: how much later than it is told an onset may be: the length of a window.
-        """
-        self._blur_s = blur_s
+    def __init__(self) -> None:
+        """Start with none."""
         self._kept: list[Trigger] = []
 
     def add(self, triggers: Iterable[Trigger], *, now: float) -> None:
@@ -76,7 +71,9 @@ class Triggers:
             self._kept.append(one)
         self._kept = [each for each in self._kept if now - each.at < KEPT_S][-MOST:]
 
-    def probable(self, services: Sequence[str], onset: float) -> Trigger | None:
+    def probable(
+        self, services: Sequence[str], onset: float, *, blur_s: float = 0.0
+    ) -> Trigger | None:
         """Return what probably set an incident off; None if nothing is near enough.
 
         The nearer to the onset the more probable, then by kind, then by service. What follows the
@@ -86,21 +83,23 @@ class Triggers:
         Args:
             services: of the incident, the most probable root first.
             onset: epoch seconds.
+            blur_s: how much later than it is told an onset may be: the length of a window.
         """
         place = {service: at for at, service in reversed(list(enumerate(services)))}
         found = [
-            (self._score(one, place[one.service], onset), one)
+            (self._score(one, place[one.service], onset, blur_s), one)
             for one in self._kept
             if one.service in place and not self._is_habit(one)
         ]
         best = max(found, key=lambda each: (each[0], each[1].at), default=None)
         return None if best is None or best[0] == 0.0 else best[1]
 
-    def _score(self, one: Trigger, place: int, onset: float) -> float:
+    @staticmethod
+    def _score(one: Trigger, place: int, onset: float, blur_s: float) -> float:
         """Return how probable it is, up to 1; 0 if it cannot be."""
         after_s = _SYMPTOM_AFTER_S if one.kind in _SYMPTOMS else AFTER_S
         gap_s = onset - one.at
-        if not -after_s - self._blur_s <= gap_s <= BEFORE_S:
+        if not -after_s - blur_s <= gap_s <= BEFORE_S:
             return 0.0
         near = 0.5 ** (abs(gap_s) / _HALF_S)
         return float(_WEIGHT[one.kind] * near * max(_NEXT**place, _LEAST))

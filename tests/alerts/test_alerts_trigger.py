@@ -91,9 +91,7 @@ def test_a_deploy_may_come_with_the_onset() -> None:
 
 def test_long_windows_make_an_onset_less_certain() -> None:
     late = _trigger("restart", -8)
-    blurred = Triggers(blur_s=10)
-    blurred.add([late], now=_ONSET + 10)
-    assert blurred.probable(["shop"], _ONSET) == late
+    assert _of(late).probable(["shop"], _ONSET, blur_s=10) == late
     assert _of(late).probable(["shop"], _ONSET) is None
 
 
