@@ -181,6 +181,13 @@ static __always_inline int is_stale(struct connection *c)
 	return c->tgid != current_tgid() || (c->role && id_of(c->group) != c->group_id);
 }
 
+/* Whether a socket is in a namespace that is not looked at; what is known of its address may be of
+ * an earlier one there. */
+static __always_inline int is_outside(void *sk, struct connection *c)
+{
+	return tuned(TUNING_NETNS) && (!c || is_stale(c)) && !is_watched(netns_of(sk));
+}
+
 /* Look for the owner of the name that this client sends to. */
 static __always_inline void find_owner(struct connection *c, u64 name)
 {
@@ -320,7 +327,7 @@ static __always_inline struct connection *unix_flow(void *sk, int length, int ou
 	struct group *g;
 	u16 type = 0;
 
-	if (!scratch || (!c && !is_watched(netns_of(sk))))
+	if (!scratch || is_outside(sk, c))
 		return NULL;
 	READ(peer, sk, OFF_unix_peer);
 	if (peer) {

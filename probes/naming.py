@@ -11,6 +11,7 @@ from bpf import layout
 from probes.conntrack.translations import Translations
 from probes.endpoints import Answerer, Endpoints, Where, address_text
 from probes.identity.elsewhere import Asker
+from probes.identity.happenings import Happenings
 from probes.identity.peers import Peers
 from probes.identity.resolver import Services
 from probes.identity.service import Facts, Service, facts
@@ -67,6 +68,7 @@ class PairNames:
         peers: Peers | None = None,
         netns: Collection[int] = (),
         translations: Translations | None = None,
+        happenings: Happenings | None = None,
     ) -> None:
         """Start without pairs.
 
@@ -77,10 +79,12 @@ class PairNames:
             peers: names who is elsewhere; None: by the network alone.
             netns: the network namespaces that are looked at; all if there is none.
             translations: knows who is behind a translated address; None: nobody is looked for.
+            happenings: is told which processes have traffic; None: nobody is.
         """
         self._services = services
         self.peers = peers or Peers()
         self._translations = translations or Translations()
+        self._happenings = happenings
         self._netns = netns
         self._own = own_tgid
         self._most_services = max(16 * most_pairs, 160_000)
@@ -108,6 +112,9 @@ class PairNames:
             (int(a["netns"]), bytes(a["address"]), int(a["port"])): w["owner"]
             for a, w in zip(at, who, strict=True)
         }
+        for (netns, _, port), owner in self._listeners.items() if self._happenings else ():
+            if not self._netns or netns in self._netns:
+                self._sight_listener(owner, port)
 
     def client_pair(self, met: Met, other: Met | None) -> int:
         """Return the pair of a client's group, IGNORED for our own.
@@ -120,7 +127,7 @@ class PairNames:
         if self._own in (met.tgid, -1 if other is None else other.tgid) or self._is_outside(key):
             return IGNORED
         transport = layout.TRANSPORTS.get(int(key["transport"]), OTHER)
-        own = self._name_of(met.facts())
+        own = self._name_of(met.facts(), serves=False)
         port = int(key["port"])
         if transport == "unix":
             server = self._unix_server(met.group) if other is None else self._name_of(other.facts())
@@ -160,6 +167,11 @@ class PairNames:
         real = self._translations.client(Where(netns, seen, port), int(key["transport"]))
         client = self._name_at(Where(netns, real or seen, 0), met)
         return self.places.number(Pair(client, self._name_of(met.facts(), port), port, transport))
+
+    def _sight_listener(self, owner: Any, port: int) -> None:
+        known = self._happenings
+        if known and not known.has_met(int(owner["tgid"]), int(owner["started"]), port):
+            known.sight(facts(owner), port, serves=True)
 
     def _is_outside(self, key: Any) -> bool:
         # keys of UNIX sockets name no namespace; the kernel side has looked at it
@@ -218,9 +230,11 @@ class PairNames:
             service = Service(path, "path") if path else Service(UNKNOWN, "unknown")
         return self._known(service)
 
-    def _name_of(self, who: Facts, port: int = 0) -> str:
+    def _name_of(self, who: Facts, port: int = 0, *, serves: bool = True) -> str:
         if not who.tgid:  # a child of a listener that nobody saw
             return self._known(Service(UNKNOWN, "unknown"))
+        if self._happenings is not None:
+            self._happenings.sight(who, port, serves=serves)
         return self._known(self._services.service(who, port))
 
     def _name_at(self, where: Where, met: Met) -> str:

@@ -19,11 +19,13 @@ from probes.endpoints import endpoint_text
 from probes.errors import ProbeError
 from probes.hookreport import in_use
 from probes.identity.elsewhere import Elsewhere
+from probes.identity.happenings import Happenings
 from probes.identity.peers import Peers
 from probes.identity.resolver import Services
 from probes.identity.reverse import ReverseNames
 from probes.identity.rules import AddressRules
 from probes.identity.service import Service
+from probes.identity.service_event import ServiceEvent
 from probes.identity.sources import HostContainers, NamingSettings
 from probes.naming import PairNames
 from probes.programs import Programs
@@ -103,6 +105,13 @@ class Observer:
             self._programs.tune(layout.TUNING_ANSWERS, 1)
         self.conntrack = Conntrack(self._programs.translate)
         self.conntrack.wait(_TRANSLATIONS_S)
+        self._happenings = Happenings(
+            services,
+            own_tgid=found.tgid,
+            readable=not found.own_pid_namespace,
+            cluster=self._containers.kubernetes,
+            is_known=lambda name: name in self._names.services,
+        )
         self._names = PairNames(
             services,
             own_tgid=found.tgid,
@@ -110,6 +119,7 @@ class Observer:
             peers=peers,
             translations=self.conntrack.translations,
             netns=watched,
+            happenings=self._happenings,
         )
         self._backlogs = Backlogs(self._names, readable=not found.own_pid_namespace)
         self._tracker = Tracker(
@@ -178,6 +188,7 @@ class Observer:
             if pause < left:
                 self._programs.drain()
                 self._hear(time.monotonic())
+                self._happenings.update(time.time())
                 self._update_costs()
         return round(boundary, 3), time.monotonic_ns()
 
@@ -206,6 +217,7 @@ class Observer:
         retire, release = self._tracker.idle(now_s, full=full)
         self._programs.retire(retire)
         self._programs.release(release)
+        self._happenings.update(time.time())
         self._update_costs()
         self._costs.begin_window()
         return window
@@ -216,6 +228,10 @@ class Observer:
 
     def _hear(self, now_s: float) -> None:
         self._elsewhere.hear(self._programs.answers(), now_s)
+
+    def events(self) -> Sequence[ServiceEvent]:
+        """Return what has happened to services since the last call, as it was noticed."""
+        return self._happenings.events()
 
     def memory(self) -> bytes:
         """Return what a later observer should know, for `restore`."""
@@ -273,8 +289,8 @@ class Observer:
 
     @property
     def naming_problems(self) -> list[str]:
-        """What keeps services from being named better, in words."""
-        return self._containers.problems + self.conntrack.problems
+        """What keeps services from being named or followed better, in words."""
+        return self._containers.problems + self.conntrack.problems + self._happenings.problems
 
     @property
     def folded(self) -> int:
@@ -295,6 +311,7 @@ class Observer:
         self._stop.set()
         self._containers.close()
         self._elsewhere.close()
+        self._happenings.close()
         self.conntrack.close()
         self._costs.close()
         self._programs.close()

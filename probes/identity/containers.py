@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from probes.identity.service import Service
 
+POD_UID: Final = "io.kubernetes.pod.uid"
 _POD_NAME: Final = "io.kubernetes.pod.name"
 _POD_NAMESPACE: Final = "io.kubernetes.pod.namespace"
 _COMPOSE_SERVICE: Final = "com.docker.compose.service"

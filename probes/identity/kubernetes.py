@@ -7,14 +7,14 @@ heard so far. An API server that hangs, refuses or goes away costs names and no 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from probes.endpoints import Where
 from probes.identity.containers import Container
 from probes.identity.kubernetes_api import IN_CLUSTER, Api, found_config
-from probes.identity.kubernetes_index import Index
+from probes.identity.kubernetes_index import Index, Running
 from probes.identity.kubernetes_objects import Key
 from probes.identity.kubernetes_watch import KINDS, Follower, Object, Pace
 from probes.identity.service import Service
@@ -63,6 +63,7 @@ class KubernetesNames:
         self._containers: dict[tuple[str, str], Container | None] = {}
         self._addresses: dict[tuple[bytes, int], Service | None] = {}
         self._forgot = False
+        self._moved: dict[Key, None] = {}
         self._stop, self._begun = threading.Event(), threading.Event()
         self._followers: tuple[Follower, ...] = ()
         self.where = ""
@@ -110,6 +111,20 @@ class KubernetesNames:
                 self._addresses.clear()
                 self._forgot = True
         return found
+
+    def moved(self) -> list[tuple[Key, Running | None]]:
+        """Return the pods that have changed since the last call; None for those that run no more.
+
+        Of too many, the first are left out.
+        """
+        with self._lock:
+            moved, self._moved = self._moved, {}
+            return [(key, self._index.running(key)) for key in moved]
+
+    def touch(self, keys: Iterable[Key]) -> None:
+        """Have `moved` tell of these pods again: they may be called otherwise."""
+        with self._lock:
+            self._moved |= dict.fromkeys(keys)
 
     @property
     def problems(self) -> list[str]:
@@ -187,11 +202,19 @@ class KubernetesNames:
         with self._lock:
             if self._index.put(kind, one):
                 self._changed = True
+                self._note_moved(kind, one.key)
 
     def _drop(self, kind: str, key: Key) -> None:
         with self._lock:
             if self._index.drop(kind, key):
                 self._changed = True
+                self._note_moved(kind, key)
+
+    def _note_moved(self, kind: str, key: Key) -> None:
+        if kind == "Pod":
+            self._moved[key] = None
+            if len(self._moved) > _MOST:
+                del self._moved[next(iter(self._moved))]
 
     def _keys(self, kind: str) -> set[Key]:
         with self._lock:

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any, Final, NamedTuple, TypeVar
 
 from probes.endpoints import Where
-from probes.identity.containers import Container
+from probes.identity.containers import POD_UID, Container
 from probes.identity.kubernetes_objects import Key, Managed, Owner, Pod, Slice, VirtualService
 from probes.identity.service import Service
 
@@ -33,6 +33,22 @@ _MINUTE: Final = re.compile(r"-(?:2[6-9]|3\d)\d{6}$")
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class Running(NamedTuple):
+    """A pod that runs, and is to run on.
+
+    Attributes:
+        uid: as its cgroups have it.
+        service: which it belongs to.
+        revision: the hash of its workload's template; "" if it has none.
+        created: RFC 3339, in UTC.
+    """
+
+    uid: str
+    service: Service
+    revision: str
+    created: str
 
 
 class _Held(NamedTuple):
@@ -185,6 +201,7 @@ class Index:
             **dict(pod.labels),
             "io.kubernetes.pod.namespace": pod.key.namespace,
             "io.kubernetes.pod.name": pod.key.name,
+            POD_UID: pod.mirror or pod.uid,
             "io.kubernetes.container.name": name,
         }
         return Container(container, service.name, pod.images, labels, service=service)
@@ -206,6 +223,16 @@ class Index:
             if found := self._one_of(services, where.port, strict=True):
                 return found
         return Service(f"node/{next(iter(nodes))}", "kubernetes node") if len(nodes) == 1 else None
+
+    def running(self, key: Key) -> Running | None:
+        """Return what is known of a pod that runs; None if it does not, or only for a while."""
+        pod = self._pods.get(key)
+        if pod is None or pod.ended or pod.leaving or not (pod.addresses or pod.containers):
+            return None
+        held = _held(pod)
+        if self._workload(key.namespace, held).kind in _RUNS:
+            return None
+        return Running(pod.mirror or pod.uid, self.pod_service(pod), held.hash, pod.created)
 
     def pod_service(self, pod: Pod) -> Service:
         """Return the service that a pod belongs to."""

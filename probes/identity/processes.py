@@ -42,11 +42,39 @@ def start_ticks(proc: Path, tgid: int) -> int | None:
 
     The time the machine was suspended is in it.
     """
+    return _stat(proc, tgid, 22)
+
+
+def parent(proc: Path, tgid: int) -> int | None:
+    """Return the id of a process's parent; None if there is no such process."""
+    return _stat(proc, tgid, 4)
+
+
+def file_of(proc: Path, tgid: int) -> tuple[int, int] | None:
+    """Return what tells the file that a process runs from all others; None if we may not know."""
+    try:
+        found = (proc / str(tgid) / "exe").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _stat(proc: Path, tgid: int, field: int) -> int | None:
     try:
         text = (proc / str(tgid) / "stat").read_text(errors="replace")
-        return int(text.rpartition(")")[2].split()[19])  # field 22
+        return int(text.rpartition(")")[2].split()[field - 3])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def started_at(ticks: int) -> float:
+    """Return when something began, epoch seconds.
+
+    Args:
+        ticks: as of `start_ticks`.
+    """
+    ago_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks * _TICK_NS
+    return time.time() - ago_ns / 1e9
 
 
 def is_same(started: int, ticks: int, suspended_ns: int) -> bool:
@@ -122,7 +150,7 @@ def facts_of(proc: Path, tgid: int) -> Facts | None:
     ticks = start_ticks(proc, tgid)
     try:
         command = (proc / str(tgid) / "comm").read_text(errors="replace").rstrip("\n")
-        executable = (proc / str(tgid) / "exe").readlink().name
+        executable = (proc / str(tgid) / "exe").readlink().name.removesuffix(" (deleted)")
     except OSError:
         return None
     if ticks is None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from probes.identity import processes
+from probes.identity import processes, versions
 from probes.identity.cgroups import Membership, membership
-from probes.identity.containers import Containers, service_of
+from probes.identity.containers import POD_UID, Containers, service_of
 from probes.identity.processes import Process
 from probes.identity.programs import script_of
 from probes.identity.rules import Rule, Subject, first
@@ -22,6 +21,20 @@ _DOCKER_PROXY: Final = "docker-proxy"
 _NOBODY: Final = Subject("", "", (), 0)
 
 
+class Instance(NamedTuple):
+    """Where a process runs for its service.
+
+    Attributes:
+        service: which.
+        place: what is counted as an instance of it: the pod, the container, or the cgroup.
+        roams: whether another place may take over from this one, as a container's successor does.
+    """
+
+    service: Service
+    place: str
+    roams: bool
+
+
 class _Found(NamedTuple):
     """A name, and of a process in a container what else it follows from."""
 
@@ -29,6 +42,8 @@ class _Found(NamedTuple):
     container: str = ""
     pod: str = ""
     subject: Subject = _NOBODY
+    cgroup: str = ""
+    followed: bool = False  # by a cluster, which tells of its pods' comings and goings itself
 
 
 class Services:
@@ -78,6 +93,15 @@ class Services:
             facts: what the kernel said of it.
             port: where it listens, if it is a server.
         """
+        return self._found(facts, port).service
+
+    def instance(self, facts: Facts, port: int = 0) -> Instance:
+        """Return where a process runs for its service; arguments as of `service`."""
+        found = self._found(facts, port)
+        place = found.pod or found.container or found.cgroup
+        return Instance(found.service, place, bool(found.container) and not found.followed)
+
+    def _found(self, facts: Facts, port: int) -> _Found:
         if self.generation != self._generation:
             self._generation = self.generation
             self._rename()
@@ -97,7 +121,7 @@ class Services:
                 for old in list(self._known)[: _MOST // 2]:
                     del self._known[old]
             known = self._known[key] = self._find(facts, port)
-        return known.service
+        return known
 
     def _rename(self) -> None:
         """Look at the containers again, and at them only: their processes may be gone by now."""
@@ -137,9 +161,12 @@ class Services:
         subject = _subject(facts, process, port) if self._rules else _NOBODY
         if named := self._of_container(member.container, member.pod, subject):
             return named
+        version = versions.of_process(self._proc, facts, process)
+        cgroup = _unified(process) or facts.cgroup_name
         if rule := first(self._rules, subject):
-            return _Found(Service(rule.name, "rule", version=_version(process)))
-        return _Found(_of_host(facts, process, member), "", member.pod, subject)
+            return _Found(Service(rule.name, "rule", version=version), cgroup=cgroup)
+        service = _of_host(facts, process, member, version)
+        return _Found(service, "", member.pod, subject, cgroup)
 
     def _of_container(self, name: str, pod: str, subject: Subject) -> _Found | None:
         """Return what a container is called; None for a pod's cgroup that nobody knows."""
@@ -157,7 +184,9 @@ class Services:
             service = service_of(container)
         else:
             service = Service(name[:12], "container id")
-        return _Found(service, name, pod, subject)
+        pod = pod or labels.get(POD_UID, "")
+        followed = container is not None and container.service is not None
+        return _Found(service, name, pod, subject, followed=followed)
 
     def _membership(self, facts: Facts, process: Process | None) -> Membership:
         """What its cgroups say; of one that is gone, what they said of another in the same."""
@@ -186,8 +215,12 @@ def _subject(facts: Facts, process: Process | None, port: int) -> Subject:
     )
 
 
-def _of_host(facts: Facts, process: Process | None, member: Membership) -> Service:
-    version = _version(process)
+def _unified(process: Process | None) -> str:
+    cgroups = process.cgroups if process else ()
+    return next((path for controllers, path in cgroups if not controllers), "")
+
+
+def _of_host(facts: Facts, process: Process | None, member: Membership, version: str) -> Service:
     if member.unit:
         return Service(member.unit, "user unit" if member.user else "unit", member.machine, version)
     if member.machine:
@@ -200,10 +233,3 @@ def _of_host(facts: Facts, process: Process | None, member: Membership) -> Servi
 
 def _tells(member: Membership) -> tuple[bool, bool, bool]:
     return bool(member.container), bool(member.machine), bool(member.unit)
-
-
-def _version(process: Process | None) -> str:
-    if process is None or not process.executable:
-        return ""
-    changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(process.changed))
-    return f"{process.executable} of {changed}"

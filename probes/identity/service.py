@@ -32,7 +32,8 @@ class Service:
         name: what it is called everywhere.
         resolution: how that is known.
         namespace: the Kubernetes namespace or Compose project it belongs to; "" if none.
-        version: what runs: the image's reference, or the executable's path and time of change.
+        version: what runs: the image's reference, or the path and time of change of the script or
+            else the executable.
     """
 
     name: str

@@ -21,6 +21,29 @@ def named() -> Path | None:
     return next((place for place, _, _ in options), None)
 
 
+def with_memory() -> Path | None:
+    """Return a hierarchy in which cgroups below the root limit memory; None if there is none."""
+    for place, kind, options in _mounts():
+        if kind == "cgroup" and "memory" in options.split(","):
+            return place
+        if kind == "cgroup2":
+            given = (place / "cgroup.subtree_control").read_text()
+            if "memory" in given.split():
+                return place
+    return None
+
+
+def limit_memory(directory: Path, limit: int) -> None:
+    """Let who is in a cgroup have so many bytes of memory, and no swap."""
+    unified = directory / "memory.max"
+    if unified.exists():
+        unified.write_text(str(limit))
+        with contextlib.suppress(FileNotFoundError):
+            (directory / "memory.swap.max").write_text("0")
+    else:
+        (directory / "memory.limit_in_bytes").write_text(str(limit))
+
+
 def _mounts() -> Iterator[tuple[Path, str, str]]:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
