@@ -72,6 +72,8 @@ class Incidents:
     def __init__(self) -> None:
         self.graph = ServiceGraph()
         self._open: dict[str, Case] = {}
+        # Where each service is an end of a finding: ids of open incidents
+        self._at: dict[str, set[str]] = {}
         self._of_finding: dict[str, str] = {}
         self._flaps: dict[str, tuple[float, int]] = {}
         self._triggers: list[Trigger] = []
@@ -149,7 +151,7 @@ class Incidents:
 
     def _homes(self, finding: Finding) -> list[Case]:
         """Return the incidents that a finding makes one of, the one that stays first."""
-        linked = [(case, self._links(case, finding)) for case in self._open.values()]
+        linked = [(case, self._links(case, finding)) for case in self._near(finding)]
         roots = [case for case, links in linked if links.root]
         effects = sorted((case for case, links in linked if links.effect), key=_age)
         near = sorted((case for case, links in linked if links.near), key=_age)
@@ -160,21 +162,34 @@ class Incidents:
             homes[near[0].id] = near[0]
         return sorted(homes.values(), key=_age)
 
+    def _near(self, finding: Finding) -> list[Case]:
+        """Return the incidents that a finding can have to do with: no rule looks further."""
+        client, server = finding.pair.client, finding.pair.server
+        around = {client, server, *self.graph.callees(server), *self.graph.callers(client)}
+        ids = {id_ for service in around for id_ in self._at.get(service, ())}
+        return [self._open[id_] for id_ in sorted(ids)]
+
     def _links(self, case: Case, finding: Finding) -> _Links:
         root = effect = near = False
-        for member in case.findings:
-            place = same_place(member, finding, together_s=self.together_s)
-            pair = same_pair(member, finding)
-            if member.id in case.unexplained:
-                root = root or place or pair or self._explains(finding, member)
-            near = near or place or pair
+        for id_, symptom in case.symptoms.items():
+            member = symptom.finding
+            here = same_pair(member, finding) or same_place(
+                member, finding, together_s=self.together_s
+            )
+            if id_ in case.unexplained and (here or self._explains(finding, member)):
+                root = True
+            near = near or here
             effect = effect or self._explains(member, finding)
+            if root and effect:
+                break
         return _Links(root, effect, near)
 
     def _explains(self, cause: Finding, effect: Finding) -> bool:
         return explains(cause, effect, self.graph, together_s=self.together_s)
 
     def _join(self, case: Case, finding: Finding, *, now: float) -> None:
+        for end in finding.pair[:2]:
+            self._at.setdefault(end, set()).add(case.id)
         case.ids[finding.id] = finding.onset
         case.firing.add(finding.id)
         self._of_finding[finding.id] = case.id
@@ -215,7 +230,10 @@ class Incidents:
             suppressed="" if was_told else f"part of {older.id}",
             part_of=older.id,
         )
-        del self._open[younger.id]
+        self._close(younger)
+        for symptom in younger.symptoms.values():
+            for end in symptom.finding.pair[:2]:
+                self._at.setdefault(end, set()).add(older.id)
         self._of_finding |= dict.fromkeys(younger.ids, older.id)
         older.ids |= younger.ids
         older.firing |= younger.firing
@@ -298,7 +316,7 @@ class Incidents:
         )
 
     def _forget(self, case: Case, *, now: float) -> None:
-        del self._open[case.id]
+        self._close(case)
         for id_ in case.ids:
             self._of_finding.pop(id_, None)
         for finding in case.findings:
@@ -308,6 +326,13 @@ class Incidents:
                 self._flaps[key] = now, case.flaps
         while len(self._flaps) > MOST_FLAPS:
             del self._flaps[next(iter(self._flaps))]
+
+    def _close(self, case: Case) -> None:
+        del self._open[case.id]
+        for service, ids in list(self._at.items()):
+            ids.discard(case.id)
+            if not ids:
+                del self._at[service]
 
     # State
 
@@ -344,6 +369,10 @@ class Incidents:
             raise ValueError(f"no open incidents: {error!r}") from error
         self._open = {case.id: case for case in cases}
         self._of_finding = {id_: case.id for case in cases for id_ in case.ids}
+        for case in cases:
+            for finding in case.findings:
+                for end in finding.pair[:2]:
+                    self._at.setdefault(end, set()).add(case.id)
         return self
 
 
