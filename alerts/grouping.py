@@ -16,12 +16,14 @@ that explains it, and ties nothing: two faults that one caller feels stay two in
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 from alerts import blame, impact, life, telling
 from alerts.case import MOST_WHOLE, Case, incident_id, trigger_of
 from alerts.graph import ServiceGraph
+from alerts.history import History
 from alerts.impact import Symptom
 from alerts.incident import Event, Incident, Trigger
 from alerts.relation import TOGETHER_S, explains, same_pair, same_place
@@ -71,6 +73,7 @@ class Incidents:
 
     def __init__(self) -> None:
         self.graph = ServiceGraph()
+        self.history = History()
         self._open: dict[str, Case] = {}
         # Where each service is an end of a finding: ids of open incidents
         self._at: dict[str, set[str]] = {}
@@ -109,6 +112,7 @@ class Incidents:
         width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
         self._window_s = next((w for w in (window.nominal, window.width) if w > 0), self._window_s)
         self.graph.update(window)
+        self.history.update(window)
         return self.step(findings, now=window.time + width, triggers=triggers)
 
     def step(
@@ -267,23 +271,21 @@ class Incidents:
     # Time that passes
 
     def _advance(self, case: Case, *, now: float) -> list[Change]:
+        _not_ahead(case, now)
         if case.firing and not case.lasting and now - case.started >= impact.LASTING_S:
             case.lasting = case.dirty = True
         touched = case.dirty
         if touched:
             self._judge(case, now=now)
-        changes = [
-            Change(
-                telling.describe(
-                    case,
-                    resolved=turn.resolved,
-                    ended_as=turn.ended_as,
-                    suppressed=turn.suppressed,
-                ),
-                turn.event,
+        changes: list[Change] = []
+        for turn in life.advance(case, now=now, window_s=self._window_s):
+            if turn.event is not None:
+                first = telling.in_order(case)[0]
+                case.picture = self.history.picture(first.pair, first.signal) or case.picture
+            incident = telling.describe(
+                case, resolved=turn.resolved, ended_as=turn.ended_as, suppressed=turn.suppressed
             )
-            for turn in life.advance(case, now=now, window_s=self._window_s)
-        ]
+            changes.append(Change(incident, turn.event))
         if case.state == "resolved":
             self._forget(case, now=now)
         if touched and not changes:
@@ -342,6 +344,7 @@ class Incidents:
             "version": VERSION,
             "window_s": self._window_s,
             "graph": self.graph.to_json(),
+            "history": self.history.to_json(),
             "open": [case.to_json() for case in self._open.values()],
             "flaps": [[key, *value] for key, value in self._flaps.items()],
             "triggers": [[t.kind, t.service, t.at, t.detail] for t in self._triggers],
@@ -362,10 +365,11 @@ class Incidents:
                 raise ValueError(f"open incidents of version {state['version']}, not {VERSION}")
             self._window_s = state["window_s"]
             self.graph = ServiceGraph.from_json(state["graph"])
+            self.history = History.from_json(state["history"])
             cases = [Case.from_json(case) for case in state["open"]]
             self._flaps = {key: (at, flaps) for key, at, flaps in state["flaps"]}
             self._triggers = [t for t in map(trigger_of, state["triggers"]) if t is not None]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, zlib.error) as error:
             raise ValueError(f"no open incidents: {error!r}") from error
         self._open = {case.id: case for case in cases}
         self._of_finding = {id_: case.id for case in cases for id_ in case.ids}
@@ -379,6 +383,15 @@ class Incidents:
 def _order(finding: Finding) -> tuple[Any, ...]:
     # Begins first: what ends and comes back in one window has never been over
     return (finding.state != "firing", finding.onset, finding.id)
+
+
+def _not_ahead(case: Case, now: float) -> None:
+    """Let nothing of an incident lie in the future: a clock that was set back."""
+    case.detected, case.grown = min(case.detected, now), min(case.grown, now)
+    if case.calm_since is not None:
+        case.calm_since = min(case.calm_since, now)
+    if case.told is not None:
+        case.told.at = min(case.told.at, now)
 
 
 def _age(case: Case) -> tuple[Any, ...]:

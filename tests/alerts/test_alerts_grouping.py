@@ -69,7 +69,8 @@ FAULTS = {
     "web refuses a client that asks every 20 s": (
         [
             failing(CLIENT_WEB, onset=T0 + 24, detected=T0 + 24),
-            fallen(CLIENT_WEB, detected=T0 + 25), silent(CLIENT_WEB, onset=T0 + 4, detected=T0 + 30),
+            fallen(CLIENT_WEB, detected=T0 + 25),
+            silent(CLIENT_WEB, onset=T0 + 4, detected=T0 + 30),
         ],
         ("web", "server"),
     ),
@@ -332,6 +333,17 @@ def test_updates_are_for_what_matters_and_not_too_often():
     assert events[0][:2] == ("firing", "warning")
     assert events[1] == ("updated", "critical", 30)
     assert len(events) == 2  # the wider circle and the other root are in that message
+
+
+def test_a_clock_that_is_set_back_delays_nothing_for_long():
+    incidents = learned()
+    incidents.step([slow(WEB_API1)], now=T0 + 3)
+    back = T0 - 3600.0
+    changes = [c for n in range(20) for c in incidents.step([], now=back + n)]
+    assert [c.event for c in changes] == ["firing"]
+    incidents.step([over(slow(WEB_API1))], now=back + 21)
+    changes = [c for n in range(40) for c in incidents.step([], now=back + 22 + n)]
+    assert [c.event for c in changes] == ["resolved"]
 
 
 def test_a_small_pair_that_fails_for_long_becomes_critical():
