@@ -8,7 +8,7 @@ hour is forgotten, and there are at most `MOST_PAIRS`, those that were seen last
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Self
 
 import numpy as np
@@ -39,6 +39,7 @@ class ServiceGraph:
         self._last: tuple[tuple[Pair, ...], NDArray[np.int64]] | None = None
         self._index: tuple[dict[str, list[int]], dict[str, list[int]]] | None = None
         self._callees: dict[str, set[str]] = {}
+        self._callers: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -103,6 +104,10 @@ class ServiceGraph:
                 client: {self._pairs[number].server for number in numbers}
                 for client, numbers in of_client.items()
             }
+            self._callers = {
+                server: {self._pairs[number].client for number in numbers}
+                for server, numbers in of_server.items()
+            }
         return self._index
 
     def _of(self, numbers: Iterable[int]) -> list[Pair]:
@@ -116,12 +121,21 @@ class ServiceGraph:
         """Return the pairs in which a service is the server."""
         return self._of(self._adjacent()[1].get(service, ()))
 
+    def callees(self, service: str) -> Collection[str]:
+        """Return the services that a service calls."""
+        self._adjacent()
+        return self._callees.get(service, ())
+
+    def callers(self, service: str) -> Collection[str]:
+        """Return the services that call a service."""
+        self._adjacent()
+        return self._callers.get(service, ())
+
     def reaches(self, caller: str, callee: str) -> bool:
         """Return whether `caller` is `callee`, or calls it directly."""
         if caller == callee:
             return caller != EVERY
-        self._adjacent()
-        return callee in self._callees.get(caller, ())
+        return callee in self.callees(caller)
 
     def traffic(self, pair: Pair) -> float:
         """Return the smoothed traffic of a pair, per second; 0 when it is not known.

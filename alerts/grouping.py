@@ -16,12 +16,14 @@ that explains it, and ties nothing: two faults that one caller feels stay two in
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 from alerts import blame, impact, life, telling
 from alerts.case import MOST_WHOLE, Case, incident_id, trigger_of
 from alerts.graph import ServiceGraph
+from alerts.history import History
 from alerts.impact import Symptom
 from alerts.incident import Event, Incident, Trigger
 from alerts.relation import TOGETHER_S, explains, same_pair, same_place
@@ -71,7 +73,10 @@ class Incidents:
 
     def __init__(self) -> None:
         self.graph = ServiceGraph()
+        self.history = History()
         self._open: dict[str, Case] = {}
+        # Where each service is an end of a finding: ids of open incidents
+        self._at: dict[str, set[str]] = {}
         self._of_finding: dict[str, str] = {}
         self._flaps: dict[str, tuple[float, int]] = {}
         self._triggers: list[Trigger] = []
@@ -107,6 +112,7 @@ class Incidents:
         width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
         self._window_s = next((w for w in (window.nominal, window.width) if w > 0), self._window_s)
         self.graph.update(window)
+        self.history.update(window)
         return self.step(findings, now=window.time + width, triggers=triggers)
 
     def step(
@@ -149,7 +155,7 @@ class Incidents:
 
     def _homes(self, finding: Finding) -> list[Case]:
         """Return the incidents that a finding makes one of, the one that stays first."""
-        linked = [(case, self._links(case, finding)) for case in self._open.values()]
+        linked = [(case, self._links(case, finding)) for case in self._near(finding)]
         roots = [case for case, links in linked if links.root]
         effects = sorted((case for case, links in linked if links.effect), key=_age)
         near = sorted((case for case, links in linked if links.near), key=_age)
@@ -160,21 +166,34 @@ class Incidents:
             homes[near[0].id] = near[0]
         return sorted(homes.values(), key=_age)
 
+    def _near(self, finding: Finding) -> list[Case]:
+        """Return the incidents that a finding can have to do with: no rule looks further."""
+        client, server = finding.pair.client, finding.pair.server
+        around = {client, server, *self.graph.callees(server), *self.graph.callers(client)}
+        ids = {id_ for service in around for id_ in self._at.get(service, ())}
+        return [self._open[id_] for id_ in sorted(ids)]
+
     def _links(self, case: Case, finding: Finding) -> _Links:
         root = effect = near = False
-        for member in case.findings:
-            place = same_place(member, finding, together_s=self.together_s)
-            pair = same_pair(member, finding)
-            if member.id in case.unexplained:
-                root = root or place or pair or self._explains(finding, member)
-            near = near or place or pair
+        for id_, symptom in case.symptoms.items():
+            member = symptom.finding
+            here = same_pair(member, finding) or same_place(
+                member, finding, together_s=self.together_s
+            )
+            if id_ in case.unexplained and (here or self._explains(finding, member)):
+                root = True
+            near = near or here
             effect = effect or self._explains(member, finding)
+            if root and effect:
+                break
         return _Links(root, effect, near)
 
     def _explains(self, cause: Finding, effect: Finding) -> bool:
         return explains(cause, effect, self.graph, together_s=self.together_s)
 
     def _join(self, case: Case, finding: Finding, *, now: float) -> None:
+        for end in finding.pair[:2]:
+            self._at.setdefault(end, set()).add(case.id)
         case.ids[finding.id] = finding.onset
         case.firing.add(finding.id)
         self._of_finding[finding.id] = case.id
@@ -215,7 +234,10 @@ class Incidents:
             suppressed="" if was_told else f"part of {older.id}",
             part_of=older.id,
         )
-        del self._open[younger.id]
+        self._close(younger)
+        for symptom in younger.symptoms.values():
+            for end in symptom.finding.pair[:2]:
+                self._at.setdefault(end, set()).add(older.id)
         self._of_finding |= dict.fromkeys(younger.ids, older.id)
         older.ids |= younger.ids
         older.firing |= younger.firing
@@ -249,23 +271,21 @@ class Incidents:
     # Time that passes
 
     def _advance(self, case: Case, *, now: float) -> list[Change]:
+        _not_ahead(case, now)
         if case.firing and not case.lasting and now - case.started >= impact.LASTING_S:
             case.lasting = case.dirty = True
         touched = case.dirty
         if touched:
             self._judge(case, now=now)
-        changes = [
-            Change(
-                telling.describe(
-                    case,
-                    resolved=turn.resolved,
-                    ended_as=turn.ended_as,
-                    suppressed=turn.suppressed,
-                ),
-                turn.event,
+        changes: list[Change] = []
+        for turn in life.advance(case, now=now, window_s=self._window_s):
+            if turn.event is not None:
+                first = telling.in_order(case)[0]
+                case.picture = self.history.picture(first.pair, first.signal) or case.picture
+            incident = telling.describe(
+                case, resolved=turn.resolved, ended_as=turn.ended_as, suppressed=turn.suppressed
             )
-            for turn in life.advance(case, now=now, window_s=self._window_s)
-        ]
+            changes.append(Change(incident, turn.event))
         if case.state == "resolved":
             self._forget(case, now=now)
         if touched and not changes:
@@ -298,7 +318,7 @@ class Incidents:
         )
 
     def _forget(self, case: Case, *, now: float) -> None:
-        del self._open[case.id]
+        self._close(case)
         for id_ in case.ids:
             self._of_finding.pop(id_, None)
         for finding in case.findings:
@@ -309,6 +329,13 @@ class Incidents:
         while len(self._flaps) > MOST_FLAPS:
             del self._flaps[next(iter(self._flaps))]
 
+    def _close(self, case: Case) -> None:
+        del self._open[case.id]
+        for service, ids in list(self._at.items()):
+            ids.discard(case.id)
+            if not ids:
+                del self._at[service]
+
     # State
 
     def to_bytes(self) -> bytes:
@@ -317,6 +344,7 @@ class Incidents:
             "version": VERSION,
             "window_s": self._window_s,
             "graph": self.graph.to_json(),
+            "history": self.history.to_json(),
             "open": [case.to_json() for case in self._open.values()],
             "flaps": [[key, *value] for key, value in self._flaps.items()],
             "triggers": [[t.kind, t.service, t.at, t.detail] for t in self._triggers],
@@ -337,19 +365,33 @@ class Incidents:
                 raise ValueError(f"open incidents of version {state['version']}, not {VERSION}")
             self._window_s = state["window_s"]
             self.graph = ServiceGraph.from_json(state["graph"])
+            self.history = History.from_json(state["history"])
             cases = [Case.from_json(case) for case in state["open"]]
             self._flaps = {key: (at, flaps) for key, at, flaps in state["flaps"]}
             self._triggers = [t for t in map(trigger_of, state["triggers"]) if t is not None]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, zlib.error) as error:
             raise ValueError(f"no open incidents: {error!r}") from error
         self._open = {case.id: case for case in cases}
         self._of_finding = {id_: case.id for case in cases for id_ in case.ids}
+        for case in cases:
+            for finding in case.findings:
+                for end in finding.pair[:2]:
+                    self._at.setdefault(end, set()).add(case.id)
         return self
 
 
 def _order(finding: Finding) -> tuple[Any, ...]:
     # Begins first: what ends and comes back in one window has never been over
     return (finding.state != "firing", finding.onset, finding.id)
+
+
+def _not_ahead(case: Case, now: float) -> None:
+    """Let nothing of an incident lie in the future: a clock that was set back."""
+    case.detected, case.grown = min(case.detected, now), min(case.grown, now)
+    if case.calm_since is not None:
+        case.calm_since = min(case.calm_since, now)
+    if case.told is not None:
+        case.told.at = min(case.told.at, now)
 
 
 def _age(case: Case) -> tuple[Any, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from alerts import words
-from alerts.relation import nature
 from alerts.severity import Severity, worst
 from detector.finding import Finding
 
@@ -123,39 +122,34 @@ def overall(symptoms: Iterable[Symptom], *, lasted_s: float) -> Severity:
 def text(symptoms: Collection[Symptom]) -> str:
     """Return whose requests fail or are slow, and what share of them; "" if none are.
 
-    What is nearest to the users is said: the pair with the most requests that are affected.
+    Of each the pair is named of which the most requests are hurt.
     """
     parts = []
-    for share_of, verb in ((failing_share, "fail"), (slow_share, "are slow")):
+    for share_of in (failing_share, slow_share):
         hurt = [s for s in symptoms if share_of(s.finding) > 0.0]
         if not hurt:
             continue
         worst_hit = max(
-            hurt,
-            key=lambda s: (share_of(s.finding) * max(s.rate, 1e-9), s.share, s.finding.id),
+            hurt, key=lambda s: (share_of(s.finding) * max(s.rate, 1e-9), s.share, s.finding.id)
         )
-        parts.append(_sentence(worst_hit, share_of(worst_hit.finding), verb))
+        said = _sentence(worst_hit, share_of(worst_hit.finding), slow=share_of is slow_share)
         others = len({s.finding.pair for s in hurt} - {worst_hit.finding.pair})
-        if others:
-            parts[-1] += f"; so do those of {others} more" if verb == "fail" else (
-                f"; so are those of {others} more"
-            )  # fmt: skip
-    harmed = {s.finding.pair for s in symptoms if nature(s.finding) in ("harm", "fall")}
-    if not parts and not harmed:
-        return ""
+        pairs = "pair" if others == 1 else "pairs"
+        parts.append(f"{said}; others of {others} more {pairs} too" if others else said)
     return ". ".join(parts)
 
 
-def _sentence(symptom: Symptom, share: float, verb: str) -> str:
+def _sentence(symptom: Symptom, share: float, *, slow: bool) -> str:
     finding = symptom.finding
-    where = words.pair(finding.pair)
-    if finding.direction == "gone" or finding.signal in _USED:
-        verb = "are missing"
-    much = words.quantity(share, "ratio").removesuffix(".0 %").removesuffix(" %") + " %"
-    said = f"{much} of the requests of {where} {verb}"
-    if verb == "are slow":
-        said = f"{much} or more of the requests of {where} take {words.factor(finding)} as long"
-    if symptom.share < 0.995:
-        part = words.quantity(symptom.share, "ratio")
-        said += f" ({part} of what {words.clean(finding.pair.server)} is asked)"
-    return said
+    much = f"{100.0 * share:.3g} %"
+    where = f"of the requests of {words.pair(finding.pair)}"
+    if slow:
+        said = f"{much} or more {where} take {words.factor(finding)} as long"
+    elif finding.direction == "gone" or finding.signal in _USED:
+        said = f"{much} {where} are missing"
+    else:
+        said = f"{much} {where} fail"
+    if symptom.share >= 0.995:
+        return said
+    server = words.clean(finding.pair.server)
+    return f"{said} ({100.0 * symptom.share:.3g} % of what {server} is asked)"

@@ -26,6 +26,8 @@ MOST_RECOVER_S: Final = 600.0
 """... up to this."""
 UPDATE_EVERY_S: Final = 60.0
 """Another root or further services that feel it are told so often at most; severity at once."""
+CLEARLY: Final = 0.1
+"""A root that is another is told when it is more probable by this much."""
 DID_NOT_LAST: Final = "did not last"
 
 
@@ -134,7 +136,13 @@ def _matters(case: Case, *, now: float) -> bool:
     if now - told.at < UPDATE_EVERY_S:
         return False
     wider = set(telling.affected(case.findings, case.roots)) - {*told.affected, told.root}
-    return case.roots[0].service != told.root or bool(wider) or len(case.adopted) > told.adopted
+    return _another_root(case, told.root) or bool(wider) or len(case.adopted) > told.adopted
+
+
+def _another_root(case: Case, told: str) -> bool:
+    """Return whether another service is clearly more probable than the one that was told."""
+    before = sum(root.score for root in case.roots if root.service == told)
+    return case.roots[0].score - before >= CLEARLY
 
 
 def remember(case: Case, *, now: float) -> None:

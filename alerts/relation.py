@@ -152,9 +152,11 @@ def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s
     Callers feel their callee directly, or with one call between them.
     """
     later_s = effect.onset - cause.onset
-    if cause.id == effect.id or not -together_s <= later_s <= LATER_S:
-        return False
     what, why = nature(effect), nature(cause)
+    # The onsets of a pair that does little are as far apart as its requests
+    sooner_s = LATER_S if cause.pair == effect.pair and why == "harm" else together_s
+    if cause.id == effect.id or not -sooner_s <= later_s <= LATER_S:
+        return False
     if cause.pair == effect.pair:
         return _within_a_pair(cause, effect, what, why)
     match why, what:

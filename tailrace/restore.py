@@ -15,6 +15,7 @@ from tailrace.durations import duration_text
 if TYPE_CHECKING:
     import alerts.store
     from alerts.grouping import Change, Incidents
+    from alerts.incident import State
 
 
 class Store(Protocol):
@@ -99,7 +100,8 @@ def _restored(
             store.save_snapshot("incidents-unreadable", data, now=now)
             note(f"the open incidents cannot be taken up ({error}): they are set aside")
     known = {incident.id for incident in incidents.current()}
-    left = [each for each in store.incidents() if each.state != "resolved" and each.id not in known]
+    going_on: tuple[State, ...] = ("pending", "firing", "recovering")
+    left = [i for state in going_on for i in store.incidents(state=state) if i.id not in known]
     over = [
         dataclasses.replace(each, state="resolved", changed=now, resolved=now, ended_as="adopted")
         for each in left

@@ -568,9 +568,10 @@ DAEMON = """
     import sys
     from pathlib import Path
     from alerts.budget import Budget
+    from alerts.grouping import Incidents
     from alerts.store import Store
     from probes.window import Pair
-    from tests.alerts.examples import T0, commit, ended, finding
+    from tests.alerts.examples import T0, ended, finding
 
     state_dir, steps = sys.argv[1:]
 
@@ -581,11 +582,17 @@ DAEMON = """
     with Store.open(Path(state_dir)) as store:
         store.register_receivers(["pager"])
         store.keep_to(Budget(per_week=200.0))
+        saved = store.snapshot("incidents")
+        incidents = Incidents() if saved is None else Incidents.from_bytes(saved)
         for step in range(int(store.snapshot() or b"0"), int(steps)):
             findings = [numbered(step)] + [ended(numbered(step - 2))] * (step >= 2)
             lasted = [numbered(step - 1).id] * (step % 3 == 1)
             now = T0 + 300.0 * step
-            commit(store, findings, snapshot=b"%d" % (step + 1), now=now, lasted=lasted)
+            changes = incidents.step(findings, now=now)
+            store.commit(
+                findings, snapshot=b"%d" % (step + 1), now=now, incidents=changes,
+                grouping=incidents.to_bytes(), lasted=lasted,
+            )
             print(step, flush=True)
 """
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from alerts import life
 from alerts.grouping import Incidents
 from alerts.incident import Trigger, incident_from_json
 from probes.window import Pair
+from tailrace.cli import main
 from tests.alerts.shop import (
     API1_POSTGRES,
     API1_REDIS,
@@ -63,6 +65,14 @@ FAULTS = {
             slow(WEB_API1, onset=T0 + 3), slow(CLIENT_WEB, onset=T0 + 3),
         ],
         ("redis", "server"),
+    ),
+    "web refuses a client that asks every 20 s": (
+        [
+            failing(CLIENT_WEB, onset=T0 + 24, detected=T0 + 24),
+            fallen(CLIENT_WEB, detected=T0 + 25),
+            silent(CLIENT_WEB, onset=T0 + 4, detected=T0 + 30),
+        ],
+        ("web", "server"),
     ),
     "postgres does not answer": (
         [failing(API1_POSTGRES, "timed_out"), fallen(API1_POSTGRES), slow(WEB_API1)],
@@ -325,6 +335,17 @@ def test_updates_are_for_what_matters_and_not_too_often():
     assert len(events) == 2  # the wider circle and the other root are in that message
 
 
+def test_a_clock_that_is_set_back_delays_nothing_for_long():
+    incidents = learned()
+    incidents.step([slow(WEB_API1)], now=T0 + 3)
+    back = T0 - 3600.0
+    changes = [c for n in range(20) for c in incidents.step([], now=back + n)]
+    assert [c.event for c in changes] == ["firing"]
+    incidents.step([over(slow(WEB_API1))], now=back + 21)
+    changes = [c for n in range(40) for c in incidents.step([], now=back + 22 + n)]
+    assert [c.event for c in changes] == ["resolved"]
+
+
 def test_a_small_pair_that_fails_for_long_becomes_critical():
     rates = RATES | {Pair("cron", "web", 80): 0.01}
     incidents = learned(rates=rates)
@@ -414,3 +435,28 @@ def test_state_that_is_none_of_ours_is_an_error():
     for data in (b"", b"{}", b"[]", b'{"version": 99}', b"\xff"):
         with pytest.raises(ValueError, match=r"."):
             Incidents.from_bytes(data)
+
+
+def test_simulated_traffic_with_two_faults_at_once(tmp_path, capsys):
+    """Through the detector: what it finds of either fault is one incident each."""
+    recording = tmp_path / "shop.csv"
+    scenario = Path(__file__).with_name("shop.toml")
+    assert main(["simulate", str(scenario), "-o", str(recording)]) == 0
+    outputs = []
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(["replay", str(recording), "--incidents", "-o", "jsonl"]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    found = [json.loads(line) for line in outputs[0].splitlines()]
+    events = {}
+    for each in found:
+        events.setdefault(each["roots"][0]["service"], []).append(each["event"])
+    assert events == {"postgres": ["firing", "resolved"], "worker": ["firing", "resolved"]}
+    pairs = {
+        root: {(f["client"], f["server"]) for i in found for f in i["symptoms"]
+               if i["roots"][0]["service"] == root}
+        for root in events
+    }  # fmt: skip
+    assert pairs["postgres"] == {("client", "web"), ("web", "api1"), ("api1", "postgres")}
+    assert pairs["worker"] == {("worker", "redis")}
