@@ -139,7 +139,7 @@ class Case:
                 Root(service=service, side=side, score=score, why=why)
                 for service, side, score, why in data["roots"]
             ),
-            trigger=trigger_of(data["trigger"]),
+            trigger=_trigger_of(data["trigger"]),
             told=told,
         )
 
@@ -157,7 +157,7 @@ def _trigger_values(trigger: Trigger | None) -> list[Any] | None:
     return [trigger.kind, trigger.service, trigger.at, trigger.detail]
 
 
-def trigger_of(values: list[Any] | None) -> Trigger | None:
+def _trigger_of(values: list[Any] | None) -> Trigger | None:
     """Return a trigger of its values in order; None for None."""
     if values is None:
         return None

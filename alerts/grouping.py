@@ -21,25 +21,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 from alerts import blame, impact, life, telling
-from alerts.case import MOST_WHOLE, Case, incident_id, trigger_of
+from alerts.case import MOST_WHOLE, Case, incident_id
 from alerts.graph import ServiceGraph
 from alerts.history import History
 from alerts.impact import Symptom
 from alerts.incident import Event, Incident, Trigger
 from alerts.relation import TOGETHER_S, explains, same_pair, same_place
 from alerts.severity import worst
+from alerts.trigger import Triggers
 from detector.finding import Finding
-from probes.window import Window
+from probes.window import EVERY, Window
 
 VERSION: Final = 1
 FLAPS_KEPT_S: Final = 3600.0
 """What comes back within this time of its end has the longer recovery that it had earned."""
 MOST_FLAPS: Final = 1000
-TRIGGER_BEFORE_S: Final = 120.0
-"""What happened to a service so long before the onset may have set it off ..."""
-TRIGGER_AFTER_S: Final = 15.0
-"""... and so long after it too, as onsets are estimates."""
-MOST_TRIGGERS: Final = 200
+YOUNG_S: Final = 120.0
+"""What happened to services is heard of late: an incident of this age still looks for it."""
 
 
 class Change(NamedTuple):
@@ -79,7 +77,7 @@ class Incidents:
         self._at: dict[str, set[str]] = {}
         self._of_finding: dict[str, str] = {}
         self._flaps: dict[str, tuple[float, int]] = {}
-        self._triggers: list[Trigger] = []
+        self._triggers = Triggers()
         self._window_s = 1.0
 
     @property
@@ -119,7 +117,7 @@ class Incidents:
         self, findings: Iterable[Finding], *, now: float, triggers: Iterable[Trigger] = ()
     ) -> list[Change]:
         """Take findings that began or ended by `now`; return what changed, in order."""
-        self._triggers = [*self._triggers, *triggers][-MOST_TRIGGERS:]
+        self._hear(list(triggers), now=now)
         changes: list[Change] = []
         for finding in sorted(findings, key=_order):
             if finding.state == "firing":
@@ -129,6 +127,14 @@ class Incidents:
         for case in sorted(self._open.values(), key=lambda case: (case.detected, case.id)):
             changes += self._advance(case, now=now)
         return changes
+
+    def _hear(self, triggers: Sequence[Trigger], *, now: float) -> None:
+        """Take note of what happened to services; young incidents of theirs look at it."""
+        self._triggers.add(triggers, now=now)
+        for service in {each.service for each in triggers}:
+            for case_id in self._at.get(service, ()):
+                case = self._open[case_id]
+                case.dirty = case.dirty or now - case.started < YOUNG_S
 
     # A finding that began
 
@@ -302,20 +308,11 @@ class Incidents:
         case.dirty = False
 
     def _trigger(self, case: Case) -> Trigger | None:
-        """Return what happened to an end of the first changes near their onset; a root's first."""
+        """Return what probably set an incident off: something that happened to a root, or near."""
+        roots = [root.service for root in case.roots]
         ends = {end for f in case.findings if f.id in case.unexplained for end in f.pair[:2]}
-        near = [
-            each
-            for each in self._triggers
-            if each.service in ends
-            and -TRIGGER_BEFORE_S <= each.at - case.started <= TRIGGER_AFTER_S
-        ]
-        root = case.roots[0].service
-        return min(
-            near,
-            key=lambda t: (t.service != root, abs(t.at - case.started), t.service, t.kind),
-            default=None,
-        )
+        services = [*roots, *sorted(ends - {EVERY, *roots})]
+        return self._triggers.probable(services, case.started, blur_s=self._window_s)
 
     def _forget(self, case: Case, *, now: float) -> None:
         self._close(case)
@@ -347,7 +344,7 @@ class Incidents:
             "history": self.history.to_json(),
             "open": [case.to_json() for case in self._open.values()],
             "flaps": [[key, *value] for key, value in self._flaps.items()],
-            "triggers": [[t.kind, t.service, t.at, t.detail] for t in self._triggers],
+            "triggers": self._triggers.to_json(),
         }
         return json.dumps(state, separators=(",", ":"), default=float).encode()
 
@@ -368,7 +365,7 @@ class Incidents:
             self.history = History.from_json(state["history"])
             cases = [Case.from_json(case) for case in state["open"]]
             self._flaps = {key: (at, flaps) for key, at, flaps in state["flaps"]}
-            self._triggers = [t for t in map(trigger_of, state["triggers"]) if t is not None]
+            self._triggers.from_json(state["triggers"])
         except (KeyError, TypeError, AttributeError, zlib.error) as error:
             raise ValueError(f"no open incidents: {error!r}") from error
         self._open = {case.id: case for case in cases}

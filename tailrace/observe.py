@@ -15,6 +15,7 @@ from tailrace import condition
 
 if TYPE_CHECKING:
     from probes.identity.service import Service
+    from probes.identity.service_event import ServiceEvent
     from probes.identity.sources import NamingSettings
     from probes.programs import Programs
     from probes.window import Pair, Window
@@ -31,6 +32,9 @@ class Observer(condition.Observer, Protocol):
 
     def asked(self, pair: Pair) -> Sequence[str]:
         """Return where a pair's clients asked for its server."""
+
+    def events(self) -> Sequence[ServiceEvent]:
+        """Return what has happened to services since the last call."""
 
     @property
     def hooks_in_use(self) -> str:

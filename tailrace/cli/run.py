@@ -60,6 +60,7 @@ def run(
         from alerts.budget import Budget  # noqa: PLC0415
         from alerts.feed import Feed  # noqa: PLC0415
         from alerts.store import Store  # noqa: PLC0415
+        from alerts.trigger import trigger_of  # noqa: PLC0415
         from detector import engines  # noqa: PLC0415
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
@@ -108,6 +109,7 @@ def run(
             asked=observer.asked,
             pairs_file=directory / state.PAIRS,
             incidents=incidents,
+            triggers=lambda: [trigger_of(event) for event in observer.events()],
             feed=Feed(store.changes(still=True)),
             least_change=knobs.least_change,
         )
