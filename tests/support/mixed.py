@@ -98,12 +98,13 @@ class Namespace:
         )
 
 
-def _postgres(at: Namespace, directory: Path) -> None:
-    """Run PostgreSQL with pgbench's tables, as its own user: it refuses to run as root."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
-    found = {name: shutil.which(name, path=path) for name in ("initdb", "postgres", "pgbench")}
-    missing = [name for name, where in found.items() if where is None]
+def postgres(at: Namespace, directory: Path, *, port: int = POSTGRES) -> dict[str, str]:
+    """Run PostgreSQL, as its own user: it refuses to run as root; return where its programs are."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([*map(str, places), os.environ["PATH"]])
+    wanted = ("initdb", "postgres", "pgbench", "psql")
+    found = {name: where for name in wanted if (where := shutil.which(name, path=path))}
+    missing = sorted(set(wanted) - set(found))
     assert not missing, f"PostgreSQL is not installed: no {', '.join(missing)}"
     directory.mkdir()
     shutil.chown(directory, "postgres", "postgres")
@@ -112,18 +113,28 @@ def _postgres(at: Namespace, directory: Path) -> None:
         [*as_postgres, found["initdb"], "-A", "trust", "-U", "postgres", "-D", directory / "data"],
         check=True, capture_output=True, cwd="/",
     )  # fmt: skip
-    options = {"port": POSTGRES, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+    options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     at.run(found["postgres"], "-D", directory / "data", *words, user="postgres")
-    at.wait_until_listening(f"127.0.0.1:{POSTGRES}")
-    where = ["-h", "127.0.0.1", "-p", str(POSTGRES), "-U", "postgres"]
-    prepare = ["ip", "netns", "exec", at.name, found["pgbench"], "-i", "-q", *where, "postgres"]
+    at.wait_until_listening(f"127.0.0.1:{port}")
+    return found
+
+
+def prepared(at: Namespace, *command: object) -> None:
+    """Run a client of PostgreSQL to its end, as soon as the server is ready for it."""
+    within = ["ip", "netns", "exec", at.name, *map(str, command)]
     wait_for(
-        lambda: subprocess.run(prepare, capture_output=True, check=False).returncode == 0,
+        lambda: subprocess.run(within, capture_output=True, check=False).returncode == 0,
         within_s=60, what="PostgreSQL is ready",
     )  # fmt: skip
-    # a connection for each transaction
-    at.run(found["pgbench"], *where, "-n", "-S", "-C", "-R", 3, "-T", 86_400, "postgres")
+
+
+def _pgbench(at: Namespace, directory: Path) -> None:
+    """Run PostgreSQL with pgbench's tables, and pgbench: a connection for each transaction."""
+    pgbench = postgres(at, directory)["pgbench"]
+    where = ["-h", "127.0.0.1", "-p", POSTGRES, "-U", "postgres"]
+    prepared(at, pgbench, "-i", "-q", *where, "postgres")
+    at.run(pgbench, *where, "-n", "-S", "-C", "-R", 3, "-T", 86_400, "postgres")
 
 
 @contextmanager
@@ -139,7 +150,7 @@ def mixed(namespace: str, directory: Path) -> Iterator[Namespace]:
         at.wait_until_listening(f"127.0.0.1:{REDIS}")
         (directory / "unbound.conf").write_text(_UNBOUND.format(directory=directory, port=DNS))
         at.run("unbound", "-c", directory / "unbound.conf")
-        _postgres(at, directory / "postgres")
+        _pgbench(at, directory / "postgres")
         price, web_at = f"127.0.0.1:{PRICING}", f"127.0.0.1:{NGINX}"
         redis, sidecar = f"127.0.0.1:{REDIS}", str(directory / "agent.sock")
         at.serve("pricing", price, "--median", 0.004, "--size", 2000)
