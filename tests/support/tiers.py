@@ -16,10 +16,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import tier_app, varying
+from tests.support import varying
 from tests.support.mixed import Namespace, postgres, prepared
 from tests.support.traffic import say
 
+APP = Path(__file__).with_name("tier_app.py")
 WEB, ORDERS, CATALOG, REDIS, POSTGRES = 8080, 8001, 8002, 6379, 5432
 POOL, QUERY_S = 6, 0.03
 """Connections of each application to PostgreSQL, and how long a query takes: one connection alone
@@ -89,8 +90,7 @@ class Tiers:
 
     def __init__(self, at: Namespace) -> None:
         self._at = at
-        for file in (varying.__file__, tier_app.__file__):
-            shutil.copy(file, at.directory / Path(file).name)
+        shutil.copy(varying.__file__, at.directory)
         psql = postgres(at, at.directory / "postgres", port=POSTGRES)["psql"]
         tables = at.directory / "tables.sql"
         tables.write_text(_TABLES.format(delay=QUERY_S))
@@ -164,7 +164,7 @@ class Tiers:
         self, name: str, *arguments: object, slower_s: float = 0.0
     ) -> subprocess.Popen[str]:
         script = self._at.directory / f"{name}.py"
-        text = Path(tier_app.__file__).read_text()
+        text = APP.read_text()
         script.write_text(text.replace("SLOWER_S = 0.0", f"SLOWER_S = {slower_s}"))
         ports = ("--redis", REDIS, "--postgres", POSTGRES)
         return self._at.run(sys.executable, script, *ports, *arguments)
