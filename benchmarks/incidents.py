@@ -27,7 +27,7 @@ from tests.support.mixed import first
 from tests.support.netns import lone_host
 from tests.support.tiers import Fault, Tiers, tiers
 
-LEARNING_S, FAULT_S = 90.0, 20.0
+LEARNING_S, FAULT_S = 90.0, 25.0
 SETTLE_S = 150.0
 """Longest wait for an incident to be over before the next fault begins."""
 ONSET_S = 3.0

@@ -123,7 +123,7 @@ class Tiers:
             ),
             Fault(
                 name="slow new version", root=frozenset({"catalog.py"}), trigger="deploy",
-                begin=lambda: self.deploy_catalog(0.08), end=lambda: self.deploy_catalog(0.0),
+                begin=lambda: self.deploy_catalog(0.15), end=lambda: self.deploy_catalog(0.0),
             ),
             Fault(
                 name="connection pool exhausted", root=frozenset({"orders.py"}),
