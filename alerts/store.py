@@ -150,11 +150,8 @@ class Store(Reader):
         ).fetchone()
         if before is not None and before["state"] == "resolved":
             return []
-        why = change.incident.suppressed
-        if not why and change.incident.state == "resolved":
-            why = "" if before is None else before["suppressed"]
-        elif not why:
-            why = self._suppressed(change, book, now=now)
+        known = "" if before is None else before["suppressed"]
+        why = change.incident.suppressed or self._suppressed(change, known, book, now=now)
         if book is not None and change.incident.state == "resolved":
             if change.incident.part_of:
                 book.merge(change.incident.id, change.incident.part_of)
@@ -166,15 +163,21 @@ class Store(Reader):
             outbox.enqueue(db, incident, event=event, receiver=receiver, now=now)
         return [incident] if due else []
 
-    def _suppressed(self, change: Change, book: Ledger | None, *, now: float) -> str:
-        """Return why nobody is told of an open incident, in words; "" when people are.
+    def _suppressed(self, change: Change, known: str, book: Ledger | None, *, now: float) -> str:
+        """Return why nobody is told of an incident, in words; "" when people are.
 
         The place for every reason: today what is not severe enough, and the budget.
+
+        Args:
+            change: what became of it.
+            known: why nobody was told of it so far.
+            book: the ledger of the budget; None without one.
+            now: epoch seconds.
         """
         incident = change.incident
-        known = book is not None and incident.id in book.accounts
-        if incident.state == "pending" or (change.event is None and not known):
-            return ""
+        paying = book is not None and incident.id in book.accounts
+        if incident.state == "resolved" or (change.event is None and not paying):
+            return known
         if rank(incident.severity) > rank(self._notify):
             return f"below {self._notify}, the least severity that is told"
         told = book is None or book.fire(incident, now=now)
@@ -247,7 +250,7 @@ class Store(Reader):
         """Remove what is over for longer than `keep_days`; return how many rows that were.
 
         What is firing stays, however old, and so does what belongs to it. Messages that nobody
-        could deliver in that time go with their alert.
+        could deliver in that time go with their incident.
 
         Raises:
             StoreError: as for `commit`.

@@ -83,7 +83,7 @@ SAMPLE = """\
 
 # [[alerts.receivers]]
 # name = "team"
-# type = "slack"                       # one message per alert, updated as it goes on
+# type = "slack"                       # one message per incident, updated as it goes on
 # token_file = "slack.token"           # xoxb-..., needs the scope chat:write
 # channel = "#alerts"
 
