@@ -267,7 +267,7 @@ class Deliverer:
                 wake.clear()
                 try:
                     delay_s = worker.step()
-                except Exception as error:  # alerts go on, even when the log cannot be written
+                except Exception as error:  # messages go on, even when the log cannot be written
                     reason = error.reason if isinstance(error, StoreError) else "internal"
                     if reason == "closed":
                         return

@@ -1,8 +1,8 @@
 """The feed of changes: what is significant at a false discovery rate, shown and never told.
 
 In: the detector's list of such changes, window by window. Out: rows with begin, end and peak, to
-be stored with findings. An alert keeps to the budget of false alerts; of the feed only a share
-of rows is wrong, so it has what is too weak for an alert, or was seen before it was sure. Pure.
+be stored with findings. A finding keeps to the budget of false alerts; of the feed only a share
+of rows is wrong, so it has what is too weak for a finding, or was seen before it was sure. Pure.
 """
 
 from __future__ import annotations

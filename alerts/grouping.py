@@ -282,6 +282,7 @@ class Incidents:
             case.lasting = case.dirty = True
         touched = case.dirty
         if touched:
+            case.changed = now
             self._judge(case, now=now)
         changes: list[Change] = []
         for turn in life.advance(case, now=now, window_s=self._window_s):

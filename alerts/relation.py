@@ -200,7 +200,7 @@ def _harm_explains(cause: Finding, effect: Finding, what: Nature, graph: Service
         return felt_by_caller
     # Who is in trouble, or waits for who is, calls less
     calls_less = client == cause.pair.client or client in suspected(cause)
-    return what == "fall" and (felt_by_caller or calls_less)
+    return what == "fall" and (felt_by_caller or (calls_less and client != EVERY))
 
 
 def _fall_explains(cause: Finding, effect: Finding, later_s: float, graph: ServiceGraph) -> bool:

@@ -170,7 +170,7 @@ class Store(Reader):
         """Remove what is over for longer than `keep_days`; return how many rows that were.
 
         What is firing stays, however old, and so does what belongs to it. Messages that nobody
-        could deliver in that time go with their alert.
+        could deliver in that time go with their incident.
 
         Raises:
             StoreError: as for `commit`.

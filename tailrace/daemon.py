@@ -156,7 +156,9 @@ class Daemon:
         self._pairs = pairs.PairTable(services=services, asked=asked)
         self._aftermath = Aftermath(least_change or DetectorSettings().least_change)
         self._feed = feed or Feed()
-        self._incidents, self._triggers = incidents or Incidents(), triggers
+        # Not `or`: incidents without an open one are empty, and know the graph all the same
+        self._incidents = Incidents() if incidents is None else incidents
+        self._triggers = triggers
         self._owed: list[Finding] = []
         self._owed_incidents: list[IncidentChange] = []
         self._lasted: set[str] = set()

@@ -65,7 +65,7 @@ def replay(
     recorded = recording.load(files, note=say)
     run = _Replay(recorded, engines.new(settings))
     if incidents:
-        from tailrace.cli.incidents import emit_changes  # noqa: PLC0415
+        from tailrace.cli.incident_list import emit_changes  # noqa: PLC0415
 
         told = emit_changes(run.incidents(), output)
         said = f"{run.findings_begun} findings, {told}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--signal", metavar="NAME", help="Only this signal, e.g. request_latency.")
 @click.option("--changes", is_flag=True,
               help="List the feed of changes of the last day instead: significant, but not enough "
-                   "for an alert; some of it is chance.")  # fmt: skip
+                   "for a finding; some of it is chance.")  # fmt: skip
 @options.output_option
 @options.state_dir_option
 @options.ignores_config
@@ -117,7 +117,7 @@ def explain(id_: str, output: str, state_dir: Path | None) -> None:
     """Show one incident, or one finding and the evidence for it; the start of its ID is enough."""
     from alerts.store import Store  # noqa: PLC0415 - slow to import
     from tailrace.cli.findings import VERDICTS, print_finding, public_form  # noqa: PLC0415
-    from tailrace.cli.incidents import print_incident  # noqa: PLC0415
+    from tailrace.cli.incident_list import print_incident  # noqa: PLC0415
 
     with Store.open(options.state_dir_of(state_dir), read_only=True) as store:
         incident = store.incident(id_)

@@ -239,6 +239,17 @@ def test_a_caller_that_feels_two_faults_ties_them_not(seed):
     assert sorted(roots) == ["api1", "api2"]
 
 
+def test_roll_ups_of_two_servers_share_no_client():
+    incidents = learned()
+    first = change(
+        Pair("*", "api1", 80), "connect_errors", unit="ratio", after=0.3, cause="refused"
+    )
+    second = fallen(CLIENT_WEB)
+    second = dataclasses.replace(second, pair=Pair("*", "redis", 6379), id="rolled-up")
+    incidents.step([first, second], now=T0 + 3)
+    assert len(incidents) == 2
+
+
 def test_what_begins_much_later_is_another_incident():
     incidents = learned()
     incidents.step([slow(WEB_API1)], now=T0 + 3)
