@@ -287,11 +287,15 @@ def test_slack_is_paced_to_its_limit_and_keeps_one_message_per_incident(store, t
         commit(store, [numbered(1), numbered(2)], snapshot=None, now=time.time())
         commit(store, [ended(numbered(1))], snapshot=None, now=time.time())
         deliverer.start()
-        server.wait_for(lambda: len(server.messages) == 3)
+        server.wait_for(lambda: len(server.messages) == 5)
         assert deliverer.stop(5.0)
-        first, second, reply = server.messages
-        assert (first.edits, second.edits, reply.thread_ts) == (1, 0, first.ts)
-        assert server.calls.count("chat.postMessage") == 3  # none was refused
+        opened = [message for message in server.messages if message.thread_ts is None]
+        replies = [message.thread_ts for message in server.messages if message.thread_ts]
+        first, second = opened
+        assert (first.edits, second.edits) == (1, 0)
+        # each has its details in its thread, and one its end
+        assert sorted(replies) == sorted([first.ts, first.ts, second.ts])
+        assert server.calls.count("chat.postMessage") == 5  # none was refused
         assert store.outbox.health()[0].pending == 0
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from alerts.incident import Incident, Root, Trigger
 from alerts.matchers import parse_all
-from alerts.notify import RESEND_RESOLVED_S, Notification, Notifier, digest, message_id
+from alerts.notify import RESEND_RESOLVED_S, Notification, Notifier, digest
+from alerts.outbox import message_id
 from alerts.policy import Policy, Route, Rules
 from alerts.severity import SEVERITIES
 from tests.alerts.control import incident, silence
@@ -212,14 +213,14 @@ def test_which_changes_matter(changes: dict[str, Any], matters: bool) -> None:
 
 def test_ids_differ_by_all_that_makes_a_message() -> None:
     ids = {
-        message_id(of, event, receiver, sequence)
+        message_id(of, event, receiver, number=sequence)
         for of in ("a", "b")
         for event in ("firing", "updated", "resolved")
         for receiver in ("x", "y")
         for sequence in (1, 2)
     }
     assert len(ids) == 24
-    assert message_id("a", "firing", "x", 1) == message_id("a", "firing", "x", 1)
+    assert message_id("a", "firing", "x") == message_id("a", "firing", "x", number=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,6 +217,9 @@ def test_what_cannot_be_stored_is_stored_later(tmp_path: Path) -> None:
                 raise StoreError("no room left", reason="disk_full")
             return self.store.commit(findings, **more)
 
+        def tell(self, *, now: float) -> Sequence[object]:
+            return self.store.tell(now=now)
+
         def save_snapshot(self, name: str, data: bytes, *, now: float) -> None:
             self.store.save_snapshot(name, data, now=now)
 
