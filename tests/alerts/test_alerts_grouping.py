@@ -110,6 +110,13 @@ FAULTS = {
     ),
     "worker has no ports left": ([failing(WORKER_REDIS, "no_port")], ("worker", "client")),
     "worker stops": ([silent(WORKER_REDIS), fallen(WORKER_REDIS)], ("worker", "client")),
+    "the network to postgres loses, and only one end is seen": (
+        [
+            change(API1_POSTGRES, "retransmits", side="network", unit="ratio"),
+            slow(API1_POSTGRES, side=""),
+        ],
+        ("postgres", "network"),
+    ),
     "the network to postgres loses": (
         [
             change(API1_POSTGRES, "retransmits", side="network", unit="ratio"),
