@@ -72,6 +72,8 @@ def _confirm(case: Case, *, now: float, window_s: float) -> list[Turn]:
         case.state, case.changed = "resolved", now
         return [Turn(None, _over(case), _ended_as(case), DID_NOT_LAST)]
     waited = now - case.grown >= WAIT_S or now - case.detected >= MOST_WAIT_S
+    # A longer window has the findings of several seconds together
+    waited = waited or window_s > WAIT_S
     if confirmed and (waited or not case.firing):
         case.state, case.changed = "firing", now
         remember(case, now=now)

@@ -189,7 +189,10 @@ def _within_a_pair(cause: Finding, effect: Finding, what: Nature, why: Nature) -
     if why == "harm":
         # Who fails tries again; what is slow or fails does less
         failing = cause.signal in ("connect_errors", "resets")
-        return what == "fall" or (what == "rise" and failing)
+        # What is lost or late on the way makes requests slow, unless the ends know better
+        on_the_way = cause.side == "network" and effect.side == ""
+        slowed = on_the_way and effect.signal == "request_latency"
+        return what == "fall" or (what == "rise" and failing) or (what == "harm" and slowed)
     return why == "rise" and what == "harm" and _load_explains(cause, effect)
 
 

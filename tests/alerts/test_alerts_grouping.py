@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import random
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tests.alerts.shop import (
     silent,
     slow,
 )
+from tests.program.windows import window
 
 FAULTS = {
     "postgres is slow": (
@@ -108,6 +110,13 @@ FAULTS = {
     ),
     "worker has no ports left": ([failing(WORKER_REDIS, "no_port")], ("worker", "client")),
     "worker stops": ([silent(WORKER_REDIS), fallen(WORKER_REDIS)], ("worker", "client")),
+    "the network to postgres loses, and only one end is seen": (
+        [
+            change(API1_POSTGRES, "retransmits", side="network", unit="ratio"),
+            slow(API1_POSTGRES, side=""),
+        ],
+        ("postgres", "network"),
+    ),
     "the network to postgres loses": (
         [
             change(API1_POSTGRES, "retransmits", side="network", unit="ratio"),
@@ -296,6 +305,16 @@ def test_a_hard_failure_is_told_after_a_short_wait_even_if_it_is_over():
     assert [c.event for c in changes if c.event] == ["firing", "resolved"]
     first = next(c.incident for c in changes if c.event)
     assert first.changed - first.detected <= life.WAIT_S
+
+
+def test_with_windows_of_a_minute_a_hard_failure_is_told_with_its_window():
+    incidents = Incidents()
+    rows = [(pair, "requests", rate, math.nan) for pair, rate in RATES.items()]
+    for minute in range(5):
+        at = window(rows, time=T0 + 60.0 * minute, width=60.0, nominal=60.0)
+        hard = failing(WEB_API2, onset=T0 + 120, detected=T0 + 180)
+        changes = incidents.update(at, [hard] if minute == 2 else [])
+        assert [c.event for c in changes] == (["firing"] if minute == 2 else [])
 
 
 def test_resolved_after_a_recovery_that_grows_while_it_flaps():
