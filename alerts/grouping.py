@@ -183,7 +183,7 @@ class Incidents:
         root = effect = near = False
         for id_, symptom in case.symptoms.items():
             member = symptom.finding
-            here = same_pair(member, finding) or same_place(
+            here = same_pair(member, finding, together_s=self.together_s) or same_place(
                 member, finding, together_s=self.together_s
             )
             if id_ in case.unexplained and (here or self._explains(finding, member)):

@@ -124,26 +124,38 @@ def suspected(finding: Finding) -> frozenset[str]:
     return frozenset(service for service, share in shares.items() if share > _SUSPECTED)
 
 
+def pause_s(one: Finding, other: Finding) -> float:
+    """Return for how long nothing was wrong between two findings, seconds; 0 if they overlap."""
+    first, second = sorted((one, other), key=lambda f: (f.onset, f.id))
+    return 0.0 if first.ended is None else max(second.onset - first.ended, 0.0)
+
+
 def same_place(one: Finding, other: Finding, *, together_s: float) -> bool:
     """Return whether two findings began together at a service that both may lie at.
 
-    Where the data of both name one service, the second may come later. To share a service that
-    neither or only one of them suspects, such as a server that everybody calls, is not enough.
+    Where the data of both name one service, the second may come later, as long as the first goes
+    on. To share a service that neither or only one of them suspects, such as a server that
+    everybody calls, is not enough.
     """
     mine, theirs = suspected(one), suspected(other)
-    if not mine & theirs:
+    if not mine & theirs or pause_s(one, other) > together_s:
         return False
     named = mine == theirs and len(mine) == 1
     return abs(one.onset - other.onset) <= (LATER_S if named else together_s)
 
 
-def same_pair(one: Finding, other: Finding) -> bool:
-    """Return whether two findings are of one pair, not long after each other."""
+def same_pair(one: Finding, other: Finding, *, together_s: float) -> bool:
+    """Return whether two findings are of one pair, and of one story.
+
+    Either goes on while the other begins, or the same comes back not long after.
+    """
     if one.pair != other.pair:
         return False
-    ends = [f.onset if f.ended is None else f.ended for f in (one, other)]
-    gap = max(one.onset, other.onset) - min(ends)
-    return min(abs(one.onset - other.onset), abs(gap)) <= SAME_PAIR_S
+    pause = pause_s(one, other)
+    if pause > together_s:
+        same = (one.signal, one.direction) == (other.signal, other.direction)
+        return same and pause <= SAME_PAIR_S
+    return pause > 0.0 or abs(one.onset - other.onset) <= SAME_PAIR_S
 
 
 def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s: float) -> bool:
@@ -157,6 +169,8 @@ def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s
     sooner_s = LATER_S if cause.pair == effect.pair and why == "harm" else together_s
     if cause.id == effect.id or not -sooner_s <= later_s <= LATER_S:
         return False
+    if pause_s(cause, effect) > together_s:
+        return False  # it was over before
     if cause.pair == effect.pair:
         return _within_a_pair(cause, effect, what, why)
     match why, what:

@@ -393,7 +393,7 @@ def test_a_small_pair_that_fails_for_long_becomes_critical():
 
 def test_a_trigger_near_the_onset_is_attached_that_of_the_root_first():
     triggers = [
-        Trigger(kind="deploy", service="web", at=T0 - 4, detail="web:2"),
+        Trigger(kind="restart", service="web", at=T0 - 4),
         Trigger(kind="restart", service="postgres", at=T0 - 20),
         Trigger(kind="deploy", service="postgres", at=T0 - 1000),
         Trigger(kind="deploy", service="redis", at=T0),
