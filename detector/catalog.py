@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.table import Column, Table
-from probes.window import Pair, Window
+from probes.window import ANY, Pair, Window
 
 Ints = NDArray[np.int64]
 
@@ -96,7 +96,7 @@ class Catalog:
         for pair, signal in ordered:
             if pair not in self._pair_number:
                 self._pair_number[pair] = int(self.pairs.grow(1)[0])
-                self.pairs["first"][-1] = window.time
+                self.pairs["first"][-1] = self._since(pair, window.time)
                 self.pair_of.append(pair)
             if signal not in self.signals:
                 self.signals.append(signal)
@@ -106,6 +106,17 @@ class Catalog:
         self.streams["signal"][new] = [code[signal] for _, signal in ordered]
         self._index(new)
         return new, np.array([names[name] for name in ordered], dtype=np.int64)
+
+    def _since(self, pair: Pair, time: float) -> float:
+        """Return since when a pair that is new has been watched.
+
+        Whom a listener turns away is first heard of when it does so; but that it turned nobody
+        away before is known for as long as any of its clients is.
+        """
+        if pair.client != ANY:
+            return time
+        of_server = [i for i, each in enumerate(self.pair_of) if each[1:] == pair[1:]]
+        return float(min(self.pairs["first"][of_server].tolist(), default=time))
 
     def _index(self, streams: Ints) -> None:
         signals, pairs = self._of.shape
