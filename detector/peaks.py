@@ -32,8 +32,9 @@ SLOTS: Final = 5
 LOW, WIDTH, BINS = 2.0, 0.05, 800
 HIGHEST: Final = 20
 """Peaks behind the extrapolation."""
-NOISE_EXCESS: Final = 0.75
-"""Of noise, as on public curves outside labels, and on Student's t with 3 degrees of freedom."""
+NOISE_EXCESS: Final = 0.6
+"""Of noise: 0.7 where it is Student's t with 3 degrees of freedom, less where it is log-normal; on
+public curves outside labels 0.8, unlabelled changes among them."""
 COMMON: Final = 5
 """The bin from which peaks are counted as noise; below it are those that habit took down to LOW."""
 MOST: Final = 8.0
