@@ -30,7 +30,10 @@ def parts(at: Ints) -> list[tuple[int, int, At]]:
     A part ends with the table's chunk and not after so many rows, so that a stream's neighbours
     stay the same whichever rows are there.
     """
-    cuts = [0, *(np.flatnonzero(np.diff(at // CHUNK)) + 1).tolist(), len(at)]
+    if not len(at):
+        return []
+    inner = np.arange(at[0] // CHUNK + 1, at[-1] // CHUNK + 1) * CHUNK
+    cuts = [0, *np.searchsorted(at, inner).tolist(), len(at)]
     found: list[tuple[int, int, At]] = []
     for low, high in pairwise(cuts):
         if low == high:
@@ -48,6 +51,25 @@ def narrow(at: Ints) -> At:
 def rows_of(at: At, rows: Ints) -> Ints:
     """Return the numbers of the streams in `rows` of a part."""
     return rows + at.start if isinstance(at, slice) else at[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one model.
+
+    Attributes:
+        row: int64[m], which rows of the window.
+        stream: int64[m], the stream of each, ascending and unique.
+        at: int64[m], its number in the bank, ascending and unique.
+    """
+
+    row: Ints
+    stream: Ints
+    at: Ints
+
+    def only(self, which: NDArray[np.bool_]) -> Part:
+        """Return the rows that are marked."""
+        return Part(self.row[which], self.stream[which], self.at[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +144,7 @@ class Moment:
         warmup_s: shortest history before a stream is judged.
         adopt_s: how long a change lasts before it is the new baseline.
         scored: whether anomaly scores are wanted.
-        cap, c, hot: float32[m] or [1], derived: most that a window adds (nats), the threshold and
-            the level of suspicion (as R).
+        cap: float32[m] or [1], derived: most that a window adds, nats.
     """
 
     time: float
@@ -139,24 +160,39 @@ class Moment:
     alternatives: int = 1
     pause_s: float = evidence.PAUSE_S
     cap: Floats = field(default_factory=lambda: np.zeros(1))
-    c: Floats = field(default_factory=lambda: np.zeros(1))
-    hot: Floats = field(default_factory=lambda: np.zeros(1))
 
     def part(self, low: int, high: int) -> Moment:
         """Return rows [low, high), with what is derived."""
         log_c, spacing = _cut(self.log_c, low, high), _cut(self.spacing, low, high)
         # so that one alternative at its cap is enough, however many there are
-        cap = evidence.window_cap(log_c + np.log(self.alternatives), spacing, self.pause_s)
+        most = log_c + np.float32(np.log(self.alternatives))
+        cap = evidence.window_cap(most, spacing, self.pause_s)
         return replace(
             self,
             log_c=log_c,
             spacing=spacing,
             idle=None if self.idle is None else self.idle[low:high],
             age=lambda rows: self.age(rows + low),
-            cap=cap.astype(np.float32),
-            c=np.exp(log_c).astype(np.float32),
-            hot=np.exp(np.maximum(SUSPICION, SUSPICION_SHARE * log_c)).astype(np.float32),
+            cap=cap.astype(np.float32, copy=False),
         )
+
+    def suspects(self, mass: Floats) -> tuple[Ints, Ints]:
+        """Return which rows are under suspicion, and which passed their thresholds.
+
+        Args:
+            mass: float32[m], R of all rows.
+        """
+        # Hardly any: only for these the thresholds are worked out
+        some = np.flatnonzero(mass > np.float32(np.exp(SUSPICION)))
+        log_c, r = self.log_c_of(some), mass[some]
+        hot = r > np.exp(np.maximum(SUSPICION, SUSPICION_SHARE * log_c))
+        return some[hot], some[hot & (r >= np.exp(log_c))]
+
+    def allowed(self, judged: NDArray[np.bool_]) -> float:
+        """Return how many false alarms the thresholds allow the marked rows, in this window."""
+        if len(self.log_c) == 1:
+            return np.count_nonzero(judged) * float(np.exp(-self.log_c[0]))
+        return float(np.exp(-self.log_c).sum(where=judged, dtype=np.float64))
 
     def spacing_of(self, rows: Ints) -> Floats:
         """Return float32[k], the spacing of rows."""

@@ -94,13 +94,15 @@ class Sides:
             frozen: pairs that have changed; their baselines stay.
         """
         self.table.grow(max(number - self.table.size, 0))
-        still = np.ones(number, np.bool_)
-        still[list(frozen)] = False
         part_of = np.array(
             [_PARTS.index(name) if name in _PARTS else -1 for name in window.signals], np.int64
         )
-        part, pair = part_of[window.signal], pairs[window.pair]
         entries = window.histograms
+        if not len(entries.row) or (part_of < 0).all():
+            return
+        still = np.ones(number, np.bool_)
+        still[list(frozen)] = False
+        part, pair = part_of[window.signal], pairs[window.pair]
         total = np.bincount(entries.row, entries.number, len(window))
         row = np.flatnonzero((part >= 0) & (pair >= 0) & (total > 0))
         if not len(row):

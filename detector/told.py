@@ -15,8 +15,8 @@ from detector.catalog import Catalog
 from detector.causes import Causes
 from detector.episodes import Outcome
 from detector.finding import Finding, State
-from detector.intake import Part, Plan
-from detector.parts import Moment
+from detector.intake import Plan
+from detector.parts import Moment, Part
 from detector.presence import Presence, Presences
 from detector.sides import Side, Sides, of_cause
 from probes.window import EVERY, Pair, Window, is_rollup
@@ -161,11 +161,10 @@ class Told:
 
     def _running(self) -> set[int]:
         """Return the streams that have a run of evidence or are reported."""
-        banks, numbers = self._catalog.streams["bank"], set()
+        numbers: set[int] = set()
         for model, bank in enumerate(self._banks):
             of = bank.episodes.table["of"]
-            if len(of):
-                numbers |= set(np.flatnonzero(banks == model)[of].tolist())
+            numbers |= set(self._catalog.in_bank(model)[of].tolist())
         return numbers
 
     def _side(self, stream: int, up: bool, cause: str) -> Side:
