@@ -130,7 +130,9 @@ class Catalog:
     def _index(self, streams: Ints) -> None:
         signals, pairs = self._of.shape
         if signals < len(self.signals) or pairs < self.pairs.size:
-            room = pairs if pairs >= self.pairs.size else max(16, 2 * pairs, self.pairs.size)
+            room = (
+                pairs if pairs >= self.pairs.size else max(16, pairs + pairs // 8, self.pairs.size)
+            )
             bigger = np.full((len(self.signals), room), -1, np.int32)
             bigger[:signals, :pairs] = self._of
             self._of = bigger

@@ -35,14 +35,18 @@ class Plan:
     Attributes:
         window: the window that it was made for.
         numbers: int64[pairs of the window], number of each pair; -1 for none.
-        stream: int32[rows], below 0 for a row that is not judged.
+        streams: int32[signals, pairs of the window], number of each; below 0 for none.
         parts: the rows of each model.
     """
 
     window: Window
     numbers: Ints
-    stream: NDArray[np.int32]
+    streams: NDArray[np.int32]
     parts: tuple[Part, ...]
+
+    def stream_of(self, row: int) -> int:
+        """Return the stream of a row; below 0 for one that is not judged."""
+        return int(self.streams[self.window.signal[row], self.window.pair[row]])
 
     def fits(self, window: Window) -> bool:
         """Return whether another window has the same rows."""
@@ -109,7 +113,7 @@ class Intake:
             numbers, table = self._streams_of(window)
             stream = table[window.signal, window.pair]
         judged = stream >= 0
-        plan = Plan(window, numbers, stream, self._parts(window, stream, judged))
+        plan = Plan(window, numbers, table, self._parts(window, stream, judged))
         # A row that could not be used may be a stream's first next time; doubles differ by value
         rows = sum(len(part.row) for part in plan.parts)
         whole = len(late) == len(new) and rows == np.count_nonzero(judged)
@@ -155,7 +159,7 @@ class Intake:
             at = np.flatnonzero(rows >= 0)
             if len(at) < len(streams):
                 rows, streams = rows[at], streams[at]
-            found.append(Part(rows.astype(np.int64), streams.astype(np.int64), at))
+            found.append(Part(rows, streams, at.astype(np.int32)))
         return tuple(found)
 
     def _best_of_doubles(self, window: Window, stream: NDArray[np.int32], row: Ints) -> Ints:

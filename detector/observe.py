@@ -14,7 +14,7 @@ from detector.counts import CountBank
 from detector.gauges import GaugeBank
 from detector.latencies import LatencyBank
 from detector.levels import LevelBank
-from detector.parts import Entries, Obs, Part, narrow
+from detector.parts import Entries, Obs, Part, narrow, rows_with_entries
 from detector.ratios import RatioBank
 from probes.window import Kind, Window, kind_of
 
@@ -32,8 +32,9 @@ MODEL = {
 }
 COUNTED = frozenset({RATIO, LATENCY})
 """Models that need a row's count."""
-ACTIVITY = frozenset({"connections", "requests", "bytes_sent", "bytes_received"})
 SUBSTANCE = frozenset({"connections", "requests"})
+AMOUNTS = frozenset({"bytes_sent", "bytes_received"})
+"""Signals that say whether anything moves between a pair: of counts, of amounts."""
 ATTEMPTS = frozenset({"connect_errors"})
 ROUNDING = 1e-9
 """Shares and products that are off by this are off by rounding alone."""
@@ -124,12 +125,8 @@ def observe(model: int, window: Window, reading: Reading) -> tuple[Reading, Obs]
     if model == COUNT and not (reading.spacing > 0).all():
         reading = reading.only(np.broadcast_to(reading.spacing > 0, len(reading.value)))
     elif model == LATENCY:
-        entries = window.histograms
-        total = np.bincount(entries.row, entries.number, len(window))[reading.part.row]
-        reading = reading.only(total > 0)
-        samples = total[total > 0].astype(np.float32)
-        found = _entries(window, reading.part.row)
-        return reading, Obs(reading.value.astype(np.float32), samples, found)
+        reading, entries, samples = _with_entries(window, reading)
+        return reading, Obs(reading.value.astype(np.float32), samples, entries)
     value, count, spacing = reading.value, reading.trials, reading.spacing
     narrow = value.astype(np.float32)
     if model == COUNT:
@@ -148,22 +145,18 @@ def _for_each(spacing: Floats, rows: int) -> Floats:
     return spacing if len(spacing) == rows else np.repeat(spacing, rows)
 
 
-def _entries(window: Window, row: Ints) -> Entries:
-    """Return the histograms' entries of `row`, by its order."""
+def _with_entries(window: Window, reading: Reading) -> tuple[Reading, Entries, Floats]:
+    """Return the rows that have a histogram, their entries, and float32[m] their samples."""
     found = window.histograms
-    place = np.full(len(window), -1, np.int64)
+    row, first = rows_with_entries(found)
+    place = np.full(len(window), -1, np.int32)
     place[row] = np.arange(len(row))
-    at = place[found.row]
-    bucket, number = found.bucket.astype(np.int64), found.number.astype(np.float32)
-    mine = at >= 0
-    if not mine.all():
-        at, bucket, number = at[mine], bucket[mine], number[mine]
-    # By row and bucket, so that sums do not depend on how the window was put together
-    key = at * np.int64(1 << 32) + bucket
-    if len(key) and (np.diff(key) < 0).any():
-        by = np.argsort(key, kind="stable")
-        at, bucket, number = at[by], bucket[by], number[by]
-    return Entries(at, bucket, number)
+    at = place[reading.part.row]
+    reading, at = reading.only(at >= 0), at[at >= 0]
+    length = np.diff(first, append=len(found.row))[at]
+    total = np.add.reduceat(found.number, first)[at] if len(first) else np.zeros(0)
+    entries = Entries(first[at], length, found.bucket, found.number)
+    return reading, entries, total.astype(np.float32)
 
 
 class Activity(NamedTuple):
@@ -192,18 +185,21 @@ def activity(window: Window, used: Mapping[int, Reading], catalog: Catalog) -> A
     shortest = None if 0 < window.width < np.inf else np.full(pairs, np.inf)
     for model, (part, value, count, spacing, _) in used.items():
         of_model = narrow(part.stream)
-        pair, signal = catalog.streams["pair"][of_model], catalog.streams["signal"][of_model]
+        pair = catalog.streams["pair"][of_model].astype(np.int64)
+        signal = catalog.streams["signal"][of_model]
         there[pair] = True
         width = np.where(spacing > 0, spacing, 1.0)
         if shortest is not None:
             np.minimum.at(shortest, pair, width)
-        if model in (COUNT, LEVEL):
-            moves, moved = _only(catalog, ACTIVITY, signal, pair, value)
-            measured[moves] = True
-            active[moves[moved > 0]] = True
         if model == COUNT:
             moves, moved = _only(catalog, SUBSTANCE, signal, pair, value * width)
             events = np.bincount(moves, moved, pairs)
+            measured[moves] = True
+            active = events > 0
+        if model == LEVEL:
+            moves, moved = _only(catalog, AMOUNTS, signal, pair, value)
+            measured[moves] = True
+            active[moves[moved > 0]] = True
         if model == RATIO:
             tried, attempts = _only(catalog, ATTEMPTS, signal, pair, count)
             events = np.maximum(events, np.bincount(tried, attempts, pairs))

@@ -66,19 +66,19 @@ class Presence:
             {
                 "state": Column("i1"),
                 "since": Column("f8"),
-                "substance": Column("f8"),
-                "busy": Column("f8"),
-                "arrival": Column("f8"),
-                "active": Column("f8"),
-                "windows": Column("f8"),
+                "substance": Column("f4"),
+                "busy": Column("f2"),
+                "arrival": Column("f4"),
+                "active": Column("f4"),
+                "windows": Column("f4"),
                 "told": Column("f8"),
-                "gap": Column("f8"),
+                "gap": Column("f4"),
                 "gap_start": Column("f8", (), np.nan),
-                "gap_windows": Column("f8"),
-                "returns": Column("f8"),
-                "longest": Column("f8"),
-                "back": Column("f8"),
-                "flaps": Column("f8"),
+                "gap_windows": Column("f4"),
+                "returns": Column("f4"),
+                "longest": Column("f4"),
+                "back": Column("f2"),
+                "flaps": Column("f2"),
             }
         )
         self.arrivals: dict[str, tuple[float, float]] = {}
@@ -147,7 +147,7 @@ class Presence:
         steady = measured & active & (t["gap"][rows] == 0) & (t["state"][rows] != GONE)
         t["active"][rows] += steady
         t["windows"][rows] += steady
-        t["longest"][rows] *= np.where(steady, GAP_MEMORY, 1.0)
+        t["longest"][rows] *= np.where(steady, np.float32(GAP_MEMORY), np.float32(1.0))
         others = np.flatnonzero(measured & ~steady)
         law, busy = at[others], active[others]
         log_c = log_c[others] if len(log_c) > 1 else log_c

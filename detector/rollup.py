@@ -20,7 +20,7 @@ from detector.finding import Finding
 from detector.intake import Intake, Plan
 from detector.members import MODELS, PERIOD, Members
 from detector.observe import COUNT, LATENCY, RATIO, Reading
-from detector.parts import narrow
+from detector.parts import Rows, narrow
 from detector.settings import DetectorSettings
 from probes.histogram import quantile_by_group_s
 from probes.window import EVERY, Histograms, Kind, Pair, Window, is_rollup, kind_of, no_histograms
@@ -78,7 +78,7 @@ class Rollups:
     def _summed(self, window: Window, plan: Plan, readings: Sequence[Reading]) -> Window | None:
         members = self.members
         slots, seen = len(members.slot_pair), members.table["seen"]
-        row_slot: list[Ints] = []
+        row_slot: list[Rows] = []
         values: list[Floats] = []
         counts: list[Floats] = []
         entries = no_histograms()
@@ -125,12 +125,12 @@ class Rollups:
             signal=members.slot_signal[slot].astype(np.int16),
             value=np.concatenate(values),
             count=np.concatenate(counts),
-            causes=self._causes(window.causes, plan.stream, slot),
+            causes=self._causes(window.causes, plan, slot),
             histograms=entries,
         )
 
     def _merged(
-        self, window: Window, row: Ints, slot: Ints
+        self, window: Window, row: Rows, slot: Rows
     ) -> tuple[Ints, Floats, Floats, Histograms]:
         """Return slots that have samples, their medians (s), samples, and histograms."""
         found = window.histograms
@@ -149,13 +149,14 @@ class Rollups:
         return at, middle, samples.astype(np.float64), merged
 
     def _causes(
-        self, causes: Mapping[int, Mapping[str, int]], stream: NDArray[np.int32], slot: Ints
+        self, causes: Mapping[int, Mapping[str, int]], plan: Plan, slot: Rows
     ) -> dict[int, dict[str, int]]:
         """Return the causes of sums; only rows that failed are gone through."""
         row_of = {int(each): row for row, each in enumerate(slot)} if causes else {}
         found: dict[int, dict[str, int]] = {}
-        for row in sorted(causes, key=lambda row: int(stream[row])):
-            for each in self.members.slot[:, stream[row]].tolist() if stream[row] >= 0 else ():
+        for row in sorted(causes, key=plan.stream_of):
+            stream = plan.stream_of(row)
+            for each in self.members.slot[:, stream].tolist() if stream >= 0 else ():
                 if each in row_of:
                     total = found.setdefault(row_of[each], {})
                     for cause, number in causes[row].items():
