@@ -93,7 +93,8 @@ class Rollups:
             some = np.flatnonzero(members.table["member"][narrow(part.stream)])
             if not len(some):
                 continue
-            value, count = value[some], count[some] if len(count) else value[some]
+            value = value[some]
+            count = count[some] if len(count) else np.full(len(some), np.nan)
             slot = members.slot[:, part.stream[some]]
             both = slot >= 0
             if not both.any():
