@@ -65,7 +65,7 @@ class Catalog:
 
         Args:
             window: the window.
-            numbers: int64[its pairs], as `numbers` returns them.
+            numbers: int[its pairs], as `numbers` returns them.
         """
         found = self.table_of(window.signals, numbers)
         return found[window.signal, window.pair].astype(np.int64)
@@ -75,7 +75,7 @@ class Catalog:
 
         Args:
             signals: their names.
-            numbers: int64[pairs], as `numbers` returns them.
+            numbers: int[pairs], as `numbers` returns them.
         """
         codes = {name: code for code, name in enumerate(self.signals)}
         found = np.full((len(signals), len(numbers)), -1, np.int32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detector.bank import Bank
 from detector.catalog import Catalog
 from detector.observe import RATIO, Reading, make_banks, model_of, read, usable
-from detector.parts import Part, narrow
+from detector.parts import Part, Rows, narrow
 from detector.settings import DetectorSettings
 from probes.window import VIEWS, Kind, Pair, Window, is_other, kind_of
 
@@ -34,13 +34,13 @@ class Plan:
 
     Attributes:
         window: the window that it was made for.
-        numbers: int64[pairs of the window], number of each pair; -1 for none.
+        numbers: int32[pairs of the window], number of each pair; -1 for none.
         streams: int32[signals, pairs of the window], number of each; below 0 for none.
         parts: the rows of each model.
     """
 
     window: Window
-    numbers: Ints
+    numbers: Rows
     streams: NDArray[np.int32]
     parts: tuple[Part, ...]
 
@@ -79,19 +79,19 @@ class Intake:
         self._settings = settings
         self._plan: Plan | None = None
         # of the last window: its pairs, their numbers, and which are many put together
-        self._pairs: tuple[tuple[Pair, ...], Ints, NDArray[np.bool_]] | None = None
+        self._pairs: tuple[tuple[Pair, ...], Rows, NDArray[np.bool_]] | None = None
         # and their streams by signal, with what these hold for
-        self._table: tuple[Ints, tuple[tuple[str, ...], int], NDArray[np.int32]] | None = None
+        self._table: tuple[Rows, tuple[tuple[str, ...], int], NDArray[np.int32]] | None = None
 
     def forget_plan(self) -> None:
         """Drop what was prepared, because streams have new numbers."""
         self._plan = self._pairs = self._table = None
 
-    def _known(self, pairs: tuple[Pair, ...]) -> tuple[Ints, NDArray[np.bool_]]:
+    def _known(self, pairs: tuple[Pair, ...]) -> tuple[Rows, NDArray[np.bool_]]:
         """Return the numbers of a window's pairs, and which are many put together."""
         if self._pairs is None or not (pairs is self._pairs[0] or pairs == self._pairs[0]):
             others = np.array([is_other(pair) for pair in pairs], dtype=bool)
-            self._pairs = pairs, self.catalog.numbers(pairs), others
+            self._pairs = pairs, self.catalog.numbers(pairs).astype(np.int32), others
         return self._pairs[1:]
 
     def plan(self, window: Window) -> Plan:
@@ -129,7 +129,7 @@ class Intake:
         there = np.unique(window.pair[others[window.pair]]).tolist()
         return frozenset(window.pairs[i] for i in there)
 
-    def _streams_of(self, window: Window) -> tuple[Ints, NDArray[np.int32]]:
+    def _streams_of(self, window: Window) -> tuple[Rows, NDArray[np.int32]]:
         """Return the numbers of a window's pairs, and int32[signals, pairs] their streams.
 
         `UNKNOWN` where there is none yet, `UNTOLD` for what is not judged.

@@ -44,6 +44,7 @@ class Members:
 
     Attributes:
         slot: int32[2, streams], into which of the sums a stream's rows go; -1 for none.
+            Empty while there are no sums.
         slot_pair: int64[slots], index into `pairs`.
         slot_signal: int64[slots], number of the signal.
         pairs: the groups that have sums.
@@ -80,7 +81,7 @@ class Members:
             self._of_pair = np.hstack([self._of_pair, np.array(found, np.int32).T])
         self.table.grow(max(streams - self.table.size, 0))
         missing = streams - self.slot.shape[1]
-        if missing > 0:
+        if missing > 0 and len(self.slot_pair):
             self.slot = np.hstack([self.slot, np.full((2, missing), -1, np.int32)])
 
     def _groups_of(self, pair: Pair) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class Presence:
             {
                 "state": Column("i1"),
                 "since": Column("f8"),
-                "substance": Column("f4"),
+                "substance": Column("f2"),
                 "busy": Column("f2"),
                 "arrival": Column("f4"),
                 "active": Column("f4"),
@@ -198,7 +198,7 @@ class Presence:
         t = self.table
         rows = np.flatnonzero(t["state"][narrow(at)] == WAITING)
         waiting, events, active = at[rows], events[rows], active[rows]
-        t["substance"][waiting] += events
+        t["substance"][waiting] += np.minimum(events, SUBSTANCE)
         t["busy"][waiting] += active | (events > 0)
         enough = (t["substance"][waiting] >= SUBSTANCE) & (t["busy"][waiting] >= SUBSTANCE_WINDOWS)
         fired = waiting[enough]

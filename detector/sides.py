@@ -90,7 +90,7 @@ class Sides:
 
         Args:
             window: the window.
-            pairs: int64[its pairs], the number of each; -1 for none.
+            pairs: int32[its pairs], the number of each; -1 for none.
             number: how many pairs there are.
             frozen: pairs that have changed; their baselines stay.
         """
