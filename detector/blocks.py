@@ -135,14 +135,15 @@ class Blocks(ABC):
 
     # Learning
 
-    def _close_blocks(self, at: At, suspect: NDArray[np.bool_]) -> None:
+    def _close_blocks(self, at: At, suspects: Ints) -> None:
         t = self.table
         left = t["left"][at] - 1
         t["left"][at] = left
         full = np.flatnonzero(left <= 0)
         if not len(full):
             return
-        where, doubted = narrow(rows_of(at, full)), suspect[full]
+        where = narrow(rows_of(at, full))
+        doubted = np.isin(full, suspects) if len(suspects) else np.zeros(len(full), np.bool_)
         t["left"][where] = BLOCK
         calm = (t["live"][where] == JUDGED) & ~doubted
         aside = rows_of(where, np.flatnonzero(~calm))

@@ -110,11 +110,11 @@ class LatencyBank(Bank):
         m, entries = len(at), obs.entries
         out = np.ones((self.run, m))
         out[RUN_BINS] = np.log(np.maximum(obs.value, 1e-9))
-        where = np.zeros(0, np.int64)
-        weights = np.zeros(0)
+        where = weights = np.zeros(0, np.int64)
         if entries is not None:
-            place = np.clip(entries.bucket // RUN_FOLD - RUN_FIRST, 0, RUN_BINS - 1)
-            where, weights = place * m + entries.row, entries.number
+            row, bucket, weights = entries.flat
+            place = np.clip(bucket // RUN_FOLD - RUN_FIRST, 0, RUN_BINS - 1).astype(np.int64)
+            where = place * m + row
         cells = np.bincount(where, weights, RUN_BINS * m)
         out[:RUN_BINS] = cells.reshape(RUN_BINS, m)
         return out
@@ -131,11 +131,13 @@ class LatencyBank(Bank):
         ratio[len(self.which) :] = self.shift[:, None] * away - self._half_square
         if entries is None:
             return ratio
-        length = np.bincount(entries.row, minlength=m)
+        _, bucket, number = entries.flat
         for q in range(4):
-            limit = np.repeat(edge[q], length)
-            beyond = entries.bucket >= limit if q < 3 else entries.bucket < limit
-            hits = np.bincount(entries.row, entries.number * beyond, m).astype(np.float32)
+            limit = np.repeat(edge[q], entries.length)
+            beyond = bucket >= limit if q < 3 else bucket < limit
+            # Of all rows up to each, so that one pass over the entries gives every row's
+            upto = np.cumsum(number * beyond)[entries.upto - 1]
+            hits = np.diff(upto, prepend=0).astype(np.float32)
             hits /= design
             for k in np.flatnonzero(self.which == q).tolist():
                 ratio[k] += self._log_odds[k] * hits
@@ -153,16 +155,15 @@ class LatencyBank(Bank):
             return
         unseen = np.flatnonzero(t["origin"][at] == UNSEEN)
         if len(unseen):
-            bucket = bucket_of(obs.value[unseen].astype(np.float64) * 1e9)
-            t["origin"][rows_of(at, unseen)] = bucket - binned.MIDDLE
-        stream = rows_of(at, entries.row)
-        number = entries.number
+            middle_ns = obs.value[unseen].astype(np.float64) * 1e9
+            t["origin"][rows_of(at, unseen)] = bucket_of(middle_ns) - binned.MIDDLE
+        row, bucket, number = entries.flat
         if obs.trials.max(initial=0.0) > MOST_PER_WINDOW:
             scale = np.minimum(MOST_PER_WINDOW / obs.trials, 1.0)
-            number = np.floor(number * scale[entries.row])
-        place = binned.bin_of(entries.bucket, t["origin"][stream].astype(np.int64))
+            number = np.floor(number.astype(np.float32) * scale[row])
+        place = binned.bin_of(bucket, np.repeat(t["origin"][at], entries.length))
         flat, room = t.flat("open")
-        np.add.at(flat, place * room + stream, number.astype(np.uint16))
+        np.add.at(flat, place * room + rows_of(at, row), number.astype(np.uint16))
 
     def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need 20 samples in 8 windows, and the warm-up since learning began."""

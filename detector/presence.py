@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.parts import narrow
 from detector.table import Column, Table
 from probes.window import OTHER, Pair, is_rollup
 
@@ -65,19 +66,19 @@ class Presence:
             {
                 "state": Column("i1"),
                 "since": Column("f8"),
-                "substance": Column("f8"),
-                "busy": Column("f8"),
-                "arrival": Column("f8"),
-                "active": Column("f8"),
-                "windows": Column("f8"),
+                "substance": Column("f2"),
+                "busy": Column("f2"),
+                "arrival": Column("f4"),
+                "active": Column("f4"),
+                "windows": Column("f4"),
                 "told": Column("f8"),
-                "gap": Column("f8"),
+                "gap": Column("f4"),
                 "gap_start": Column("f8", (), np.nan),
-                "gap_windows": Column("f8"),
-                "returns": Column("f8"),
-                "longest": Column("f8"),
-                "back": Column("f8"),
-                "flaps": Column("f8"),
+                "gap_windows": Column("f4"),
+                "returns": Column("f4"),
+                "longest": Column("f4"),
+                "back": Column("f2"),
+                "flaps": Column("f2"),
             }
         )
         self.arrivals: dict[str, tuple[float, float]] = {}
@@ -135,14 +136,21 @@ class Presence:
             active: bool[p], whether anything moved.
             measured: bool[p], whether a rate was measured, without which silence means nothing.
             span: start and end of the window, epoch seconds.
-            log_c: float64[p], thresholds, nats.
+            log_c: float64[p] or [1], thresholds, nats.
             warmup_s: shortest activity before a silence is judged.
             adopt_s: how long a silence lasts before it is the new normal.
         """
         start, end = span
+        t, rows = self.table, narrow(at)
         new, new_ended = self._arrive(at, events, active, end)
-        t = self.table
-        law, busy = at[measured], active[measured]
+        # Most pairs are active in every window, and only counted
+        steady = measured & active & (t["gap"][rows] == 0) & (t["state"][rows] != GONE)
+        t["active"][rows] += steady
+        t["windows"][rows] += steady
+        t["longest"][rows] *= np.where(steady, np.float32(GAP_MEMORY), np.float32(1.0))
+        others = np.flatnonzero(measured & ~steady)
+        law, busy = at[others], active[others]
+        log_c = log_c[others] if len(log_c) > 1 else log_c
         gone_now = t["state"][law] == GONE
         # While a silence is reported the law stands still
         learn, first = ~gone_now, ~busy & (t["gap"][law] == 0)
@@ -164,7 +172,7 @@ class Presence:
         silent = (
             (t["state"][law] == QUIET)
             & (t["gap"][law] >= np.maximum(GAP_WINDOWS, GAP_FACTOR * t["longest"][law]))
-            & (nats >= log_c[measured])
+            & (nats >= log_c)
             & (t["active"][law] >= ACTIVE_WINDOWS)
             & (t["gap_start"][law] - t["since"][law] >= warmup_s)
         )
@@ -188,13 +196,15 @@ class Presence:
         self, at: Ints, events: Floats, active: NDArray[np.bool_], end: float
     ) -> tuple[Ints, Ints]:
         t = self.table
-        waiting = t["state"][at] == WAITING
-        t["substance"][at] += np.where(waiting, events, 0.0)
-        t["busy"][at] += waiting & (active | (events > 0))
-        enough = (t["substance"][at] >= SUBSTANCE) & (t["busy"][at] >= SUBSTANCE_WINDOWS)
-        fired = at[waiting & enough]
-        late = at[waiting & (end - t["since"][at] > SUBSTANCE_WITHIN_S)]
-        ended = np.flatnonzero((t["state"] == NEW) & (end - t["since"] >= NEW_ADOPT_S))
+        rows = np.flatnonzero(t["state"][narrow(at)] == WAITING)
+        waiting, events, active = at[rows], events[rows], active[rows]
+        t["substance"][waiting] += np.minimum(events, SUBSTANCE)
+        t["busy"][waiting] += active | (events > 0)
+        enough = (t["substance"][waiting] >= SUBSTANCE) & (t["busy"][waiting] >= SUBSTANCE_WINDOWS)
+        fired = waiting[enough]
+        late = waiting[end - t["since"][waiting] > SUBSTANCE_WITHIN_S]
+        known = np.flatnonzero(t["state"] == NEW)
+        ended = known[end - t["since"][known] >= NEW_ADOPT_S]
         t["state"][late] = QUIET
         t["state"][fired] = NEW
         t["state"][ended] = QUIET

@@ -15,8 +15,8 @@ from detector.catalog import Catalog
 from detector.causes import Causes
 from detector.episodes import Outcome
 from detector.finding import Finding, State
-from detector.intake import Part, Plan
-from detector.parts import Moment
+from detector.intake import Plan
+from detector.parts import Moment, Part
 from detector.presence import Presence, Presences
 from detector.sides import Side, Sides, of_cause
 from probes.window import EVERY, Pair, Window, is_rollup
@@ -66,6 +66,8 @@ class Told:
         end = moment.end
 
         def stream_of(local: Ints) -> list[tuple[int, int, int]]:
+            if not len(local):
+                return []
             rows = np.searchsorted(part.at, local)
             return list(zip(local.tolist(), part.stream[rows].tolist(), rows.tolist(), strict=True))
 
@@ -156,16 +158,15 @@ class Told:
         running = self._running()
         self.causes.drop([i for i in self.causes.streams() if i not in running])
         for row, causes in window.causes.items():
-            if int(plan.stream[row]) in running:
-                self.causes.add(int(plan.stream[row]), causes)
+            if (stream := plan.stream_of(row)) in running:
+                self.causes.add(stream, causes)
 
     def _running(self) -> set[int]:
         """Return the streams that have a run of evidence or are reported."""
-        banks, numbers = self._catalog.streams["bank"], set()
+        numbers: set[int] = set()
         for model, bank in enumerate(self._banks):
             of = bank.episodes.table["of"]
-            if len(of):
-                numbers |= set(np.flatnonzero(banks == model)[of].tolist())
+            numbers |= set(self._catalog.in_bank(model)[of].tolist())
         return numbers
 
     def _side(self, stream: int, up: bool, cause: str) -> Side:
@@ -198,7 +199,7 @@ class Told:
         }
         kept = (i for i in self.causes.streams() if streams[i])
         self.causes.renumber({i: int(of_stream[i]) for i in kept})
-        self.sides.table.keep(pairs)
+        self.sides.table.keep(pairs[: self.sides.table.size])
 
     def to_state(self) -> dict[str, Any]:
         """Return the state as JSON values, but for the table of sides."""
