@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from detector import bins as binned
 from detector.bank import Bank, Description, Run
 from detector.bins import BINS
-from detector.counts import unknown, with_prior
+from detector.blocks import BLOCK, single_variance
+from detector.counts import prior_of, unknown
 from detector.parts import At, Obs, rows_of
 from detector.settings import DetectorSettings
 from detector.table import Column
-from detector.wander import wander
+from detector.wander import wander_by_steps
 from probes.histogram import bucket_of, lower_edge_s
 
 Floats = NDArray[Any]
@@ -209,11 +210,9 @@ class LatencyBank(Bank):
         upto = self._recentred(at)
         base = t["base"][:, at]
         windows = np.maximum(base[2], 1.0)
-        spread = wander(
-            base[0] / windows, base[1] / windows, windows, t["spread"][:, at], by_steps=True
-        )
-        slow = with_prior(spread.slow, t["spread"][1, at])
-        wandered = np.maximum(2.5 * np.sqrt(slow), unknown(windows))
+        single = single_variance(base[0] / windows, base[1] / windows, windows)
+        slow = wander_by_steps(single, t["spread"][:, at]) + prior_of(t["spread"][1, at])
+        wandered = np.maximum(2.5 * np.sqrt(slow), unknown(BLOCK * t["spread"][1, at]))
         band = t["least"][at] + np.minimum(wandered, WIDEST)
         blocks = t["excess"][1, at] + PRIOR_BLOCKS
         design = t["prior"][at] * np.maximum(2.0 * t["excess"][0, at] + PRIOR_BLOCKS, PRIOR_BLOCKS)
@@ -222,7 +221,7 @@ class LatencyBank(Bank):
         up, _ = self.seasons.widening(at)
         level = base[0] / windows
         # Samples that fall together move the median of a window as they move its exceedances
-        fast = (windows * spread.fast + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
+        fast = (windows * single + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
         fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD) * np.sqrt(design / 1.5)
         t["upper"][at] = np.maximum(level + band + up, np.log(np.exp(level) + FLOOR_S[0]))
