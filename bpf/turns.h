@@ -10,6 +10,7 @@
 #define TAILRACE_TURNS_H
 
 #include "groups.h"
+#include "woken.h"
 
 #define BUSY_NS 2000000ULL  /* timed more often than this: time fewer */
 #define CALM_NS 10000000ULL
@@ -40,17 +41,22 @@ static __always_inline void pace(struct connection *c, u64 now)
 	c->skip = interval > 1 ? (now ^ now >> 7) & (2 * interval - 1) : 0;
 }
 
+/* And no flow of datagrams, or of a UNIX socket. */
+static __always_inline int is_tcp_record(struct connection *c)
+{
+	return !c->group_id;
+}
+
 /* How long what was read just now had lain in a TCP socket: since the last segment with data came.
  * The kernel notes that in ticks (tcp_event_data_recv(), net/ipv4/tcp_input.c). */
-static __always_inline void add_read_latency(struct connection *c, void *sk)
+static __always_inline u32 add_read_latency(struct connection *c, void *sk)
 {
 	u32 arrived = 0;
 
-	if (c->group_id) /* a flow of datagrams, or of a UNIX socket */
-		return;
 	READ(arrived, sk, OFF_lrcvtime);
 	arrived = (u32)bpf_jiffies64() - arrived;
 	add_latency(c->group, LATENCY_READ, (u64)arrived * tuned(TUNING_JIFFY), 1);
+	return arrived;
 }
 
 static __always_inline void asked(struct connection *c, void *sk)
@@ -58,8 +64,12 @@ static __always_inline void asked(struct connection *c, void *sk)
 	u64 now;
 
 	if (c->turn == TURN_ASKED) {
-		if (c->asked_ns) /* a question in several parts is asked with the last */
-			c->asked_ns = bpf_ktime_get_ns();
+		if (!c->asked_ns)
+			return;
+		/* a question in several parts is asked with the last */
+		c->asked_ns = now = bpf_ktime_get_ns();
+		if (c->role == ROLE_SERVER && is_tcp_record(c))
+			note_question(now, 0);
 		return;
 	}
 	c->turn = TURN_ASKED;
@@ -72,8 +82,8 @@ static __always_inline void asked(struct connection *c, void *sk)
 	now = bpf_ktime_get_ns();
 	pace(c, now);
 	c->asked_ns = now;
-	if (c->role == ROLE_SERVER)
-		add_read_latency(c, sk);
+	if (c->role == ROLE_SERVER && is_tcp_record(c))
+		note_question(now, add_read_latency(c, sk));
 }
 
 /* Return whether this answered a request. */
@@ -110,8 +120,10 @@ static __always_inline int answered(struct connection *c, void *sk)
 		c->touched = TOUCHED_WAITED;
 	if (took >= WAIT_AGAIN_NS && c->touched == TOUCHED_WAITED)
 		kind = LATENCY_WAIT;
+	else if (c->role == ROLE_SERVER && is_tcp_record(c) && was_woken(since, now))
+		kind = LATENCY_WOKEN;
 	add_latency(c->group, kind, took, c->requests - c->timed_requests);
-	if (c->role == ROLE_CLIENT && kind == LATENCY_REQUEST)
+	if (c->role == ROLE_CLIENT && is_tcp_record(c) && kind == LATENCY_REQUEST)
 		add_read_latency(c, sk);
 	c->timed_requests = c->requests;
 	return 1;

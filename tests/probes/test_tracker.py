@@ -329,6 +329,46 @@ def test_who_waits_from_the_beginning_does_so_on_purpose(tmp_path: Path) -> None
     assert _waiting(later, "request", 0.2)[PAIR, "request_latency"][1] == 1
 
 
+def _jobs(run: _Run, woken: int, other: int = 0, requests: int = 0) -> Any:
+    """Sweep a server's answers of 0.2 s: after another client's word, and not."""
+    bucket = int(bucket_of(2 * 10**8))
+    number = woken + other
+    ends = [BOTH[0], _server(3, peer=2, established=1, requests=requests)]
+    asked = [(2, "request", bucket, number, number)]
+    at_server = [(3, "woken", bucket, woken, woken), (3, "request", bucket, other, other)]
+    return run.sweep(ends, [each for each in (*asked, *at_server) if each[3]])
+
+
+def test_who_waits_for_what_others_say_waits_on_purpose(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    for _ in range(2):
+        seen = _jobs(run, woken=7, other=2)
+        assert seen[PAIR, "request_latency"][1] == 9
+        assert seen[PAIR, "server_latency"][1] == 9
+        assert (PAIR, "waits") not in seen
+    for each in (run, _Run(tmp_path)):
+        each.restore(run.save())  # over a restart of the daemon, too
+        seen = _jobs(each, woken=3, other=1)
+        assert seen[PAIR, "waits"][0] == 4
+        assert not {(PAIR, "request_latency"), (PAIR, "server_latency")} & seen.keys()
+
+
+@pytest.mark.parametrize(("woken", "other"), [(1, 1), (3, 4), (0, 5)])
+def test_a_slow_server_near_whose_answers_others_ask_is_slow(
+    tmp_path: Path, woken: int, other: int
+) -> None:
+    run = _Run(tmp_path)
+    for _ in range(50):
+        assert _jobs(run, woken, other)[PAIR, "request_latency"][1] == woken + other
+
+
+def test_in_a_crowd_others_ask_by_chance(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+    for second in range(1, 20):
+        seen = _jobs(run, woken=10, requests=2000 * second)
+        assert seen[PAIR, "request_latency"][1] == 10
+
+
 def test_a_server_that_begins_to_hang_is_slow(tmp_path: Path) -> None:
     run = _Run(tmp_path)
     run.sweep(BOTH)
