@@ -42,33 +42,42 @@ static __always_inline void pace(struct connection *c, u64 now)
 }
 
 /* And no flow of datagrams, or of a UNIX socket. */
-static __always_inline int is_tcp_record(struct connection *c)
+static __always_inline int is_of_tcp(struct connection *c)
 {
 	return !c->group_id;
 }
 
-/* How long what was read just now had lain in a TCP socket: since the last segment with data came.
- * The kernel notes that in ticks (tcp_event_data_recv(), net/ipv4/tcp_input.c). */
-static __always_inline u32 add_read_latency(struct connection *c, void *sk)
+static __always_inline int serves_tcp(struct connection *c)
+{
+	return c->role == ROLE_SERVER && is_of_tcp(c);
+}
+
+/* How many ticks what was read just now had lain in a TCP socket: since the last segment with data
+ * came. The kernel notes that (tcp_event_data_recv(), net/ipv4/tcp_input.c). */
+static __always_inline u32 unread_ticks(void *sk)
 {
 	u32 arrived = 0;
 
 	READ(arrived, sk, OFF_lrcvtime);
-	arrived = (u32)bpf_jiffies64() - arrived;
-	add_latency(c->group, LATENCY_READ, (u64)arrived * tuned(TUNING_JIFFY), 1);
-	return arrived;
+	return (u32)bpf_jiffies64() - arrived;
+}
+
+static __always_inline void add_read_latency(struct connection *c, u32 ticks)
+{
+	add_latency(c->group, LATENCY_READ, (u64)ticks * tuned(TUNING_JIFFY), 1);
 }
 
 static __always_inline void asked(struct connection *c, void *sk)
 {
 	u64 now;
+	u32 unread;
 
 	if (c->turn == TURN_ASKED) {
 		if (!c->asked_ns)
 			return;
 		/* a question in several parts is asked with the last */
 		c->asked_ns = now = bpf_ktime_get_ns();
-		if (c->role == ROLE_SERVER && is_tcp_record(c))
+		if (serves_tcp(c))
 			note_question(now, 0);
 		return;
 	}
@@ -77,13 +86,18 @@ static __always_inline void asked(struct connection *c, void *sk)
 		c->pushed--;
 	if (c->skip) {
 		c->skip--;
+		if (serves_tcp(c) && is_keen())
+			note_question(bpf_ktime_get_ns(), unread_ticks(sk));
 		return;
 	}
 	now = bpf_ktime_get_ns();
 	pace(c, now);
 	c->asked_ns = now;
-	if (c->role == ROLE_SERVER && is_tcp_record(c))
-		note_question(now, add_read_latency(c, sk));
+	if (serves_tcp(c)) {
+		unread = unread_ticks(sk);
+		add_read_latency(c, unread);
+		note_question(now, unread);
+	}
 }
 
 /* Return whether this answered a request. */
@@ -120,11 +134,11 @@ static __always_inline int answered(struct connection *c, void *sk)
 		c->touched = TOUCHED_WAITED;
 	if (took >= WAIT_AGAIN_NS && c->touched == TOUCHED_WAITED)
 		kind = LATENCY_WAIT;
-	else if (c->role == ROLE_SERVER && is_tcp_record(c) && was_woken(since, now))
+	else if (serves_tcp(c) && was_woken(since, now))
 		kind = LATENCY_WOKEN;
 	add_latency(c->group, kind, took, c->requests - c->timed_requests);
-	if (c->role == ROLE_CLIENT && is_tcp_record(c) && kind == LATENCY_REQUEST)
-		add_read_latency(c, sk);
+	if (c->role == ROLE_CLIENT && is_of_tcp(c) && kind == LATENCY_REQUEST)
+		add_read_latency(c, unread_ticks(sk));
 	c->timed_requests = c->requests;
 	return 1;
 }

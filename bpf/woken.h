@@ -14,20 +14,26 @@
 #define LONG_NS 80000000ULL /* a shorter wait cannot be told from work: who was busy, ticks tell */
 #define UNREAD_TICKS 2
 
-/* The last timed question that was read on this CPU. */
+/* The last question that was read on this CPU, of those that were timed or read by `keen`. */
 struct latest {
 	u64 thread;
 	u64 at_ns;
 	u64 late_ns; /* when the thread last read one that had been waiting */
+	u64 keen;    /* the last thread here that gave a long answer: the clock is read for it */
 };
 BPF_PERCPU_ARRAY(latest, struct latest, 1);
+
+static __always_inline struct latest *latest_here(void)
+{
+	int zero = 0;
+	return latest.lookup(&zero);
+}
 
 /* A server's thread has read a question, which lay in the socket for `unread` ticks. */
 static __always_inline void note_question(u64 now, u32 unread)
 {
-	int zero = 0;
 	u64 thread = bpf_get_current_pid_tgid();
-	struct latest *last = latest.lookup(&zero);
+	struct latest *last = latest_here();
 
 	if (!last)
 		return;
@@ -40,18 +46,27 @@ static __always_inline void note_question(u64 now, u32 unread)
 		last->late_ns = now;
 }
 
+/* Whether the time of the questions that this thread reads is of interest. */
+static __always_inline int is_keen(void)
+{
+	struct latest *last = latest_here();
+	return last && last->keen == bpf_get_current_pid_tgid();
+}
+
 /* Whether the answer that a server sends now, to what it read at `since`, waited for another: had
  * none been read meanwhile, the last question would be this one. */
 static __always_inline int was_woken(u64 since, u64 now)
 {
-	int zero = 0;
+	u64 thread = bpf_get_current_pid_tgid();
 	struct latest *last;
 
 	if (now - since < LONG_NS)
 		return 0;
-	last = latest.lookup(&zero);
-	return last && last->thread == bpf_get_current_pid_tgid() && last->late_ns < since &&
-	       now - last->at_ns < WOKEN_NS;
+	last = latest_here();
+	if (!last)
+		return 0;
+	last->keen = thread;
+	return last->thread == thread && last->late_ns < since && now - last->at_ns < WOKEN_NS;
 }
 
 #endif
