@@ -86,8 +86,12 @@ static __always_inline void asked(struct connection *c, void *sk)
 		c->pushed--;
 	if (c->skip) {
 		c->skip--;
-		if (serves_tcp(c) && is_keen())
-			note_question(bpf_ktime_get_ns(), unread_ticks(sk));
+		if (!serves_tcp(c) || !is_keen())
+			return;
+		now = bpf_ktime_get_ns();
+		note_question(now, unread_ticks(sk));
+		if (now - c->timed_ns > CALM_NS) /* who waits for others asks rarely */
+			c->asked_ns = c->timed_ns = now;
 		return;
 	}
 	now = bpf_ktime_get_ns();

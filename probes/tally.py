@@ -57,7 +57,7 @@ class Ends:
         linked: bool[n], a server's end whose client is on this host and counts.
         transport: uint8[n], layout.TCP, UDP or UNIX.
         mark: uint64[n], the highest of its connections, 0 for none that should be told.
-        crowded: bool[n], of a process that answers more than `waits.CROWDED_PER_S`.
+        served_per_s: float64[n], requests that their processes answer.
     """
 
     slots: NDArray[np.int64]
@@ -67,7 +67,7 @@ class Ends:
     linked: NDArray[np.bool_]
     transport: NDArray[np.uint8]
     mark: NDArray[np.uint64]
-    crowded: NDArray[np.bool_]
+    served_per_s: NDArray[np.float64]
 
 
 def tally(
@@ -177,7 +177,7 @@ def tally(
         latencies["samples"].astype(np.int64),
         ends.pair[at],
         streaming=streamed > 0,
-        open_server=~(client | ends.crowded)[at],
+        served_per_s=np.where(client, np.nan, ends.served_per_s)[at],
         now=now,
     )
     waited = (keys["kind"] == layout.LATENCIES.index("wait")) & main[at]

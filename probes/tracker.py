@@ -16,7 +16,7 @@ from probes.naming import IGNORED, Met, PairNames
 from probes.programs import Snapshot
 from probes.ranking import Ranking
 from probes.tally import Ends, tally
-from probes.waits import CROWDED_PER_S, Waits
+from probes.waits import Waits
 from probes.window import Pair, Window
 
 _COUNTS: Final = len(layout.COUNTERS)
@@ -198,7 +198,7 @@ class Tracker:
             linked=linked,
             transport=groups["key"]["transport"],
             mark=self._marks.told(slots, groups, now_s),
-            crowded=_crowded(groups["key"], grown[:, _REQUESTS] / width),
+            served_per_s=_served(groups["key"], grown[:, _REQUESTS] / width),
         )
         counted = tally(
             ends,
@@ -388,9 +388,9 @@ class Tracker:
         )
 
 
-def _crowded(key: NDArray[Any], rate: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which groups' processes answer so much that each answer is near another's question."""
+def _served(key: NDArray[Any], rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how much each group's process answers per second, all its clients together."""
     asked = np.where(key["role"] == layout.SERVER, rate, 0.0)
     _, process = np.unique(key["tgid"], return_inverse=True)
-    crowded: NDArray[np.bool_] = np.bincount(process, asked)[process] > CROWDED_PER_S
-    return crowded
+    served: NDArray[np.float64] = np.bincount(process, asked)[process].astype(np.float64)
+    return served

@@ -25,12 +25,16 @@ _REQUEST: Final = layout.LATENCIES.index("request")
 _WOKEN: Final = layout.LATENCIES.index("woken")
 _LONG_S: Final = 0.08
 """As LONG_NS of bpf/woken.h: shorter answers are no evidence of either."""
-CROWDED_PER_S: Final = 1000.0
-"""Requests per second of a server beyond which another's was read a moment before by chance: one
-answer in four at this rate, within WOKEN_NS of bpf/woken.h."""
-_SURE: Final = 12
-"""So many more answers that others woke than that they did not: 2 in 10^6 by chance, at one in
-four each (the gambler's ruin, 3**-12)."""
+_WOKEN_S: Final = 250e-6
+"""As WOKEN_NS there: another's question came so long before the answer, at most ..."""
+_WOKEN_SHARE: Final = 0.75
+"""... for this share of the answers of who waits for others, and for as many as chance gives of a
+slow server's: its requests per second times that length."""
+_LEAST_CHANCE, _MOST_CHANCE = 0.1, 0.5
+_LIKELY_NATS, _SURE_NATS = 12.0, 40.0
+"""Evidence that long answers are waits, and that the pair is given to waiting for good. A slow
+server's long answers give as much once in e**12 or e**40 at most (Page's CUSUM), and the former
+passes with the next ten."""
 
 
 class Waits:
@@ -39,7 +43,7 @@ class Waits:
     Attributes:
         met: float64[pairs], when the pair was first seen, epoch seconds.
         given: bool[pairs], whether it has ever waited on purpose.
-        works: bool[pairs], whether it waits for what others say.
+        works: bool[pairs], whether it is sure to wait for what others say.
     """
 
     def __init__(self) -> None:
@@ -47,8 +51,8 @@ class Waits:
         self.met: NDArray[np.float64] = np.empty(0)
         self.given: NDArray[np.bool_] = np.empty(0, np.bool_)
         self.works: NDArray[np.bool_] = np.empty(0, np.bool_)
-        # int64[pairs], long answers that others woke less those that they did not, at least 0
-        self._woken: NDArray[np.int64] = np.empty(0, np.int64)
+        # float64[pairs], evidence that others wake who waits for the answers, nats
+        self._woken: NDArray[np.float64] = np.empty(0)
 
     def meet(self, indices: list[int], pairs: int, now: float) -> None:
         """Take note of new pairs.
@@ -62,10 +66,10 @@ class Waits:
         self.met = np.append(self.met, np.full(more, now))
         self.given = np.append(self.given, np.zeros(more, np.bool_))
         self.works = np.append(self.works, np.zeros(more, np.bool_))
-        self._woken = np.append(self._woken, np.zeros(more, np.int64))
+        self._woken = np.append(self._woken, np.zeros(more))
         self.met[indices] = now
         self.given[indices] = self.works[indices] = False
-        self._woken[indices] = 0
+        self._woken[indices] = 0.0
 
     def know(self, index: int, *, met: float, given: bool, works: bool) -> None:
         """Take up what was known of a pair: when it was first seen, whether it has waited."""
@@ -80,7 +84,7 @@ class Waits:
         pair: NDArray[np.int64],
         *,
         streaming: NDArray[np.bool_],
-        open_server: NDArray[np.bool_],
+        served_per_s: NDArray[np.float64],
         now: float,
     ) -> NDArray[Any]:
         """Return the keys with every "wait" and "woken" made what it is: a "wait" or a "request".
@@ -90,11 +94,12 @@ class Waits:
             samples: int64[k], of each.
             pair: int64[k], whose they are, < 0 for nobody's.
             streaming: bool[pairs], whose messages came unasked in this window.
-            open_server: bool[k], seen at the end of a server that is not crowded.
+            served_per_s: float64[k], requests per second of the server's process, of what was
+                measured at its end; NaN at a client's.
             now: end of the window, epoch seconds.
         """
         self.given |= streaming
-        self._count_woken(keys, samples, pair, open_server)
+        self._count_woken(keys, samples, pair, served_per_s)
         kind = keys["kind"]
         waits = np.flatnonzero((kind == _WAIT) & (pair >= 0))
         whose = pair[waits]
@@ -104,7 +109,8 @@ class Waits:
         judged["kind"][waits[~self.given[whose]]] = _REQUEST
         judged["kind"][kind == _WOKEN] = _REQUEST
         asked = np.flatnonzero((judged["kind"] == _REQUEST) & (pair >= 0))
-        judged["kind"][asked[self.works[pair[asked]]]] = _WAIT
+        waiting = self.works | (self._woken >= _LIKELY_NATS)
+        judged["kind"][asked[waiting[pair[asked]]]] = _WAIT
         return judged
 
     def _count_woken(
@@ -112,15 +118,17 @@ class Waits:
         keys: NDArray[Any],
         samples: NDArray[np.int64],
         pair: NDArray[np.int64],
-        open_server: NDArray[np.bool_],
+        served_per_s: NDArray[np.float64],
     ) -> None:
-        kind = keys["kind"]
-        which = open_server & (pair >= 0) & ((kind == _WOKEN) | (kind == _REQUEST))
+        kind, chance = keys["kind"], np.maximum(served_per_s * _WOKEN_S, _LEAST_CHANCE)
+        which = (pair >= 0) & ((kind == _WOKEN) | (kind == _REQUEST)) & (chance <= _MOST_CHANCE)
         which &= lower_edge_s(keys["bucket"]) >= _LONG_S
         if not which.any():
             return
-        signed = np.where(kind == _WOKEN, 1, -1)[which] * samples[which]
-        balance = np.bincount(pair[which], signed, len(self._woken)).astype(np.int64)
-        self._woken = np.clip(self._woken + balance, 0, _SURE)
-        self.works |= self._woken >= _SURE
+        chance = chance[which]
+        woken, not_woken = _WOKEN_SHARE / chance, (1.0 - _WOKEN_SHARE) / (1.0 - chance)
+        nats = np.log(np.where(kind[which] == _WOKEN, woken, not_woken)) * samples[which]
+        self._woken += np.bincount(pair[which], nats, len(self._woken))
+        self.works |= self._woken >= _SURE_NATS
+        self._woken = np.clip(self._woken, 0.0, _SURE_NATS)
         self.given |= self.works

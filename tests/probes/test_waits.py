@@ -152,7 +152,7 @@ PRODUCER = (
     CLIENT
     + ANSWER_LINES
     + """
-for number, pause in ((20, 0.15), (20, 0.45)):
+for number, pause in ((30, 0.15), (20, 0.45)):
     for _ in range(number): time.sleep(pause); c.sendall(b"LPUSH jobs 1\\r\\n"); lines(c, 1)
     tell("done"); wait()
 """
@@ -179,7 +179,7 @@ def test_who_waits_in_an_empty_queue_is_not_slow(
 ) -> None:
     (server, port), (working, pushing) = redis, (names()[0], names()[0])
     with (
-        program(working, WORKER, port, 40, command, lines) as works,
+        program(working, WORKER, port, 50, command, lines) as works,
         program(pushing, PRODUCER, port) as pushes,
     ):
         assert hear(pushes) == "done"
@@ -191,12 +191,13 @@ def test_who_waits_in_an_empty_queue_is_not_slow(
         ended(works)
     watch.settle()
     # it takes some waits to know; the longer ones, with a third of the jobs, are none of latency
-    assert learned <= 18
+    assert learned <= 16
     assert _latencies(watch, pair) == {"request_latency": learned, "server_latency": learned}
-    assert figures(watch, pair, "requests", "waits") == {"requests": 40, "waits": 40 - learned}
+    assert watch.total(pair, "requests") == 50
+    assert watch.total(pair, "waits") >= 20
     other = Pair(pushing, server, port)
-    assert figures(watch, other, "requests", "waits") == {"requests": 40, "waits": 0}
-    assert watch.samples(other, "request_latency") == 40
+    assert figures(watch, other, "requests", "waits") == {"requests": 50, "waits": 0}
+    assert watch.samples(other, "request_latency") == 50
 
 
 @pytest.mark.slow
@@ -210,7 +211,7 @@ def test_waits_are_known_when_few_requests_are_timed(redis: tuple[str, int]) -> 
     )
     threads += "\nall = [threading.Thread(target=work, args=(each,)) for each in c]\n"
     threads += "for each in all: each.start()\nfor each in all: each.join()\n"
-    push = PRODUCER.replace("((20, 0.15), (20, 0.45))", "((400, 0.025), (160, 0.075))")
+    push = PRODUCER.replace("((30, 0.15), (20, 0.45))", "((400, 0.025), (160, 0.075))")
     programs = Programs()
     programs.tune(layout.TUNING_INTERVAL, 16)
     with Observer(0.25, programs=programs) as observer:
@@ -238,7 +239,7 @@ def test_a_redis_that_is_busy_is_slow(watch: Watch, redis: tuple[str, int]) -> N
     # it reads what others have asked meanwhile right before it answers
     (server, port), (asking, pushing) = redis, (names()[0], names()[0])
     busy = 'EVAL "local n = 0 while n < 1.2e7 do n = n + 1 end return n" 0'
-    push = PRODUCER.replace("((20, 0.15), (20, 0.45))", "((200, 0.01),)")
+    push = PRODUCER.replace("((30, 0.15), (20, 0.45))", "((200, 0.01),)")
     with (
         program(pushing, push, port) as pushes,
         program(asking, WORKER, port, 30, busy, 1) as asks,
