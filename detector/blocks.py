@@ -146,6 +146,14 @@ class Blocks(ABC):
             self.seasons.came_back(at, reached, level + band, level - band)
             self.refresh(at)
 
+    def came_along(self, at: Ints, moved: Floats) -> None:
+        """Remember that streams have moved by `moved` (float32[1], ln) and back, as others did."""
+        at = at[self.table["live"][at] != LEARNING]
+        if self.excursions and len(at):
+            level, band = self.level(at), self.table["band"][at]
+            self.seasons.came_back(at, level + moved, level + band, level - band)
+            self.refresh(at)
+
     # Learning
 
     def _close_blocks(self, at: At, suspects: Ints) -> None:

@@ -16,6 +16,7 @@ from detector.ledger import Ledger
 from detector.observe import RATIO, Reading, activity, observe
 from detector.parts import Moment, narrow
 from detector.presence import Presence
+from detector.repeats import Repeats
 from detector.rollup import Rollups
 from detector.settings import DetectorSettings
 from detector.told import Told
@@ -66,6 +67,7 @@ class Detector:
         self._ledger = Ledger(settings.false_alerts_per_week)
         self._told = Told(self._catalog, self._banks, self._presence)
         self._rollups = Rollups(self._catalog, self._banks, settings)
+        self._repeats = Repeats()
         self._scores: Floats = np.zeros(0)
         self._time = -np.inf
         self._watched_s, self._windows, self._behind = 0.0, 0, 0
@@ -104,7 +106,8 @@ class Detector:
             self._ledger.share_out(self._catalog, self._time)
         if self._windows % FORGET_EVERY == 0:
             self._forget()
-        return sorted(self._rollups.told(findings, self._told.open.values()), key=_by_name)
+        findings = self._rollups.told(findings, self._told.open.values())
+        return sorted(self._repeats.told(findings, self._told_openly()), key=_by_name)
 
     def scores(self) -> Floats:
         """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order.
@@ -115,8 +118,12 @@ class Detector:
 
     def firing(self) -> list[Finding]:
         """Return the findings that have not ended."""
-        told = (f for f in self._told.open.values() if f.id not in self._rollups.muted)
+        told = (f for f in self._told_openly() if f.id not in self._repeats.muted)
         return sorted(told, key=_by_name)
+
+    def _told_openly(self) -> list[Finding]:
+        muted = self._rollups.muted
+        return [f for f in self._told.open.values() if f.id not in muted]
 
     def learning(self) -> Learning:
         """Return how many streams are still learning and how many are judged."""
@@ -287,6 +294,7 @@ class Detector:
             "ledger": self._ledger.to_state(),
             **self._told.to_state(),
             "muted": sorted(self._rollups.muted),
+            "repeated": sorted(self._repeats.muted),
         }
         return state.pack(meta, arrays)
 
@@ -324,6 +332,7 @@ class Detector:
         self._rollups.members.table.load(columns("rollups"))
         self._rollups.members.rebuild()
         self._rollups.muted = set(meta["muted"])
+        self._repeats.muted = set(meta.get("repeated", ()))  # an earlier version told them all
         for i, bank in enumerate(self._banks):
             bank.table.load(columns(f"bank{i}"))
             bank.episodes.table.load(columns(f"episodes{i}"))

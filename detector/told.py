@@ -18,6 +18,7 @@ from detector.finding import Finding, State
 from detector.intake import Plan
 from detector.parts import Moment, Part
 from detector.presence import Presence, Presences
+from detector.repeats import FLOWS
 from detector.sides import Side, Sides, of_cause
 from probes.window import EVERY, Pair, Window, is_rollup
 
@@ -89,6 +90,8 @@ class Told:
         habit = self._catalog.streams["habit"]
         for _, number, _ in stream_of(outcome.resolved):
             findings.append(self._end(number, "resolved", end))
+            if findings[-1].signal in FLOWS:
+                self._flows_come_along(number, findings[-1])
             if not bank.excursions:
                 habit[number] = min(habit[number] + HABIT_NATS, MOST_HABIT_NATS)
         for i, number, row in stream_of(outcome.adopted):
@@ -96,6 +99,18 @@ class Told:
             self.sides.adopt(int(self._catalog.streams["pair"][number]))
             bank.relearn(np.array([i]), moment.age(np.array([row])))
         return findings
+
+    def _flows_come_along(self, stream: int, ended: Finding) -> None:
+        """Have the other flows of a pair remember what one of them did: they will be told next."""
+        if not ended.ratio:
+            return
+        signals, pair = self._catalog.signals, int(self._catalog.streams["pair"][stream])
+        codes = [signals.index(each) for each in FLOWS if each in signals]
+        others = self._catalog.of(np.full(len(codes), pair), np.array(codes))
+        moved = np.array([np.log(ended.ratio)], np.float32)
+        for other in others[(others >= 0) & (others != stream)].tolist():
+            bank = self._banks[self._catalog.streams["bank"][other]]
+            bank.came_along(self._catalog.streams["local"][[other]].astype(np.int64), moved)
 
     def presences(self, out: Presences, end: float) -> list[Finding]:
         """Return the findings of pairs that came, fell silent, or did so no longer."""

@@ -47,7 +47,7 @@ CASES = {
     "requests x3": (Traffic(), {"request_rate": 300.0}, "requests", "up"),
     "requests x10": (Traffic(), {"request_rate": 1000.0}, "requests", "up"),
     "requests stop": (Traffic(), {"request_rate": 0.0}, "requests", "down"),
-    "bytes stop": (Traffic(), {"request_rate": 0.0}, "bytes_sent", "down"),
+    "bytes stop": (Traffic(), {"request_bytes": 0.0}, "bytes_sent", "down"),
     "silence": (
         Traffic(),
         {"request_rate": 0.0, "connection_rate": 0.0},
@@ -86,6 +86,11 @@ def test_a_tenfold_latency_is_found_within_five_windows(seed: int) -> None:
         assert first.before == pytest.approx(0.002, rel=0.5)
         assert first.after == pytest.approx(0.02, rel=0.5)
         assert first.ratio == pytest.approx(10, rel=0.4)
+
+
+def test_flows_that_stop_together_are_told_once() -> None:
+    found = findings(between(ONSET, END, request_rate=0.0), Traffic(), 0)
+    assert [(f.signal, f.direction) for f in found] == [("requests", "down")] * 2
 
 
 def test_the_cause_is_named() -> None:
