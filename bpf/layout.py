@@ -132,7 +132,9 @@ LATENCY_KEY: Final = np.dtype([("group", "u4"), ("bucket", "u2"), ("kind", "u2")
 LATENCY: Final = np.dtype([("samples", "u8"), ("weight", "u8")])
 """struct latency: how many were timed, and how many requests they stand for."""
 
-LATENCIES: Final = ("request", "connect", "accept", "rtt", "rtt_min", "dns", "wait", "read")
+LATENCIES: Final = (
+    "request", "connect", "accept", "rtt", "rtt_min", "dns", "wait", "read", "woken",
+)  # fmt: skip
 """Kinds of latency by number."""
 
 LOST_KINDS: Final = (

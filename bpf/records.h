@@ -97,6 +97,7 @@ enum counter {
 #define LATENCY_DNS 5
 #define LATENCY_WAIT 6 /* a request that took so long that it may be a long poll */
 #define LATENCY_READ 7 /* how long what has come lay in the socket before it was read */
+#define LATENCY_WOKEN 8 /* at the server: an answer that waited for what another client said */
 
 /* Mirrored by bpf.layout.LOST_KINDS: what a full map, or one that is busy, refused. */
 #define LOST_CONNECTIONS 0

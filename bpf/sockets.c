@@ -21,6 +21,7 @@
 #include "maps.h"
 #include "reading.h"
 #include "groups.h"
+#include "woken.h"
 #include "turns.h"
 #include "fold.h"
 #include "calls.h"

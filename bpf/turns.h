@@ -10,6 +10,7 @@
 #define TAILRACE_TURNS_H
 
 #include "groups.h"
+#include "woken.h"
 
 #define BUSY_NS 2000000ULL  /* timed more often than this: time fewer */
 #define CALM_NS 10000000ULL
@@ -40,26 +41,44 @@ static __always_inline void pace(struct connection *c, u64 now)
 	c->skip = interval > 1 ? (now ^ now >> 7) & (2 * interval - 1) : 0;
 }
 
-/* How long what was read just now had lain in a TCP socket: since the last segment with data came.
- * The kernel notes that in ticks (tcp_event_data_recv(), net/ipv4/tcp_input.c). */
-static __always_inline void add_read_latency(struct connection *c, void *sk)
+/* And no flow of datagrams, or of a UNIX socket. */
+static __always_inline int is_of_tcp(struct connection *c)
+{
+	return !c->group_id;
+}
+
+static __always_inline int serves_tcp(struct connection *c)
+{
+	return c->role == ROLE_SERVER && is_of_tcp(c);
+}
+
+/* How many ticks what was read just now had lain in a TCP socket: since the last segment with data
+ * came. The kernel notes that (tcp_event_data_recv(), net/ipv4/tcp_input.c). */
+static __always_inline u32 unread_ticks(void *sk)
 {
 	u32 arrived = 0;
 
-	if (c->group_id) /* a flow of datagrams, or of a UNIX socket */
-		return;
 	READ(arrived, sk, OFF_lrcvtime);
-	arrived = (u32)bpf_jiffies64() - arrived;
-	add_latency(c->group, LATENCY_READ, (u64)arrived * tuned(TUNING_JIFFY), 1);
+	return (u32)bpf_jiffies64() - arrived;
+}
+
+static __always_inline void add_read_latency(struct connection *c, u32 ticks)
+{
+	add_latency(c->group, LATENCY_READ, (u64)ticks * tuned(TUNING_JIFFY), 1);
 }
 
 static __always_inline void asked(struct connection *c, void *sk)
 {
 	u64 now;
+	u32 unread;
 
 	if (c->turn == TURN_ASKED) {
-		if (c->asked_ns) /* a question in several parts is asked with the last */
-			c->asked_ns = bpf_ktime_get_ns();
+		if (!c->asked_ns)
+			return;
+		/* a question in several parts is asked with the last */
+		c->asked_ns = now = bpf_ktime_get_ns();
+		if (serves_tcp(c))
+			note_question(now, 0);
 		return;
 	}
 	c->turn = TURN_ASKED;
@@ -67,13 +86,22 @@ static __always_inline void asked(struct connection *c, void *sk)
 		c->pushed--;
 	if (c->skip) {
 		c->skip--;
+		if (!serves_tcp(c) || !is_keen())
+			return;
+		now = bpf_ktime_get_ns();
+		note_question(now, unread_ticks(sk));
+		if (now - c->timed_ns > CALM_NS) /* who waits for others asks rarely */
+			c->asked_ns = c->timed_ns = now;
 		return;
 	}
 	now = bpf_ktime_get_ns();
 	pace(c, now);
 	c->asked_ns = now;
-	if (c->role == ROLE_SERVER)
-		add_read_latency(c, sk);
+	if (serves_tcp(c)) {
+		unread = unread_ticks(sk);
+		add_read_latency(c, unread);
+		note_question(now, unread);
+	}
 }
 
 /* Return whether this answered a request. */
@@ -110,9 +138,11 @@ static __always_inline int answered(struct connection *c, void *sk)
 		c->touched = TOUCHED_WAITED;
 	if (took >= WAIT_AGAIN_NS && c->touched == TOUCHED_WAITED)
 		kind = LATENCY_WAIT;
+	else if (serves_tcp(c) && was_woken(since, now))
+		kind = LATENCY_WOKEN;
 	add_latency(c->group, kind, took, c->requests - c->timed_requests);
-	if (c->role == ROLE_CLIENT && kind == LATENCY_REQUEST)
-		add_read_latency(c, sk);
+	if (c->role == ROLE_CLIENT && is_of_tcp(c) && kind == LATENCY_REQUEST)
+		add_read_latency(c, unread_ticks(sk));
 	c->timed_requests = c->requests;
 	return 1;
 }

@@ -138,7 +138,7 @@ class Bank(Blocks):
 
     def update(self, at: Ints, obs: Obs, moment: Moment) -> Outcome:
         """Take one row per stream of `at` (ascending, unique) and move on by one window."""
-        self.memory = max(LEAST_MEMORY, MEMORY_S / float(np.median(moment.spacing)))
+        self.memory = max(LEAST_MEMORY, MEMORY_S / _median(moment.spacing))
         hot, alarms, masses = [], [], []
         scores = np.zeros(len(at)) if moment.scored else np.zeros(0)
         health, judged, allowed, cuts = np.nan, 0, 0.0, parts(at)
@@ -146,14 +146,13 @@ class Bank(Blocks):
             seen, now = obs.part(low, high), moment.part(low, high)
             log_l = self.log_l(part, seen)
             best = log_l.max(axis=0) if moment.scored else None
-            mass, on = self._step(part, log_l, now)
-            judged += len(on)
-            allowed += float((1.0 / now.c[on]).sum() if len(now.c) > 1 else len(on) / now.c[0])
-            if number == moment.number % len(cuts) and len(on):
-                health = _mean_e_value(log_l, mass, on)
-            suspect = mass > now.hot
-            hot.append(low + np.flatnonzero(suspect))
-            alarm = np.flatnonzero(mass >= now.c)
+            mass, live = self._step(part, log_l, now)
+            judged += int(np.count_nonzero(live))
+            allowed += now.allowed(live)
+            if number == moment.number % len(cuts):
+                health = _mean_e_value(log_l, mass, live)
+            suspects, alarm = now.suspects(mass)
+            hot.append(low + suspects)
             alarms.append(low + alarm)
             masses.append(mass[alarm])
             if best is not None:
@@ -162,12 +161,12 @@ class Bank(Blocks):
                 strength = np.maximum(np.maximum(nats, best), 0.0) / now.log_c
                 scores[low:high] = self.score(part, seen, strength)
             self.absorb(part, seen)
-            self._close_blocks(part, suspect)
-        suspects = Suspects(_joined(hot), _joined(alarms), _joined(masses))
-        outcome = self.episodes.follow(self, at, obs, moment, suspects)
+            self._close_blocks(part, suspects)
+        found = Suspects(_joined(hot), _joined(alarms), _joined(masses))
+        outcome = self.episodes.follow(self, at, obs, moment, found)
         return outcome._replace(score=scores, health=health, judged=judged, allowed=allowed)
 
-    def _step(self, at: At, log_l: Floats, now: Moment) -> tuple[Floats, Ints]:
+    def _step(self, at: At, log_l: Floats, now: Moment) -> tuple[Floats, NDArray[np.bool_]]:
         """Move the evidence on; return float32[m] its mean over alternatives, and who is judged."""
         t = self.table
         waiting = np.flatnonzero(t["live"][at] == LEARNING)
@@ -177,10 +176,10 @@ class Bank(Blocks):
             t["live"][ids[ready]] = JUDGED
         live = t["live"][at] == JUDGED
         r = t["r"][:, at]
-        if now.idle is not None:
+        if now.idle is not None and len(waited := np.flatnonzero(now.idle)):
             # Evidence fades over silence: three bursts hours apart are not one change
-            half_life = np.maximum(FADE_S, FADE_WINDOWS * now.spacing)
-            r *= np.exp2(-now.idle / half_life).astype(np.float32)
+            half_life = np.maximum(FADE_S, FADE_WINDOWS * now.spacing_of(waited))
+            r[:, waited] *= np.exp2(-now.idle[waited] / half_life).astype(np.float32)
         evidence.step(r, log_l, now.cap)
         if not live.all():
             r[:, ~live] = 0.0
@@ -189,7 +188,7 @@ class Bank(Blocks):
         if not isinstance(at, slice):
             t["r"][:, at] = r
         t["judged"][at] += live
-        return mass, np.flatnonzero(live)
+        return mass, live
 
     def relearn(self, at: Ints, age: Floats) -> None:
         """Forget the baselines of streams `at`, whose pairs are `age` seconds old."""
@@ -228,7 +227,11 @@ def _joined(rows: list[Any]) -> Any:
     return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
-def _mean_e_value(e_values: Floats, mass: Floats, on: Ints) -> float:
+def _median(spacing: Floats) -> float:
+    return float(spacing[0] if len(spacing) == 1 else np.median(spacing))
+
+
+def _mean_e_value(e_values: Floats, mass: Floats, live: NDArray[np.bool_]) -> float:
     """Return the mean e-value of this window, over judged streams that are quiet."""
-    quiet = on[mass[on] < np.e]
-    return float(np.minimum(e_values[:, quiet], np.e).mean()) if len(quiet) else float("nan")
+    quiet = live & (mass < np.e)
+    return float(np.minimum(e_values[:, quiet], np.e).mean()) if quiet.any() else float("nan")

@@ -28,8 +28,8 @@ _BIN_OF: Final = np.repeat(np.arange(BINS), _WIDTHS)
 _EDGES_S: Final = lower_edge_s(np.arange(BUCKETS + 1))
 
 
-def bin_of(bucket: Ints, origin: Ints) -> Ints:
-    """Return the bin of each bucket of a stream with that origin; both int64[k]."""
+def bin_of(bucket: NDArray[Any], origin: NDArray[Any]) -> Ints:
+    """Return the bin of each bucket of a stream with that origin; both int[k]."""
     found: Ints = _BIN_OF[np.clip(bucket - origin, 0, REACH - 1)]
     return found
 

@@ -19,6 +19,9 @@ BLOCK = 8
 """Windows per block. A block is learned one to two blocks late, unless suspicion arose."""
 SUPER, HYPER = 4, 32
 """Blocks per super-block and hyper-block, which show slower wander than a block can."""
+SCATTER_MEMORY = 8.0
+"""How much longer than the level its scatter is remembered: it changes less, and takes longer to
+be known."""
 YOUNG = 256.0
 """Windows up to which the null is computed anew with every block; later with every super-block."""
 MEMORY_S, LEAST_MEMORY = 3600.0, 240.0
@@ -32,6 +35,12 @@ PHASE = 2048
 LEARNING, JUDGED, FIRING = 0, 1, 2
 MIXED = 0.25
 """Share of a part's streams that may differ, for all to be learned together."""
+
+
+def single_variance(level: Floats, square: Floats, windows: Floats) -> Floats:
+    """Return the variance of single windows, from their mean, mean square and number."""
+    variance: Floats = np.maximum(square - level * level, 0.0)
+    return variance * windows / np.maximum(windows - 1.0, 1.0)
 
 
 class Blocks(ABC):
@@ -77,7 +86,7 @@ class Blocks(ABC):
             "held": Column("f4", (many,)),
             "base": Column("f4", (many,)),
             "wide": Column("f4", (4,)),
-            "spread": Column("f4", (6,)),
+            "spread": Column("f4", (6 if cls.by_steps else 5,)),
             **(Seasons.columns(falls=cls.falls) if cls.seasonal else {}),
         }
 
@@ -116,6 +125,10 @@ class Blocks(ABC):
         )
         return moved
 
+    def unit(self, level: Floats) -> Floats:
+        """Return float32[m]: what a deviation from `level` is measured in."""
+        return np.ones_like(level)
+
     def level(self, at: Ints) -> Floats:
         """Return float32[m]: ln of the baseline's level."""
         return self.reached(self.table["base"][:, at])
@@ -133,16 +146,25 @@ class Blocks(ABC):
             self.seasons.came_back(at, reached, level + band, level - band)
             self.refresh(at)
 
+    def came_along(self, at: Ints, moved: Floats) -> None:
+        """Remember that streams have moved by `moved` (float32[1], ln) and back, as others did."""
+        at = at[self.table["live"][at] != LEARNING]
+        if self.excursions and len(at):
+            level, band = self.level(at), self.table["band"][at]
+            self.seasons.came_back(at, level + moved, level + band, level - band)
+            self.refresh(at)
+
     # Learning
 
-    def _close_blocks(self, at: At, suspect: NDArray[np.bool_]) -> None:
+    def _close_blocks(self, at: At, suspects: Ints) -> None:
         t = self.table
         left = t["left"][at] - 1
         t["left"][at] = left
         full = np.flatnonzero(left <= 0)
         if not len(full):
             return
-        where, doubted = narrow(rows_of(at, full)), suspect[full]
+        where = narrow(rows_of(at, full))
+        doubted = np.isin(full, suspects) if len(suspects) else np.zeros(len(full), np.bool_)
         t["left"][where] = BLOCK
         calm = (t["live"][where] == JUDGED) & ~doubted
         aside = rows_of(where, np.flatnonzero(~calm))
@@ -214,12 +236,65 @@ class Blocks(ABC):
     def _commit(self, at: At, block: list[Floats]) -> None:
         t, moments = self.table, block[0]
         windows = moments[-1]
+        before = np.array(t["base"][:, at])
         fade = np.minimum(
-            np.float32(1.0), np.float32(self.memory) / np.maximum(t["base"][-1, at] + windows, 1.0)
+            np.float32(1.0), np.float32(self.memory) / np.maximum(before[-1] + windows, 1.0)
         )
         for (_, _, name), part in zip(self._carried, block, strict=True):
             t[name][:, at] = t[name][:, at] * fade + part
-        spread = t["spread"][:, at] * fade
+        if self.by_steps:
+            self._count_steps(at, moments)
+        else:
+            self._count_errors(at, moments, before)
+        self.count_block(at, block)
+        due = (t["base"][-1, at] < YOUNG) | (t["wide"][1, at] == 0.0)
+        if due.all():
+            self.refresh(at)
+        elif due.any():
+            self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
+
+    def _count_errors(self, at: At, moments: Floats, before: Floats) -> None:
+        """Add how far a block lies from the baseline that did not know it yet.
+
+        `spread` sums, weighted by windows: for blocks, super-blocks and hyper-blocks the squares of
+        their mean error less what windows that are independent would give; the squared unit of
+        errors; the windows.
+        """
+        t, windows, learned = self.table, moments[-1], before[-1]
+        n, known = np.maximum(windows, 1.0), learned > 0.0
+        base = t["base"][:, at]
+        after = np.maximum(base[-1], 1.0)
+        level = base[0] / after
+        single = single_variance(level, base[1] / after, after)
+        error = np.where(known, moments[0] / n - before[0] / np.maximum(learned, 1.0), 0.0)
+        spread, wide = t["spread"][:, at], t["wide"][:, at]
+        spread *= self._scatter_fade(spread[4], windows)
+        alone = single * (1.0 / n + 1.0 / np.maximum(learned, 1.0))
+        spread[0] += np.where(known, windows * (error**2 - alone), 0.0)
+        spread[3] += np.where(known, windows * self.unit(level) ** 2, 0.0)
+        spread[4] += np.where(known, windows, 0.0)
+        for scale, length in enumerate((SUPER * BLOCK, HYPER * BLOCK)):
+            total, number = wide[2 * scale], wide[2 * scale + 1]
+            total += windows * error
+            number += windows
+            whole = number >= length
+            many = np.maximum(number, 1.0)
+            spread[scale + 1] += np.where(whole, total**2 / many - single, 0.0)
+            total[whole] = 0.0
+            number[whole] = 0.0
+        t["spread"][:, at], t["wide"][:, at] = spread, wide
+
+    def _scatter_fade(self, seen: Floats, more: Floats) -> Floats:
+        """Return what is left of the scatter of `seen` windows when so many more come."""
+        most = np.float32(SCATTER_MEMORY * self.memory)
+        left: Floats = np.minimum(np.float32(1.0), most / np.maximum(seen + more, 1.0))
+        return left
+
+    def _count_steps(self, at: At, moments: Floats) -> None:
+        """Add how far a block lies from the last one, and the same of longer blocks."""
+        t, windows = self.table, moments[-1]
+        spread = t["spread"][:, at]
+        spread = spread * self._scatter_fade(BLOCK * spread[1], windows)
         every = np.arange(len(windows))
         self._scatter(spread, 0, at, every, moments[0] / np.maximum(windows, 1.0))
         wide = t["wide"][:, at]
@@ -233,21 +308,13 @@ class Blocks(ABC):
             total[whole] = 0.0
             number[whole] = 0.0
         t["spread"][:, at], t["wide"][:, at] = spread, wide
-        self.count_block(at, block)
-        due = (t["base"][-1, at] < YOUNG) | (wide[1] == 0.0)
-        if due.all():
-            self.refresh(at)
-        elif due.any():
-            self.refresh(narrow(rows_of(at, np.flatnonzero(due))))
 
     def _scatter(self, spread: Floats, scale: int, at: At, which: Ints, mean: Floats) -> None:
-        """Add means of blocks of one scale to what is known of their scatter."""
-        square, many = mean * mean, np.ones_like(mean)
-        if self.by_steps:
-            before, ids = self.table["before"], rows_of(at, which)
-            many = ~np.isnan(before[scale, ids])
-            # Half the mean square of successive differences: the variance, without a trend
-            square = np.where(many, 0.5 * (mean - before[scale, ids]) ** 2, 0.0)
-            before[scale, ids] = mean
+        """Add means of blocks of one scale to what is known of their steps."""
+        before, ids = self.table["before"], rows_of(at, which)
+        many = ~np.isnan(before[scale, ids])
+        # Half the mean square of successive differences: the variance, without a trend
+        square = np.where(many, 0.5 * (mean - before[scale, ids]) ** 2, 0.0)
+        before[scale, ids] = mean
         spread[2 * scale, which] += square
         spread[2 * scale + 1, which] += many

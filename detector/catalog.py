@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.table import Column, Table
-from probes.window import Pair, Window
+from probes.window import ANY, Pair, Window
 
 Ints = NDArray[np.int64]
 
@@ -49,6 +49,7 @@ class Catalog:
         self._pair_number: dict[Pair, int] = {}
         # int32[signals, pairs]: number of the stream, -1 for none
         self._of: NDArray[Any] = np.full((0, 0), -1, np.int32)
+        self._in_bank: tuple[int, dict[int, NDArray[np.int32]]] = 0, {}
 
     def signal_of(self, stream: int) -> str:
         """Return the signal of a stream."""
@@ -64,15 +65,34 @@ class Catalog:
 
         Args:
             window: the window.
-            numbers: int64[its pairs], as `numbers` returns them.
+            numbers: int[its pairs], as `numbers` returns them.
+        """
+        found = self.table_of(window.signals, numbers)
+        return found[window.signal, window.pair].astype(np.int64)
+
+    def table_of(self, signals: Sequence[str], numbers: Ints) -> NDArray[np.int32]:
+        """Return int32[signals, pairs]: the streams of named signals of pairs; -1 for none yet.
+
+        Args:
+            signals: their names.
+            numbers: int[pairs], as `numbers` returns them.
         """
         codes = {name: code for code, name in enumerate(self.signals)}
-        code = np.array([codes.get(name, -1) for name in window.signals], np.int64)
-        pair, signal = numbers[window.pair], code[window.signal]
-        known = (pair >= 0) & (signal >= 0)
-        found = np.full(len(window), -1, np.int64)
-        found[known] = self._of[signal[known], pair[known]]
+        found = np.full((len(signals), len(numbers)), -1, np.int32)
+        known = numbers >= 0
+        for row, name in zip(found, signals, strict=True):
+            if name in codes:
+                row[known] = self._of[codes[name], numbers[known]]
         return found
+
+    def in_bank(self, number: int) -> NDArray[np.int32]:
+        """Return the streams whose models are in a bank, in the order in which they are there."""
+        size, known = self._in_bank
+        if size != self.streams.size:
+            self._in_bank = self.streams.size, (known := {})
+        if number not in known:
+            known[number] = np.flatnonzero(self.streams["bank"] == number).astype(np.int32)
+        return known[number]
 
     def of(self, pair: Ints, signal: Ints) -> Ints:
         """Return the streams of pairs and signals, given by number; -1 where there is none."""
@@ -96,7 +116,7 @@ class Catalog:
         for pair, signal in ordered:
             if pair not in self._pair_number:
                 self._pair_number[pair] = int(self.pairs.grow(1)[0])
-                self.pairs["first"][-1] = window.time
+                self.pairs["first"][-1] = self._since(pair, window.time)
                 self.pair_of.append(pair)
             if signal not in self.signals:
                 self.signals.append(signal)
@@ -107,10 +127,23 @@ class Catalog:
         self._index(new)
         return new, np.array([names[name] for name in ordered], dtype=np.int64)
 
+    def _since(self, pair: Pair, time: float) -> float:
+        """Return since when a pair that is new has been watched.
+
+        Whom a listener turns away is first heard of when it does so; but that it turned nobody
+        away before is known for as long as any of its clients is.
+        """
+        if pair.client != ANY:
+            return time
+        of_server = [i for i, each in enumerate(self.pair_of) if each[1:] == pair[1:]]
+        return float(min(self.pairs["first"][of_server].tolist(), default=time))
+
     def _index(self, streams: Ints) -> None:
         signals, pairs = self._of.shape
         if signals < len(self.signals) or pairs < self.pairs.size:
-            room = pairs if pairs >= self.pairs.size else max(16, 2 * pairs, self.pairs.size)
+            room = (
+                pairs if pairs >= self.pairs.size else max(16, pairs + pairs // 8, self.pairs.size)
+            )
             bigger = np.full((len(self.signals), room), -1, np.int32)
             bigger[:signals, :pairs] = self._of
             self._of = bigger
@@ -131,4 +164,5 @@ class Catalog:
         self.pair_of, self.signals = list(pairs), list(signals)
         self._pair_number = {pair: i for i, pair in enumerate(self.pair_of)}
         self._of = np.full((0, 0), -1, np.int32)
+        self._in_bank = 0, {}
         self._index(np.arange(self.streams.size))

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.bank import Bank, Description, Run
-from detector.blocks import BLOCK, SUPER
+from detector.blocks import BLOCK, SUPER, single_variance
 from detector.parts import At, Obs
 from detector.settings import DetectorSettings
 from detector.table import Column
-from detector.wander import PRIOR_BLOCKS, PRIOR_SD, wander
+from detector.wander import PRIOR_BLOCKS, PRIOR_SD, allowance, lasting, wander
 
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -50,7 +50,7 @@ class CountBank(Bank):
         "span": Column("f4", (), 1.0),
         "mean": Column("f4"),
         "band": Column("f4"),
-        "shape": Column("f4", (), 1.0),
+        "shape": Column("f4", (7,), 1.0),
         "slope": Column("f4", (7,)),
     }
     kept = ("least", "width")
@@ -68,7 +68,7 @@ class CountBank(Bank):
     def log_l(self, at: At, obs: Obs) -> Floats:
         """Return negative binomial ratios: increases from the upper edge, decreases the lower."""
         t = self.table
-        shape = t["shape"][at]
+        shape = t["shape"][:, at]
         # `evidence.negative_binomial` as (x + r) ln(rho (r + m) / (r + rho m)) - r ln rho, which
         # single precision holds for any x; the first logarithm is only computed anew by `refresh`
         ratio: Floats = t["slope"][:, at] * (obs.value * t["span"][at] + shape)
@@ -87,6 +87,10 @@ class CountBank(Bank):
         """Need the warm-up in windows of its own, and 20 of them at least."""
         del age
         return enough_windows(self, at, spacing, warmup_s, 20.0)
+
+    def unit(self, level: Floats) -> Floats:
+        """Return float32[m]: errors of a rate are relative."""
+        return level
 
     def deviation(self, at: At, block: Floats) -> Floats:
         """Return float32[m]: ln of a block's rate over the baseline's, drawn to 0 by few events."""
@@ -117,38 +121,42 @@ class CountBank(Bank):
         windows = np.maximum(base[2], 1.0)
         mean = base[0] / windows
         scale = np.maximum(mean, 1e-9) ** 2
-        spread = wander(mean, base[1] / windows, windows, t["spread"][:, at])
+        spread = t["spread"][:, at]
+        fast = single_variance(mean, base[1] / windows, windows) / scale
+        wandered, seen = wander(spread), spread[4]
         events = base[0] * span
         poisson = 1.0 / np.maximum(mean * span, 1e-9)
-        fast, slow = spread.fast / scale, with_prior(spread.slow / scale, t["spread"][1, at])
-        error = np.sqrt(slow + (poisson + fast) / windows)
+        # The Poisson share is not dispersion
+        phi = np.maximum(fast - poisson, 0.0)
+        phi = (windows * phi + PRIOR_WINDOWS * PRIOR_JITTER) / (windows + PRIOR_WINDOWS)
+        error = (poisson + phi) / remembered(windows, seen)
+        reach = allowance(wandered, prior_of(seen / BLOCK), error)
         # The wander goes on about a mean that has moved by what is no news yet
-        band = t["least"][at] + np.minimum(np.maximum(2.5 * error, unknown(windows)), WIDEST)
+        band = t["least"][at] + np.minimum(np.maximum(reach, unknown(seen)), WIDEST)
         up, down = self.seasons.widening(at)
         # Poisson's upper 99 % limit, for the streams where nearly nothing has been seen
         unseen = (events + 4.6 + 2.33 * np.sqrt(events)) / (windows * span)
         level = np.log(np.maximum(mean, 1e-9))
         over, under = self.seasons.within(at, level + band + up, level - band - down)
         upper, lower = np.maximum(np.maximum(np.exp(over), unseen), FLOOR_RATE), np.exp(under)
-        # The Poisson share is not dispersion
-        phi = np.maximum(fast - poisson, 0.0)
-        phi = (windows * phi + PRIOR_WINDOWS * PRIOR_JITTER) / (windows + PRIOR_WINDOWS)
         # Wander that no band covers (a job that runs for seconds every minute) is dispersion too,
         # of as many windows as a super-block has
-        beyond = np.maximum(slow - (WIDEST / 2.5) ** 2, 0.0)
+        beyond = np.maximum(wandered.slow - (WIDEST / 2.5) ** 2, 0.0)
         phi = np.maximum(phi, BLOCK * SUPER * beyond)
         phi = phi * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
-        shape = 1.0 / np.clip(phi, 0.003, 1e3)
+        # What the single windows show of the wander is part of what it needs
+        more = lasting(wandered, np.abs(self._log_factor)) - wandered.slow
+        shape = 1.0 / np.clip(phi + np.maximum(more, 0.0), 0.003, 1e3)
         edge = np.where(self.up[:, None], upper, lower) * span
         edge = np.maximum(edge, 1e-9)
         factor = self.factor[:, None]
         t["slope"][:, at] = np.log1p((factor - 1.0) * shape / (shape + factor * edge))
-        t["mean"][at], t["band"][at], t["shape"][at], t["span"][at] = mean, band, shape, span
+        t["mean"][at], t["band"][at], t["shape"][:, at], t["span"][at] = mean, band, shape, span
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""
         t = self.table
-        failures = float(t["shape"][i]) * run.statistics[2]
+        failures = t["shape"][:, i] * run.statistics[2]
         number = run.statistics[0] * float(t["span"][i]) + failures
         total = t["slope"][:, i] * number - self._log_factor[:, 0] * failures
         return int(np.where(self.up == up, total, -np.inf).argmax())
@@ -176,7 +184,7 @@ class CountBank(Bank):
             {
                 "baseline": before,
                 "band": f"x{1 / band:.3g} .. x{band:.3g}",
-                "dispersion": float(1.0 / t["shape"][i]),
+                "dispersion": float(1.0 / t["shape"][:, i].max()),
                 "windows learned": float(base[2]),
                 "events since onset": float(round(new)),
                 "effect, 95 % interval": (
@@ -196,10 +204,20 @@ def unknown(windows: Floats) -> Floats:
     return added
 
 
-def with_prior(slow: Floats, blocks: Floats) -> Floats:
-    """Add to a wander's variance what is believed of it before any was seen."""
-    prior: Floats = slow + PRIOR_BLOCKS * PRIOR_SD**2 / (blocks + PRIOR_BLOCKS)
+def prior_of(blocks: Floats) -> Floats:
+    """Return the variance of wander that is believed in before any was seen."""
+    prior: Floats = PRIOR_BLOCKS * PRIOR_SD**2 / (blocks + PRIOR_BLOCKS)
     return prior
+
+
+def remembered(windows: Floats, seen: Floats) -> Floats:
+    """Return how many windows of equal weight say as much as a baseline's, which fade.
+
+    A memory that fades with each window by one in n is worth 2 n.
+    """
+    more = np.clip((seen - windows) / np.maximum(2.0 * windows, 1.0), 0.0, 1.0)
+    equal: Floats = windows * (1.0 + more)
+    return equal
 
 
 def enough_windows(

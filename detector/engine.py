@@ -11,11 +11,12 @@ from detector import feed, state
 from detector.blocks import LEARNING
 from detector.calibration import Calibration, Change
 from detector.finding import Finding
-from detector.intake import Intake, Part, Plan, is_spoilt, step
+from detector.intake import Intake, Plan, is_spoilt
 from detector.ledger import Ledger
-from detector.observe import RATIO, activity, observe
-from detector.parts import Moment
+from detector.observe import RATIO, Reading, activity, observe
+from detector.parts import Moment, narrow
 from detector.presence import Presence
+from detector.repeats import Repeats
 from detector.rollup import Rollups
 from detector.settings import DetectorSettings
 from detector.told import Told
@@ -66,6 +67,7 @@ class Detector:
         self._ledger = Ledger(settings.false_alerts_per_week)
         self._told = Told(self._catalog, self._banks, self._presence)
         self._rollups = Rollups(self._catalog, self._banks, settings)
+        self._repeats = Repeats()
         self._scores: Floats = np.zeros(0)
         self._time = -np.inf
         self._watched_s, self._windows, self._behind = 0.0, 0, 0
@@ -87,15 +89,14 @@ class Detector:
         for bank in self._banks:
             bank.seasons.time = window.time
         plan = self._intake.plan(window)
-        firing = self._told.firing_streams()
-        sums = self._rollups.window(window, plan, self._windows, firing)
-        plan_of_sums = None if sums is None else self._rollups.intake.plan(sums)
-        timed = [self._intake.timing(window, part.stream) for part in plan.parts]
-        length = step(window, [spacing for spacing, _ in timed])
+        length, readings = self._intake.readings(window, plan)
         end = window.time + length
+        firing = self._told.firing_streams()
+        sums = self._rollups.window(window, plan, readings, self._windows, firing)
+        plan_of_sums = None if sums is None else self._rollups.intake.plan(sums)
         self._meet_pairs(told=self._watched_s >= self._settings.warmup_s)
         self._told.follow_sides(window, plan)
-        findings, used = self._judge_all(window, plan, timed, end)
+        findings, used = self._judge_all(window, plan, readings, end)
         findings += self._follow_pairs(window, used, (window.time, end))
         if sums is not None and plan_of_sums is not None:
             findings += self._judge_sums(sums, plan_of_sums, end)
@@ -105,7 +106,8 @@ class Detector:
             self._ledger.share_out(self._catalog, self._time)
         if self._windows % FORGET_EVERY == 0:
             self._forget()
-        return sorted(self._rollups.told(findings, self._told.open.values()), key=_by_name)
+        findings = self._rollups.told(findings, self._told.open.values())
+        return sorted(self._repeats.told(findings, self._told_openly()), key=_by_name)
 
     def scores(self) -> Floats:
         """Return the last window's anomaly scores, float64[rows] in [0, 1], in its row order.
@@ -116,8 +118,12 @@ class Detector:
 
     def firing(self) -> list[Finding]:
         """Return the findings that have not ended."""
-        told = (f for f in self._told.open.values() if f.id not in self._rollups.muted)
+        told = (f for f in self._told_openly() if f.id not in self._repeats.muted)
         return sorted(told, key=_by_name)
+
+    def _told_openly(self) -> list[Finding]:
+        muted = self._rollups.muted
+        return [f for f in self._told.open.values() if f.id not in muted]
 
     def learning(self) -> Learning:
         """Return how many streams are still learning and how many are judged."""
@@ -159,53 +165,43 @@ class Detector:
             self._presence.add(fresh, self._time, told=told, watched_s=self._watched_s)
 
     def _judge_all(
-        self, window: Window, plan: Plan, timed: list[tuple[Floats, Floats | None]], end: float
-    ) -> tuple[list[Finding], list[tuple[Part, Floats]]]:
+        self, window: Window, plan: Plan, readings: list[Reading], end: float
+    ) -> tuple[list[Finding], dict[int, Reading]]:
+        """Return what the models found, and the rows that they could use."""
         findings: list[Finding] = []
-        used = []
-        for model, (part, of_part) in enumerate(zip(plan.parts, timed, strict=True)):
-            if len(part.row):
-                some, rows = self._judge(model, (window, plan), part, of_part, end)
+        used = {}
+        for model, reading in enumerate(readings):
+            if len(reading.value):
+                some, used[model] = self._judge(model, (window, plan), reading, end)
                 findings += some
-                used.append(rows)
         return findings, used
 
     def _judge_sums(self, sums: Window, plan: Plan, end: float) -> list[Finding]:
         scores, self._scores = self._scores, np.zeros(len(sums))
-        timed = [self._rollups.intake.timing(sums, part.stream) for part in plan.parts]
-        findings, _ = self._judge_all(sums, plan, timed, end)
+        _, readings = self._rollups.intake.readings(sums, plan)
+        findings, _ = self._judge_all(sums, plan, readings, end)
         self._scores = scores
         self._catalog.pairs["last"][plan.numbers[sums.pair]] = sums.time
         return findings
 
     def _judge(
-        self,
-        model: int,
-        of: tuple[Window, Plan],
-        part: Part,
-        timed: tuple[Floats, Floats | None],
-        end: float,
-    ) -> tuple[list[Finding], tuple[Part, Floats]]:
-        """Return what one model found, and the rows that it could use, with what they cover."""
+        self, model: int, of: tuple[Window, Plan], reading: Reading, end: float
+    ) -> tuple[list[Finding], Reading]:
         window, plan = of
         t, bank, kind = self._catalog.streams, self._banks[model], KIND_OF_MODEL[model]
-        spacing, idle = timed
-        which, obs = observe(model, window, part.row, spacing)
-        if which is not None:
-            part = part.only(which)
-            spacing = spacing if len(spacing) == 1 else spacing[which]
-            idle = None if idle is None else idle[which]
-        first, of_pair = self._catalog.pairs["first"], t["pair"]
+        reading, obs = observe(model, window, reading)
+        part, spacing = reading.part, reading.spacing
+        if not len(part.row):
+            return [], reading
+        first, of_pair, at = self._catalog.pairs["first"], t["pair"], narrow(part.stream)
         known = np.where(spacing > 0, spacing, np.float32(1.0))
         moment = Moment(
             time=window.time,
             end=end,
             number=self._windows,
-            log_c=self._ledger.log_c(
-                known, t["weight"][part.stream] - t["habit"][part.stream], kind
-            ),
+            log_c=self._ledger.log_c(known, t["weight"][at] - t["habit"][at], kind),
             spacing=known,
-            idle=idle,
+            idle=reading.idle,
             age=lambda rows: end - first[of_pair[part.stream[rows]]],
             warmup_s=self._settings.warmup_s,
             adopt_s=ADOPT_S,
@@ -213,8 +209,6 @@ class Detector:
             alternatives=len(bank.up),
             pause_s=bank.pause_s,
         )
-        if not len(part.row):
-            return [], (part, spacing)
         outcome = bank.update(part.at, obs, moment)
         if self._scored:
             self._scores[part.row] = outcome.score
@@ -225,23 +219,18 @@ class Detector:
         if model == RATIO:
             # before it is told: a single window may be enough
             self._told.count_causes(window, plan)
-        return self._told.streams(bank, part, outcome, moment), (part, spacing)
+        return self._told.streams(bank, part, outcome, moment), reading
 
     def _follow_pairs(
-        self, window: Window, used: list[tuple[Part, Floats]], span: tuple[float, float]
+        self, window: Window, used: dict[int, Reading], span: tuple[float, float]
     ) -> list[Finding]:
-        if not any(len(part.row) for part, _ in used):
+        if not any(len(reading.value) for reading in used.values()):
             return []
-        row = np.concatenate([part.row for part, _ in used])
-        stream = np.concatenate([part.stream for part, _ in used])
-        spacing = used[0][1]
-        if window.width <= 0 or not np.isfinite(window.width):
-            covers = [np.broadcast_to(s, len(part.row)) for part, s in used]
-            spacing = np.concatenate(covers)
-        of_pair, pairs = self._catalog.streams["pair"][stream], self._catalog.pairs
-        seen = activity(window, row, of_pair, spacing.astype(np.float64), pairs.size)
-        pairs["last"][seen.pair] = window.time
-        pairs["traffic"][seen.pair] += 0.01 * (seen.events - pairs["traffic"][seen.pair])
+        pairs = self._catalog.pairs
+        seen = activity(window, used, self._catalog)
+        at = narrow(seen.pair)
+        pairs["last"][at] = window.time
+        pairs["traffic"][at] += 0.01 * (seen.events - pairs["traffic"][at])
         out = self._presence.update(
             seen.pair,
             events=seen.events,
@@ -305,6 +294,7 @@ class Detector:
             "ledger": self._ledger.to_state(),
             **self._told.to_state(),
             "muted": sorted(self._rollups.muted),
+            "repeated": sorted(self._repeats.muted),
         }
         return state.pack(meta, arrays)
 
@@ -342,6 +332,7 @@ class Detector:
         self._rollups.members.table.load(columns("rollups"))
         self._rollups.members.rebuild()
         self._rollups.muted = set(meta["muted"])
+        self._repeats.muted = set(meta.get("repeated", ()))  # an earlier version told them all
         for i, bank in enumerate(self._banks):
             bank.table.load(columns(f"bank{i}"))
             bank.episodes.table.load(columns(f"episodes{i}"))

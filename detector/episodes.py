@@ -121,7 +121,8 @@ class Episodes:
         of = self.table["of"]
         if not len(of) or not len(at):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        place = np.minimum(np.searchsorted(at, of), len(at) - 1)
+        # of one type, so that the longer one is not copied
+        place = np.minimum(np.searchsorted(at, of.astype(at.dtype)), len(at) - 1)
         here = np.flatnonzero(at[place] == of)
         return here, place[here]
 

@@ -48,7 +48,11 @@ def window_cap(log_c: Floats, spacing_s: Floats, pause_s: float = PAUSE_S) -> Fl
     """
     least = np.clip(np.ceil(pause_s / np.maximum(spacing_s, 1e-3)), 1.0, pause_s)
     # Just above what a single window needs, where one is enough
-    cap: Floats = np.where(least > 1.0, log_c / least, log_c + 1.0)
+    cap: Floats
+    if len(least) == 1:
+        cap = log_c / least if least[0] > 1.0 else log_c + np.float32(1.0)
+    else:
+        cap = np.where(least > 1.0, log_c / least, log_c + 1.0)
     return cap
 
 

@@ -31,7 +31,7 @@ def changes(catalog: Catalog, banks: Sequence[Bank]) -> list[Change]:
     for model, bank in enumerate(banks):
         episodes = bank.episodes.table
         rows = np.flatnonzero(~np.isnan(episodes["start"]))
-        of = np.flatnonzero(t["bank"] == model)[episodes["of"][rows]]
+        of = catalog.in_bank(model)[episodes["of"][rows]]
         r = bank.table["r"][:, episodes["of"][rows]].mean(axis=0)
         told = episodes["fire"][rows] != 0
         # What is told keeps the evidence by which it was

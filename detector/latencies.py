@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from detector import bins as binned
 from detector.bank import Bank, Description, Run
 from detector.bins import BINS
-from detector.counts import unknown, with_prior
+from detector.blocks import BLOCK, single_variance
+from detector.counts import prior_of, unknown
 from detector.parts import At, Obs, rows_of
 from detector.settings import DetectorSettings
 from detector.table import Column
-from detector.wander import wander
+from detector.wander import wander_by_steps
 from probes.histogram import bucket_of, lower_edge_s
 
 Floats = NDArray[Any]
@@ -110,11 +111,11 @@ class LatencyBank(Bank):
         m, entries = len(at), obs.entries
         out = np.ones((self.run, m))
         out[RUN_BINS] = np.log(np.maximum(obs.value, 1e-9))
-        where = np.zeros(0, np.int64)
-        weights = np.zeros(0)
+        where = weights = np.zeros(0, np.int64)
         if entries is not None:
-            place = np.clip(entries.bucket // RUN_FOLD - RUN_FIRST, 0, RUN_BINS - 1)
-            where, weights = place * m + entries.row, entries.number
+            row, bucket, weights = entries.flat
+            place = np.clip(bucket // RUN_FOLD - RUN_FIRST, 0, RUN_BINS - 1).astype(np.int64)
+            where = place * m + row
         cells = np.bincount(where, weights, RUN_BINS * m)
         out[:RUN_BINS] = cells.reshape(RUN_BINS, m)
         return out
@@ -131,11 +132,13 @@ class LatencyBank(Bank):
         ratio[len(self.which) :] = self.shift[:, None] * away - self._half_square
         if entries is None:
             return ratio
-        length = np.bincount(entries.row, minlength=m)
+        _, bucket, number = entries.flat
         for q in range(4):
-            limit = np.repeat(edge[q], length)
-            beyond = entries.bucket >= limit if q < 3 else entries.bucket < limit
-            hits = np.bincount(entries.row, entries.number * beyond, m).astype(np.float32)
+            limit = np.repeat(edge[q], entries.length)
+            beyond = bucket >= limit if q < 3 else bucket < limit
+            # Of all rows up to each, so that one pass over the entries gives every row's
+            upto = np.cumsum(number * beyond)[entries.upto - 1]
+            hits = np.diff(upto, prepend=0).astype(np.float32)
             hits /= design
             for k in np.flatnonzero(self.which == q).tolist():
                 ratio[k] += self._log_odds[k] * hits
@@ -153,16 +156,15 @@ class LatencyBank(Bank):
             return
         unseen = np.flatnonzero(t["origin"][at] == UNSEEN)
         if len(unseen):
-            bucket = bucket_of(obs.value[unseen].astype(np.float64) * 1e9)
-            t["origin"][rows_of(at, unseen)] = bucket - binned.MIDDLE
-        stream = rows_of(at, entries.row)
-        number = entries.number
+            middle_ns = obs.value[unseen].astype(np.float64) * 1e9
+            t["origin"][rows_of(at, unseen)] = bucket_of(middle_ns) - binned.MIDDLE
+        row, bucket, number = entries.flat
         if obs.trials.max(initial=0.0) > MOST_PER_WINDOW:
             scale = np.minimum(MOST_PER_WINDOW / obs.trials, 1.0)
-            number = np.floor(number * scale[entries.row])
-        place = binned.bin_of(entries.bucket, t["origin"][stream].astype(np.int64))
+            number = np.floor(number.astype(np.float32) * scale[row])
+        place = binned.bin_of(bucket, np.repeat(t["origin"][at], entries.length))
         flat, room = t.flat("open")
-        np.add.at(flat, place * room + stream, number.astype(np.uint16))
+        np.add.at(flat, place * room + rows_of(at, row), number.astype(np.uint16))
 
     def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need 20 samples in 8 windows, and the warm-up since learning began."""
@@ -208,11 +210,9 @@ class LatencyBank(Bank):
         upto = self._recentred(at)
         base = t["base"][:, at]
         windows = np.maximum(base[2], 1.0)
-        spread = wander(
-            base[0] / windows, base[1] / windows, windows, t["spread"][:, at], by_steps=True
-        )
-        slow = with_prior(spread.slow, t["spread"][1, at])
-        wandered = np.maximum(2.5 * np.sqrt(slow), unknown(windows))
+        single = single_variance(base[0] / windows, base[1] / windows, windows)
+        slow = wander_by_steps(single, t["spread"][:, at]) + prior_of(t["spread"][1, at])
+        wandered = np.maximum(2.5 * np.sqrt(slow), unknown(BLOCK * t["spread"][1, at]))
         band = t["least"][at] + np.minimum(wandered, WIDEST)
         blocks = t["excess"][1, at] + PRIOR_BLOCKS
         design = t["prior"][at] * np.maximum(2.0 * t["excess"][0, at] + PRIOR_BLOCKS, PRIOR_BLOCKS)
@@ -221,7 +221,7 @@ class LatencyBank(Bank):
         up, _ = self.seasons.widening(at)
         level = base[0] / windows
         # Samples that fall together move the median of a window as they move its exceedances
-        fast = (windows * spread.fast + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
+        fast = (windows * single + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
         fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD) * np.sqrt(design / 1.5)
         t["upper"][at] = np.maximum(level + band + up, np.log(np.exp(level) + FLOOR_S[0]))

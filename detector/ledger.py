@@ -83,8 +83,9 @@ class Ledger:
             kind: of the streams.
         """
         base = evidence.log_threshold(self._active, spacing, self._per_week)
-        log_c: Floats = base - weight + self._raised(kind)
-        return np.maximum(log_c, evidence.LEAST_NATS)
+        base += self._raised(kind)
+        log_c: Floats = base.astype(np.float32) - weight
+        return np.maximum(log_c, np.float32(evidence.LEAST_NATS))
 
     def _raised(self, kind: Kind) -> float:
         """Return by how much the thresholds of a kind are above the theory's, nats."""

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.bank import Bank, Description, Run
-from detector.counts import enough_windows, unknown, with_prior
+from detector.blocks import BLOCK, single_variance
+from detector.counts import enough_windows, prior_of, remembered, unknown
 from detector.parts import At, Obs
 from detector.settings import DetectorSettings
 from detector.table import Column
-from detector.wander import wander
+from detector.wander import ERRORS, wander
 from probes.window import Kind, kind_of
 
 Floats = NDArray[Any]
@@ -101,12 +102,13 @@ class LevelBank(Bank):
         t, base = self.table, self.table["base"][:, at]
         windows = np.maximum(base[2], 1.0)
         level = base[0] / windows
-        spread = wander(level, base[1] / windows, windows, t["spread"][:, at])
-        fast = (windows * spread.fast + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
+        single = single_variance(level, base[1] / windows, windows)
+        wandered, seen = wander(t["spread"][:, at]), t["spread"][4, at]
+        fast = (windows * single + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
         fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
-        slow = with_prior(spread.slow, t["spread"][1, at])
-        error = 2.5 * np.sqrt(slow + spread.fast / windows)
-        band = t["least"][at] + np.maximum(error, unknown(windows))
+        error = single / remembered(windows, seen)
+        reach = ERRORS * np.sqrt(wandered.slow + prior_of(seen / BLOCK) + error)
+        band = t["least"][at] + np.maximum(reach, unknown(seen))
         up, down = self.seasons.widening(at)
         t["level"][at], t["band"][at] = level, band
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD)

@@ -43,7 +43,8 @@ class Members:
     (share of its load that came or went by regrouping, of late).
 
     Attributes:
-        slot: int64[2, streams], into which of the sums a stream's rows go; -1 for none.
+        slot: int32[2, streams], into which of the sums a stream's rows go; -1 for none.
+            Empty while there are no sums.
         slot_pair: int64[slots], index into `pairs`.
         slot_signal: int64[slots], number of the signal.
         pairs: the groups that have sums.
@@ -65,9 +66,9 @@ class Members:
         """Forget what follows from the numbers of pairs and streams."""
         self._groups: list[Pair] = []
         self._group_number: dict[Pair, int] = {}
-        # int64[2, pairs]: the groups of a pair, by server and by client; -1 for none
-        self._of_pair = np.full((2, 0), -1, np.int64)
-        self.slot = np.full((2, 0), -1, np.int64)
+        # int32[2, pairs]: the groups of a pair, by server and by client; -1 for none
+        self._of_pair = np.full((2, 0), -1, np.int32)
+        self.slot = np.full((2, 0), -1, np.int32)
         self.slot_pair, self.slot_signal = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self.pairs: tuple[Pair, ...] = ()
 
@@ -77,11 +78,11 @@ class Members:
         fresh = pairs[self._of_pair.shape[1] :]
         if fresh:
             found = [self._groups_of(pair) for pair in fresh]
-            self._of_pair = np.hstack([self._of_pair, np.array(found, np.int64).T])
+            self._of_pair = np.hstack([self._of_pair, np.array(found, np.int32).T])
         self.table.grow(max(streams - self.table.size, 0))
         missing = streams - self.slot.shape[1]
-        if missing > 0:
-            self.slot = np.hstack([self.slot, np.full((2, missing), -1, np.int64)])
+        if missing > 0 and len(self.slot_pair):
+            self.slot = np.hstack([self.slot, np.full((2, missing), -1, np.int32)])
 
     def _groups_of(self, pair: Pair) -> tuple[int, int]:
         if is_rollup(pair):
@@ -97,7 +98,8 @@ class Members:
     def _keys(self) -> Ints:
         """Return int64[2, streams]: the group and signal of each stream as one number."""
         s = self._catalog.streams
-        return self._of_pair[:, s["pair"]] * len(self._catalog.signals) + s["signal"]
+        keys: Ints = self._of_pair[:, s["pair"]] * np.int64(len(self._catalog.signals))
+        return keys + s["signal"]
 
     def _per_key(self, keys: Ints, which: NDArray[np.bool_], weight: Floats | None = None) -> Any:
         size = len(self._groups) * len(self._catalog.signals)
@@ -124,13 +126,14 @@ class Members:
         able = (self._of_pair[0, pair] >= 0) & _ROLLED[s["bank"]]
         thin = load < np.where(old, LEAVES_ABOVE, JOINS_BELOW)
         new = able & here & thin & (age >= PROBATION)
-        keys = self._keys()
         if firing:
+            keys = self._keys()
             frozen = np.isin(self._streams_of_keys(), np.array(sorted(firing)))
             still = able & (frozen[keys[0]] | frozen[keys[1]])
             new[still] = old[still]
         if np.array_equal(new, old):
             return
+        keys = self._keys()
         step = self._per_key(keys, new & ~old, load) - self._per_key(keys, old & ~new, load)
         whole = np.maximum(self._per_key(keys, new | old, load), 1e-9)
         was, now = (self._per_key(keys, which) >= LEAST_MEMBERS for which in (old, new))
@@ -166,7 +169,7 @@ class Members:
         there = np.flatnonzero(self._per_key(keys, member) >= LEAST_MEMBERS)
         slot_of = np.full(len(self._groups) * len(self._catalog.signals), -1, np.int64)
         slot_of[there] = np.arange(len(there))
-        self.slot = np.full(keys.shape, -1, np.int64)
+        self.slot = np.full(keys.shape, -1, np.int32)
         self.slot[:, member] = slot_of[keys[:, member]]
         many = max(len(self._catalog.signals), 1)
         groups, self.slot_pair = np.unique(there // many, return_inverse=True)

@@ -1,11 +1,15 @@
 """How high a class of streams climbs without anybody's fault: its threshold from experience.
 
-On real gauges no theorem holds: most of what is improbable is not noise but unlabelled change.
-So each episode's peak is counted, over all streams of the class, and the threshold is where the
-class itself has given twice as many as the budget allows. Beyond what was seen the tail is taken as
-exponential (peaks are logarithms, so this is a Pareto tail of the score), with a mean excess
-from the highest peaks. While there is little experience, `PRIOR_WEEKS` stream-weeks of public
-curves stand in for it.
+On real gauges no theorem holds: most of what is improbable is not noise but real change. So each
+episode's peak is counted, over all streams of the class, and what is noise among them is told by
+its law. Surprise is measured in the stream's own mean excess, which makes noise alike on all
+streams: its peaks are exponential (they are logarithms, so this is a Pareto tail of the score) with
+a mean excess near `NOISE_EXCESS`. How many there are the common peaks tell; what is above that law
+is change. (An empirical null in the sense of Efron, JASA 2004, with its scale known.) The threshold
+is where noise comes as often as the budget allows; but never where the class has given more than
+`MOST` times the budget in all. Beyond what was seen the tail of all peaks is taken as exponential,
+with a mean excess from the highest. While there is little experience, `PRIOR_WEEKS` stream-weeks of
+public curves stand in for it.
 
 State: int64[SLOTS, BINS] and three numbers per slot; 33 kB, whatever the number of streams.
 """
@@ -28,9 +32,13 @@ SLOTS: Final = 5
 LOW, WIDTH, BINS = 2.0, 0.05, 800
 HIGHEST: Final = 20
 """Peaks behind the extrapolation."""
-AIM: Final = 2.0
-"""Episodes aimed at, per false alert allowed: on labelled curves the most surprising ones are real
-changes, most of them."""
+NOISE_EXCESS: Final = 0.6
+"""Of noise: 0.7 where it is Student's t with 3 degrees of freedom, less where it is log-normal; on
+public curves outside labels 0.8, unlabelled changes among them."""
+COMMON: Final = 5
+"""The bin from which peaks are counted as noise; below it are those that habit took down to LOW."""
+MOST: Final = 8.0
+"""Episodes of any kind that a threshold may let pass, per false alert allowed."""
 PRIOR_WEEKS: Final = 10.0
 PRIOR_RATE, PRIOR_EXCESS = 5.0, 0.75
 """Peaks above LOW per stream-week outside labels, and their mean excess."""
@@ -78,14 +86,25 @@ class Peaks:
         rate: Floats = (tail + PRIOR_WEEKS * prior) / (weeks + PRIOR_WEEKS)
         return rate
 
+    def noise(self, rates: Floats) -> Floats:
+        """Return float64[BINS]: of `rates`, what is noise, at or above each bin's lower edge."""
+        common: Floats = rates[COMMON] * np.exp(-WIDTH * (np.arange(BINS) - COMMON) / NOISE_EXCESS)
+        return np.minimum(rates, common)
+
     def threshold(self, per_week: Floats) -> Floats:
-        """Return the surprise, float64[m], that a stream gives `AIM * per_week` times a week."""
-        edge = LOW + WIDTH * np.arange(BINS)
-        log_rate = np.log(np.maximum(self.rates(), 1e-300))
-        wanted = np.log(AIM * np.maximum(per_week, 1e-12))
-        # Ascending for np.interp; beyond the last bin nothing fires
-        level: Floats = np.interp(-wanted, -log_rate, edge)
+        """Return the surprise, float64[m], that noise gives a stream `per_week` times a week."""
+        rates = self.rates()
+        wanted = np.maximum(per_week, 1e-12)
+        level: Floats = np.maximum(_level(self.noise(rates), wanted), _level(rates, MOST * wanted))
         return level
+
+
+def _level(rates: Floats, wanted: Floats) -> Floats:
+    """Return where falling `rates` come down to `wanted`; beyond the last bin nothing fires."""
+    edge = LOW + WIDTH * np.arange(BINS)
+    # Ascending for np.interp
+    level: Floats = np.interp(-np.log(wanted), -np.log(np.maximum(rates, 1e-300)), edge)
+    return level
 
 
 class PooledTable(Table):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.parts import narrow
 from detector.table import Column, Table
 from probes.window import OTHER, Pair, is_rollup
 
@@ -33,6 +34,17 @@ ACTIVE_WINDOWS = 20.0
 GAP_MEMORY = 0.999
 """The longest silence known is forgotten by this factor per active window."""
 BACK_WINDOWS = 3.0
+RETURNS = 40.0
+"""Silences that the chance of a return remembers: it follows the time of day ..."""
+LEAST_RETURNS = 20.0
+"""... and the lowest chance that so many have shown, and a standard error, is what counts: a quiet
+hour comes back."""
+FORGOTTEN_S = 30 * 86_400.0
+"""In this time the lowest rises by a factor e."""
+MOST_CHANCE = 0.94
+"""No window of silence is more evidence than this chance of a return would make it."""
+LEAST_NEWS = 1.2
+"""By what factor a pair may become rarer without being news, as for any rate."""
 
 QUIET, WAITING, NEW, GONE = 0, 1, 2, 3
 
@@ -53,8 +65,9 @@ class Presence:
     A pair's silence is judged against the chance h that it becomes active in a window in which
     it was not so in the last: learned from its own silences, so that a job that runs every
     minute is not missed between runs. The evidence is the length of the silence times
-    -ln(1 - h), a geometric survival probability; and no silence counts that is not several
-    times the longest one known, because real silences are not geometric.
+    -ln(1 - h), a geometric survival probability, with the lowest h of the last days, since a
+    night's silences are longer than a day's; and no silence counts that is not several times the
+    longest one known, because real silences are not geometric.
 
     Attributes:
         others: pairs that are many put together; one that may have been among them is not new.
@@ -65,19 +78,20 @@ class Presence:
             {
                 "state": Column("i1"),
                 "since": Column("f8"),
-                "substance": Column("f8"),
-                "busy": Column("f8"),
-                "arrival": Column("f8"),
-                "active": Column("f8"),
-                "windows": Column("f8"),
+                "substance": Column("f2"),
+                "busy": Column("f2"),
+                "arrival": Column("f4"),
+                "active": Column("f4"),
+                "windows": Column("f4"),
                 "told": Column("f8"),
-                "gap": Column("f8"),
+                "gap": Column("f4"),
                 "gap_start": Column("f8", (), np.nan),
-                "gap_windows": Column("f8"),
-                "returns": Column("f8"),
-                "longest": Column("f8"),
-                "back": Column("f8"),
-                "flaps": Column("f8"),
+                "gap_windows": Column("f4"),
+                "returns": Column("f4"),
+                "lowest": Column("f8", (), np.inf),
+                "longest": Column("f4"),
+                "back": Column("f2"),
+                "flaps": Column("f2"),
             }
         )
         self.arrivals: dict[str, tuple[float, float]] = {}
@@ -135,21 +149,28 @@ class Presence:
             active: bool[p], whether anything moved.
             measured: bool[p], whether a rate was measured, without which silence means nothing.
             span: start and end of the window, epoch seconds.
-            log_c: float64[p], thresholds, nats.
+            log_c: float64[p] or [1], thresholds, nats.
             warmup_s: shortest activity before a silence is judged.
             adopt_s: how long a silence lasts before it is the new normal.
         """
         start, end = span
+        t, rows = self.table, narrow(at)
         new, new_ended = self._arrive(at, events, active, end)
-        t = self.table
-        law, busy = at[measured], active[measured]
+        # Most pairs are active in every window, and only counted
+        steady = measured & active & (t["gap"][rows] == 0) & (t["state"][rows] != GONE)
+        t["active"][rows] += steady
+        t["windows"][rows] += steady
+        t["longest"][rows] *= np.where(steady, np.float32(GAP_MEMORY), np.float32(1.0))
+        t["lowest"][rows] *= np.where(measured, 1.0 + (end - start) / FORGOTTEN_S, 1.0)
+        others = np.flatnonzero(measured & ~steady)
+        law, busy = at[others], active[others]
+        log_c = log_c[others] if len(log_c) > 1 else log_c
         gone_now = t["state"][law] == GONE
         # While a silence is reported the law stands still
         learn, first = ~gone_now, ~busy & (t["gap"][law] == 0)
         t["gap_start"][law[first]] = start
         ended = learn & busy & (t["gap"][law] > 0)
-        t["returns"][law] += ended
-        t["gap_windows"][law] += np.where(ended, t["gap"][law], 0.0)
+        self._learn_returns(law[ended])
         # The longest is learned of reported ones too: the next of that length is no news
         over = busy & (t["gap"][law] > 0)
         longest = np.maximum(t["longest"][law], np.where(over, t["gap"][law], 0.0))
@@ -157,14 +178,11 @@ class Presence:
         t["active"][law] += learn & busy
         t["windows"][law] += learn
         t["gap"][law] = np.where(busy, 0.0, t["gap"][law] + 1.0)
-        before = np.maximum(t["windows"][law] - t["gap"][law], t["active"][law])
-        share = (t["active"][law] + 0.5) / (before + 1.0)
-        hazard = (t["returns"][law] + 4.0 * share) / (t["gap_windows"][law] + 4.0)
-        nats = -t["gap"][law] * np.log1p(-np.clip(0.9 * hazard, 0.0, 0.9))
+        nats = t["gap"][law] * self.nats_per_window(law)
         silent = (
             (t["state"][law] == QUIET)
             & (t["gap"][law] >= np.maximum(GAP_WINDOWS, GAP_FACTOR * t["longest"][law]))
-            & (nats >= log_c[measured])
+            & (nats >= log_c)
             & (t["active"][law] >= ACTIVE_WINDOWS)
             & (t["gap_start"][law] - t["since"][law] >= warmup_s)
         )
@@ -180,21 +198,47 @@ class Presence:
         self.close(back)
         t["flaps"][back] += 1.0
         self.close(adopted)
-        names = ("active", "windows", "gap", "gap_windows", "returns", "longest", "flaps")
+        names = ("active", "windows", "gap", "gap_windows", "returns", "lowest", "longest", "flaps")
         self.table.reset(adopted, names)
         return Presences(new, new_ended, gone, back, adopted)
+
+    def nats_per_window(self, at: Ints) -> Floats:
+        """Return how much evidence a window of silence is, of pairs `at`, float64[p]."""
+        t = self.table
+        before = np.maximum(t["windows"][at] - t["gap"][at], t["active"][at])
+        share = (t["active"][at] + 0.5) / (before + 1.0)
+        hazard = (t["returns"][at] + 4.0 * share) / (t["gap_windows"][at] + 4.0)
+        lowest = np.clip(np.minimum(hazard, t["lowest"][at]), 0.0, MOST_CHANCE)
+        nats: Floats = -np.log1p(-lowest) / LEAST_NEWS
+        return nats
+
+    def _learn_returns(self, ended: Ints) -> None:
+        """Learn from the silences of pairs that have ended."""
+        if not len(ended):
+            return
+        t = self.table
+        returns = t["returns"][ended] + 1.0
+        silent = t["gap_windows"][ended] + t["gap"][ended]
+        fade = np.minimum(RETURNS / returns, 1.0)
+        t["returns"][ended], t["gap_windows"][ended] = returns * fade, silent * fade
+        known = ended[returns >= LEAST_RETURNS]
+        many = t["returns"][known]
+        chance = (many + np.sqrt(many)) / t["gap_windows"][known]
+        t["lowest"][known] = np.minimum(t["lowest"][known], chance)
 
     def _arrive(
         self, at: Ints, events: Floats, active: NDArray[np.bool_], end: float
     ) -> tuple[Ints, Ints]:
         t = self.table
-        waiting = t["state"][at] == WAITING
-        t["substance"][at] += np.where(waiting, events, 0.0)
-        t["busy"][at] += waiting & (active | (events > 0))
-        enough = (t["substance"][at] >= SUBSTANCE) & (t["busy"][at] >= SUBSTANCE_WINDOWS)
-        fired = at[waiting & enough]
-        late = at[waiting & (end - t["since"][at] > SUBSTANCE_WITHIN_S)]
-        ended = np.flatnonzero((t["state"] == NEW) & (end - t["since"] >= NEW_ADOPT_S))
+        rows = np.flatnonzero(t["state"][narrow(at)] == WAITING)
+        waiting, events, active = at[rows], events[rows], active[rows]
+        t["substance"][waiting] += np.minimum(events, SUBSTANCE)
+        t["busy"][waiting] += active | (events > 0)
+        enough = (t["substance"][waiting] >= SUBSTANCE) & (t["busy"][waiting] >= SUBSTANCE_WINDOWS)
+        fired = waiting[enough]
+        late = waiting[end - t["since"][waiting] > SUBSTANCE_WITHIN_S]
+        known = np.flatnonzero(t["state"] == NEW)
+        ended = known[end - t["since"][known] >= NEW_ADOPT_S]
         t["state"][late] = QUIET
         t["state"][fired] = NEW
         t["state"][ended] = QUIET

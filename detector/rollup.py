@@ -19,7 +19,8 @@ from detector.catalog import Catalog
 from detector.finding import Finding
 from detector.intake import Intake, Plan
 from detector.members import MODELS, PERIOD, Members
-from detector.observe import COUNT, LATENCY, RATIO, usable
+from detector.observe import COUNT, LATENCY, RATIO, Reading
+from detector.parts import Rows, narrow
 from detector.settings import DetectorSettings
 from probes.histogram import quantile_by_group_s
 from probes.window import EVERY, Histograms, Kind, Pair, Window, is_rollup, kind_of, no_histograms
@@ -49,13 +50,19 @@ class Rollups:
         self._catalog = catalog
 
     def window(
-        self, window: Window, plan: Plan, number: int, firing: Collection[int]
+        self,
+        window: Window,
+        plan: Plan,
+        readings: Sequence[Reading],
+        number: int,
+        firing: Collection[int],
     ) -> Window | None:
         """Return the window's sums; None while there are none, or its width is unknown.
 
         Args:
             window: the window.
             plan: whose rows are whose.
+            readings: its usable rows, by model.
             number: how many windows there were.
             firing: streams that are firing: a group among them keeps its members.
         """
@@ -64,32 +71,36 @@ class Rollups:
             return None
         if number % PERIOD == 0:
             self.members.decide(window.time, window.width, firing)
-        return self._summed(window, plan)
+        return self._summed(window, plan, readings)
 
     # Sums
 
-    def _summed(self, window: Window, plan: Plan) -> Window | None:
+    def _summed(self, window: Window, plan: Plan, readings: Sequence[Reading]) -> Window | None:
         members = self.members
         slots, seen = len(members.slot_pair), members.table["seen"]
-        row_slot: list[Ints] = []
+        row_slot: list[Rows] = []
         values: list[Floats] = []
         counts: list[Floats] = []
         entries = no_histograms()
         for model in MODELS:
-            part = plan.parts[model]
-            value, count = window.value[part.row], window.count[part.row]
-            good = usable(model, value, count)
-            stream, value, count = part.stream[good], value[good], count[good]
+            part, value, count, *_ = readings[model]
             number = value * window.width if model == COUNT else count
             if model == LATENCY:
                 number = np.nan_to_num(np.clip(number, 0.0, 1e15))
-            seen[stream] += number.astype(np.float32)
-            slot = self.members.slot[:, stream]
+            seen[narrow(part.stream)] += number.astype(np.float32)
+            if not slots:
+                continue
+            some = np.flatnonzero(members.table["member"][narrow(part.stream)])
+            if not len(some):
+                continue
+            value = value[some]
+            count = count[some] if len(count) else np.full(len(some), np.nan)
+            slot = members.slot[:, part.stream[some]]
             both = slot >= 0
-            if not slots or not both.any():
+            if not both.any():
                 continue
             if model == LATENCY:
-                at, middle, samples, entries = self._merged(window, part.row[good], slot)
+                at, middle, samples, entries = self._merged(window, part.row[some], slot)
                 entries = entries._replace(row=entries.row + sum(len(each) for each in row_slot))
                 values.append(middle)
                 counts.append(samples)
@@ -115,12 +126,12 @@ class Rollups:
             signal=members.slot_signal[slot].astype(np.int16),
             value=np.concatenate(values),
             count=np.concatenate(counts),
-            causes=self._causes(window.causes, plan.stream, slot),
+            causes=self._causes(window.causes, plan, slot),
             histograms=entries,
         )
 
     def _merged(
-        self, window: Window, row: Ints, slot: Ints
+        self, window: Window, row: Rows, slot: Rows
     ) -> tuple[Ints, Floats, Floats, Histograms]:
         """Return slots that have samples, their medians (s), samples, and histograms."""
         found = window.histograms
@@ -139,13 +150,14 @@ class Rollups:
         return at, middle, samples.astype(np.float64), merged
 
     def _causes(
-        self, causes: Mapping[int, Mapping[str, int]], stream: Ints, slot: Ints
+        self, causes: Mapping[int, Mapping[str, int]], plan: Plan, slot: Rows
     ) -> dict[int, dict[str, int]]:
         """Return the causes of sums; only rows that failed are gone through."""
         row_of = {int(each): row for row, each in enumerate(slot)} if causes else {}
         found: dict[int, dict[str, int]] = {}
-        for row in sorted(causes, key=lambda row: int(stream[row])):
-            for each in self.members.slot[:, stream[row]].tolist() if stream[row] >= 0 else ():
+        for row in sorted(causes, key=plan.stream_of):
+            stream = plan.stream_of(row)
+            for each in self.members.slot[:, stream].tolist() if stream >= 0 else ():
                 if each in row_of:
                     total = found.setdefault(row_of[each], {})
                     for cause, number in causes[row].items():

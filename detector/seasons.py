@@ -10,9 +10,9 @@ job is told two or three times and then no more. A week later two thirds of it a
 keeps the shape of a week.
 
 Excursions are how far rates have gone, at any hour, and come back by themselves: a job that runs
-every ten minutes is told when it runs first, and the second time. They fade by half in twelve
-hours without a further one. Latencies and failures have no such memory: that they come and go does
-not make them less bad.
+every ten minutes is told when it runs first, and again only if it does more. They fade by half in
+twelve hours without a further one. Latencies and failures have no such memory: that they come and
+go does not make them less bad.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KEPT = np.float32(0.95)
 FADED = np.float32(2.0 ** (-1.0 / 12.0))
 """What is left of an excursion after an hour without another."""
 MARGIN = np.float32(0.25)
-"""A second excursion may go this much (ln) further than it did, from then on."""
+"""The next excursion may go this much (ln) further."""
 TOLD = np.float32(0.5)
 """How much of a move counts that was told as a change."""
 
@@ -134,6 +134,5 @@ class Seasons:
         for sign, name, edge in ((1.0, "high", upper), (-1.0, "low", lower)):
             beyond, known = np.float32(sign) * (reached - edge) > 0.0, t[name][at]
             further = reached + np.float32(sign) * MARGIN
-            again = np.where(np.float32(sign) * (further - known) > 0.0, further, known)
-            first = edge + TOLD * (reached - edge)
-            t[name][at] = np.where(beyond, np.where(np.isnan(known), first, again), known)
+            goes_on = np.float32(sign) * (further - known) <= 0.0
+            t[name][at] = np.where(beyond & ~goes_on, further, known)

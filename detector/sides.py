@@ -8,6 +8,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.parts import rows_with_entries
 from detector.table import Column, Table
 from probes.histogram import BUCKETS, lower_edge_s
 from probes.window import Window
@@ -77,10 +78,10 @@ class Sides:
         parts = (len(_PARTS),)
         self.table = Table(
             {
-                "base": Column("f8", parts),
-                "base_n": Column("f8", parts),
-                "recent": Column("f8", parts),
-                "recent_n": Column("f8", parts),
+                "base": Column("f4", parts),
+                "base_n": Column("f4", parts),
+                "recent": Column("f4", parts),
+                "recent_n": Column("f4", parts),
             }
         )
 
@@ -89,24 +90,25 @@ class Sides:
 
         Args:
             window: the window.
-            pairs: int64[its pairs], the number of each; -1 for none.
+            pairs: int32[its pairs], the number of each; -1 for none.
             number: how many pairs there are.
             frozen: pairs that have changed; their baselines stay.
         """
-        self.table.grow(max(number - self.table.size, 0))
-        still = np.ones(number, np.bool_)
-        still[list(frozen)] = False
         part_of = np.array(
             [_PARTS.index(name) if name in _PARTS else -1 for name in window.signals], np.int64
         )
-        part, pair = part_of[window.signal], pairs[window.pair]
         entries = window.histograms
-        total = np.bincount(entries.row, entries.number, len(window))
-        row = np.flatnonzero((part >= 0) & (pair >= 0) & (total > 0))
-        if not len(row):
+        if not len(entries.row) or (part_of < 0).all():
             return
-        spent = np.bincount(entries.row, entries.number * _MIDDLE_S[entries.bucket], len(window))
-        mean, at = spent[row] / total[row], (part[row], pair[row])
+        self.table.grow(max(number - self.table.size, 0))
+        still = np.ones(number, np.bool_)
+        still[list(frozen)] = False
+        row, first = rows_with_entries(entries)
+        part, pair = part_of[window.signal[row]], pairs[window.pair[row]]
+        mean = np.add.reduceat(entries.number * _MIDDLE_S[entries.bucket], first)
+        mean /= np.add.reduceat(entries.number, first)
+        known = (part >= 0) & (pair >= 0)
+        mean, at = mean[known].astype(np.float32), (part[known], pair[known])
         t = self.table
         recent, base = t["recent"], t["base"]
         weight = np.where(t["recent_n"][at] > 0, _NEWEST, 1.0)

@@ -15,9 +15,10 @@ from detector.catalog import Catalog
 from detector.causes import Causes
 from detector.episodes import Outcome
 from detector.finding import Finding, State
-from detector.intake import Part, Plan
-from detector.parts import Moment
+from detector.intake import Plan
+from detector.parts import Moment, Part
 from detector.presence import Presence, Presences
+from detector.repeats import FLOWS
 from detector.sides import Side, Sides, of_cause
 from probes.window import EVERY, Pair, Window, is_rollup
 
@@ -66,6 +67,8 @@ class Told:
         end = moment.end
 
         def stream_of(local: Ints) -> list[tuple[int, int, int]]:
+            if not len(local):
+                return []
             rows = np.searchsorted(part.at, local)
             return list(zip(local.tolist(), part.stream[rows].tolist(), rows.tolist(), strict=True))
 
@@ -87,6 +90,8 @@ class Told:
         habit = self._catalog.streams["habit"]
         for _, number, _ in stream_of(outcome.resolved):
             findings.append(self._end(number, "resolved", end))
+            if findings[-1].signal in FLOWS:
+                self._flows_come_along(number, findings[-1])
             if not bank.excursions:
                 habit[number] = min(habit[number] + HABIT_NATS, MOST_HABIT_NATS)
         for i, number, row in stream_of(outcome.adopted):
@@ -94,6 +99,18 @@ class Told:
             self.sides.adopt(int(self._catalog.streams["pair"][number]))
             bank.relearn(np.array([i]), moment.age(np.array([row])))
         return findings
+
+    def _flows_come_along(self, stream: int, ended: Finding) -> None:
+        """Have the other flows of a pair remember what one of them did: they will be told next."""
+        if not ended.ratio:
+            return
+        signals, pair = self._catalog.signals, int(self._catalog.streams["pair"][stream])
+        codes = [signals.index(each) for each in FLOWS if each in signals]
+        others = self._catalog.of(np.full(len(codes), pair), np.array(codes))
+        moved = np.array([np.log(ended.ratio)], np.float32)
+        for other in others[(others >= 0) & (others != stream)].tolist():
+            bank = self._banks[self._catalog.streams["bank"][other]]
+            bank.came_along(self._catalog.streams["local"][[other]].astype(np.int64), moved)
 
     def presences(self, out: Presences, end: float) -> list[Finding]:
         """Return the findings of pairs that came, fell silent, or did so no longer."""
@@ -156,16 +173,15 @@ class Told:
         running = self._running()
         self.causes.drop([i for i in self.causes.streams() if i not in running])
         for row, causes in window.causes.items():
-            if int(plan.stream[row]) in running:
-                self.causes.add(int(plan.stream[row]), causes)
+            if (stream := plan.stream_of(row)) in running:
+                self.causes.add(stream, causes)
 
     def _running(self) -> set[int]:
         """Return the streams that have a run of evidence or are reported."""
-        banks, numbers = self._catalog.streams["bank"], set()
+        numbers: set[int] = set()
         for model, bank in enumerate(self._banks):
             of = bank.episodes.table["of"]
-            if len(of):
-                numbers |= set(np.flatnonzero(banks == model)[of].tolist())
+            numbers |= set(self._catalog.in_bank(model)[of].tolist())
         return numbers
 
     def _side(self, stream: int, up: bool, cause: str) -> Side:
@@ -198,7 +214,7 @@ class Told:
         }
         kept = (i for i in self.causes.streams() if streams[i])
         self.causes.renumber({i: int(of_stream[i]) for i in kept})
-        self.sides.table.keep(pairs)
+        self.sides.table.keep(pairs[: self.sides.table.size])
 
     def to_state(self) -> dict[str, Any]:
         """Return the state as JSON values, but for the table of sides."""

@@ -56,7 +56,8 @@ def restore(saved: bytes, names: PairNames, tracker: Tracker) -> None:
             names.endpoints.learn(Where(int(netns), mapped(str(address)), int(port)), who)
         for client, server, port, transport, active, *past in memory["pairs"]:
             pair = Pair(str(client), str(server), int(port), str(transport))
-            met, waits = past or (0.0, False)  # an earlier version said nothing of waits
-            tracker.watch(pair, float(active), met=float(met), waits=bool(waits))
+            # an earlier version said nothing of waits, or not of those for others
+            met, waits, works = past + [0.0, False, False][len(past) :]
+            tracker.watch(pair, float(active), met=float(met), waits=bool(waits), works=bool(works))
     except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"not an observer's memory: {error!r}") from error

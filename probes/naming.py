@@ -16,7 +16,7 @@ from probes.identity.peers import Peers
 from probes.identity.resolver import Services
 from probes.identity.service import Facts, Service, facts
 from probes.places import Places
-from probes.window import OTHER, Pair
+from probes.window import ANY, OTHER, Pair
 
 IGNORED: Final = -1
 """Pair index of what nobody should see: Tailrace's own, and other ends that are counted at once."""
@@ -186,7 +186,7 @@ class PairNames:
         """Return the pair of all clients of a listener, for what happens before one is known."""
         if int(owner["tgid"]) == self._own:
             return IGNORED
-        return self.places.number(Pair("any", self._name_of(facts(owner), port), port, "tcp"))
+        return self.places.number(Pair(ANY, self._name_of(facts(owner), port), port, "tcp"))
 
     def overflow_pair(self) -> int:
         """Return the pair of all that found no room in the kernel's maps."""

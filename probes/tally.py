@@ -57,6 +57,7 @@ class Ends:
         linked: bool[n], a server's end whose client is on this host and counts.
         transport: uint8[n], layout.TCP, UDP or UNIX.
         mark: uint64[n], the highest of its connections, 0 for none that should be told.
+        served_per_s: float64[n], requests that their processes answer.
     """
 
     slots: NDArray[np.int64]
@@ -66,6 +67,7 @@ class Ends:
     linked: NDArray[np.bool_]
     transport: NDArray[np.uint8]
     mark: NDArray[np.uint64]
+    served_per_s: NDArray[np.float64]
 
 
 def tally(
@@ -170,7 +172,14 @@ def tally(
     known = at >= 0
     latency_keys, latencies, at = latency_keys[known], latencies[known], at[known]
     streamed = number(main, "waits")
-    keys = waits.judge(latency_keys, ends.pair[at], streamed > 0, now)
+    keys = waits.judge(
+        latency_keys,
+        latencies["samples"].astype(np.int64),
+        ends.pair[at],
+        streaming=streamed > 0,
+        served_per_s=np.where(client, np.nan, ends.served_per_s)[at],
+        now=now,
+    )
     waited = (keys["kind"] == layout.LATENCIES.index("wait")) & main[at]
     weights = latencies["weight"][waited].astype(np.float64)
     rates["waits"] = streamed + np.bincount(ends.pair[at[waited]], weights, pairs)

@@ -119,16 +119,16 @@ class Tracker:
             for i in np.flatnonzero(latest - self._active < _FORGET_S)
         ]
 
-    def remembered(self) -> list[tuple[Pair, tuple[float, float, bool]]]:
+    def remembered(self) -> list[tuple[Pair, tuple[float, float, bool, bool]]]:
         """Return what `watch` takes of the pairs that get rows."""
-        index = self._places.number
+        index, waits = self._places.number, self._waits
         return [
-            (pair, (active, float(self._waits.met[i]), bool(self._waits.given[i])))
+            (pair, (active, float(waits.met[i]), bool(waits.given[i]), bool(waits.works[i])))
             for pair, active in self.watched()
             for i in (index(pair),)
         ]
 
-    def watch(self, pair: Pair, active: float, *, met: float, waits: bool) -> None:
+    def watch(self, pair: Pair, active: float, *, met: float, waits: bool, works: bool) -> None:
         """Give a pair rows.
 
         Args:
@@ -136,13 +136,14 @@ class Tracker:
             active: when it was last active, epoch seconds.
             met: when it was first seen, epoch seconds.
             waits: whether it has ever waited on purpose.
+            works: whether it waits for what others say.
         """
         index = self._places.number(pair)
         self._make_room(met)
         if self._places.rows[index] != index:
             return  # there are fewer rows than then
         self._active[index] = max(self._active[index], active)
-        self._waits.know(index, met=met, given=waits)
+        self._waits.know(index, met=met, given=waits, works=works)
 
     def _make_room(self, now: float) -> None:
         met = self._places.met()
@@ -197,6 +198,7 @@ class Tracker:
             linked=linked,
             transport=groups["key"]["transport"],
             mark=self._marks.told(slots, groups, now_s),
+            served_per_s=_served(groups["key"], grown[:, _REQUESTS] / width),
         )
         counted = tally(
             ends,
@@ -384,3 +386,11 @@ class Tracker:
             nominal=nominal,
             lost=lost,
         )
+
+
+def _served(key: NDArray[Any], rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how much each group's process answers per second, all its clients together."""
+    asked = np.where(key["role"] == layout.SERVER, rate, 0.0)
+    _, process = np.unique(key["tgid"], return_inverse=True)
+    served: NDArray[np.float64] = np.bincount(process, asked)[process].astype(np.float64)
+    return served

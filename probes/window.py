@@ -36,6 +36,10 @@ def is_other(pair: Pair) -> bool:
     return OTHER in (pair.client, pair.server)
 
 
+ANY: Final = "any"
+"""Stands for the clients that a listener turned away, before anybody could tell who they were."""
+
+
 EVERY: Final = "*"
 """Stands for all clients of a server port, or all servers of a client, in a roll-up's pair."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from traffic import Fault, PairModel, Traffic, between, simulate
 
 from detector.engine import Detector
 from detector.finding import Finding
-from probes.window import Pair
+from probes.window import ANY, Pair
 
 BEGIN = 1_700_000_000.0
 ONSET, END = 62, 92
@@ -46,7 +47,7 @@ CASES = {
     "requests x3": (Traffic(), {"request_rate": 300.0}, "requests", "up"),
     "requests x10": (Traffic(), {"request_rate": 1000.0}, "requests", "up"),
     "requests stop": (Traffic(), {"request_rate": 0.0}, "requests", "down"),
-    "bytes stop": (Traffic(), {"request_rate": 0.0}, "bytes_sent", "down"),
+    "bytes stop": (Traffic(), {"request_bytes": 0.0}, "bytes_sent", "down"),
     "silence": (
         Traffic(),
         {"request_rate": 0.0, "connection_rate": 0.0},
@@ -87,6 +88,11 @@ def test_a_tenfold_latency_is_found_within_five_windows(seed: int) -> None:
         assert first.ratio == pytest.approx(10, rel=0.4)
 
 
+def test_flows_that_stop_together_are_told_once() -> None:
+    found = findings(between(ONSET, END, request_rate=0.0), Traffic(), 0)
+    assert [(f.signal, f.direction) for f in found] == [("requests", "down")] * 2
+
+
 def test_the_cause_is_named() -> None:
     found = findings(between(ONSET, END, refused=1.0), Traffic(), 0)
     assert [f.cause for f in found if f.signal == "connect_errors"] == ["refused", "refused"]
@@ -101,6 +107,31 @@ def test_the_cause_is_named_when_one_window_is_enough() -> None:
     first = next(f for f in found if f.signal == "connect_errors")
     assert first.detected == BEGIN + 810.0
     assert first.cause == "refused"
+
+
+def test_a_listener_that_begins_to_turn_clients_away_is_found_soon() -> None:
+    detector, found = Detector(), []
+    door = VICTIM._replace(client=ANY)
+    for window in simulate([PairModel(pair=VICTIM)], 120):
+        if window.time < BEGIN + ONSET:
+            found += detector.update(window)
+            continue
+        full = replace(
+            window,
+            pairs=(*window.pairs, door),
+            signals=(*window.signals, "drops"),
+            pair=np.append(window.pair, len(window.pairs)).astype(np.int32),
+            signal=np.append(window.signal, len(window.signals)).astype(np.int16),
+            value=np.append(window.value, 1.0),
+            count=np.append(window.count, 4.0),
+            causes={**window.causes, len(window): {"accept_queue": 4}},
+        )
+        found += detector.update(full)
+    first = found[0]
+    assert (first.pair, first.signal, first.direction) == (door, "drops", "up")
+    # Nothing was counted before, so that the prior has to be outweighed: 50 attempts
+    assert first.detected <= BEGIN + ONSET + 15
+    assert (first.cause, first.side) == ("accept_queue", "server")
 
 
 def test_evidence_explains_the_finding() -> None:

@@ -34,6 +34,32 @@ def test_a_job_that_has_run_three_times_is_no_news(every: int, lasts: int) -> No
     assert [(f.signal, f.direction, f.onset - 1.7e9) for f in late] == []
 
 
+def _bursts(factors: dict[int, float], lasts: int, ticks: int) -> list[tuple[int, str, str]]:
+    """Return (window, signal, direction) of what is told of a pair that has bursts, by window."""
+
+    def bursts(tick: int, traffic: Traffic) -> Traffic:
+        factor = max((f for at, f in factors.items() if at <= tick < at + lasts), default=1.0)
+        return replace(traffic, request_rate=20.0 * factor, connection_rate=5.0 * factor)
+
+    detector, found = Detector(), []
+    for tick, window in enumerate(simulate([PairModel(pair=PAIR, fault=bursts)], ticks, seed=4)):
+        told = [f for f in detector.update(window) if f.state == "firing"]
+        found += [(tick, f.signal, f.direction) for f in told]
+    return found
+
+
+def test_a_burst_that_comes_again_and_again_is_told_once() -> None:
+    found = _bursts(dict.fromkeys(range(400, 5000, 600), 5.0), lasts=20, ticks=5000)
+    ((tick, signal, direction),) = found  # all its flows together, and at its first time
+    assert 400 <= tick < 410
+    assert (signal, direction) in {("requests", "up"), ("connections", "up"), ("bytes_sent", "up")}
+
+
+def test_a_burst_that_is_worse_than_before_is_told() -> None:
+    found = _bursts({400: 4.0, 1000: 4.0, 1600: 12.0}, lasts=20, ticks=1700)
+    assert [tick // 100 for tick, _, direction in found if direction == "up"] == [4, 16]
+
+
 @pytest.mark.parametrize(("rate", "per_minute"), [(15.0, 1.02), (100.0, 1.02), (15.0, 1.04)])
 def test_a_slow_leak_is_told(rate: float, per_minute: float) -> None:
     def leaks(tick: int, traffic: Traffic) -> Traffic:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from traffic import PairModel, Traffic, simulate
 
 from detector.engine import Detector
 from detector.finding import Finding
+from detector.presence import Presence
 from probes.window import Pair
 
 
@@ -51,6 +53,27 @@ def test_a_job_between_its_runs_is_not_silent() -> None:
 
     found = run([old(), PairModel(pair=Pair("job", "db", 5432), fault=job)], 900)
     assert [f for f in found if f.signal == "silent_pair"] == []
+
+
+def test_a_silence_is_judged_by_the_quietest_hour() -> None:
+    pairs, day = 300, 1440
+    rng, presence = np.random.default_rng(2), Presence()
+    at = np.arange(pairs)
+    presence.add([Pair(f"c{i}", "web", 80) for i in range(pairs)], 0.0, told=False, watched_s=0.0)
+    for minute in range(2 * day):
+        rate = 1.0 + 0.5 * np.sin(2.0 * np.pi * minute / day)
+        presence.update(
+            at,
+            events=np.zeros(pairs),
+            active=rng.random(pairs) < -np.expm1(-rate),
+            measured=np.ones(pairs, bool),
+            span=(60.0 * minute, 60.0 * (minute + 1)),
+            log_c=np.full(pairs, 30.0),
+            warmup_s=60.0,
+            adopt_s=600.0,
+        )
+    # 1 a minute over the day, 0.5 in the quietest hour, which is not known to the minute
+    assert 0.35 < np.median(presence.nats_per_window(at)) < 0.6
 
 
 def test_a_silence_that_stays_is_adopted() -> None:

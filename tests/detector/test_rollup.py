@@ -100,6 +100,16 @@ def test_a_server_that_all_thin_clients_stop_asking_is_found() -> None:
     assert all(is_rollup(pair) for pair, _, _ in found)
 
 
+@pytest.mark.parametrize("rate", [0.3, 0.8])
+def test_thin_clients_that_fall_silent_together_are_one_finding(rate: float) -> None:
+    detector = Detector()
+    windows = thin(FAULT + 120, clients=60, rate=lambda t: 0.0 if t >= FAULT else rate)
+    assert fired(told(detector, list(windows))) == [(API, "requests", "down")]
+    assert [f.pair for f in detector.firing()] == [API]
+    restored = Detector.from_bytes(detector.to_bytes())
+    assert restored.firing() == detector.firing()
+
+
 def test_a_client_of_many_servers_is_found_on_its_own_side() -> None:
     windows = []
     for window in thin(FAULT + 60, clients=100, latency_s=lambda t: 0.05 if t >= FAULT else 0.005):

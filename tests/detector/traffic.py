@@ -22,6 +22,7 @@ class Traffic:
     reset: float = 0.0
     loss: float = 0.0
     attempts: float | None = None
+    request_bytes: float = 300.0
     absent: bool = False
 
 
@@ -161,7 +162,7 @@ def _fill(
     connections = attempts - failed
     table.add(i, "connections", connections)
     table.add(i, "requests", requests)
-    table.add(i, "bytes_sent", requests * 300.0 * np.exp(rng.normal(0, 0.1)))
+    table.add(i, "bytes_sent", requests * now.request_bytes * np.exp(rng.normal(0, 0.1)))
     table.add(i, "bytes_received", float(np.sum(rng.lognormal(6.5, 1.2, requests))))
     if attempts:
         row = table.add(i, "connect_errors", failed / attempts, attempts)

@@ -65,9 +65,13 @@ class Namespace:
     def __init__(self, name: str, directory: Path, stack: ExitStack) -> None:
         self.name, self.directory, self._stack = name, directory, stack
 
-    def run(self, *command: object, user: str = "") -> subprocess.Popen[str]:
+    def run(
+        self, *command: object, user: str = "", realtime: bool = False
+    ) -> subprocess.Popen[str]:
         """Run a command until the end of the stack."""
         before = ["ip", "netns", "exec", self.name]
+        if realtime:
+            before += ["chrt", "--rr", "1"]
         if user:
             before += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         words = [*before, *map(str, command)]
@@ -115,7 +119,8 @@ def postgres(at: Namespace, directory: Path, *, port: int = POSTGRES) -> dict[st
     )  # fmt: skip
     options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    at.run(found["postgres"], "-D", directory / "data", *words, user="postgres")
+    # Each of its processes makes a session of its own, with the weight of any other: see `first`
+    at.run(found["postgres"], "-D", directory / "data", *words, user="postgres", realtime=True)
     at.wait_until_listening(f"127.0.0.1:{port}")
     return found
 
