@@ -99,7 +99,8 @@ def suspects(finding: Finding) -> Mapping[Place, float]:
     at: dict[tuple[str, Side], float]
     side = finding.side or of_cause(finding.signal, finding.cause)
     if side == "network":
-        at = {("client", "network"): 0.5, ("server", "network"): 0.5}
+        # Of a client that is badly connected, the other servers would tell as well
+        at = {("client", "network"): 0.35, ("server", "network"): 0.65}
     elif side:
         at = {(side, side): 1.0}
     elif finding.cause in _OF_CAUSE:
