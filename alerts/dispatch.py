@@ -36,10 +36,11 @@ class Dispatch:
     def __init__(self, rules: Rules, budget: Budget | None) -> None:
         self._rules, self._budget = rules, budget
         self._ledger: Ledger | None = None
+        self._saved = False  # since it was loaded: with the budget as it is now
 
     def start_over(self) -> None:
         """Forget what was not stored: the transaction failed."""
-        self._ledger = None
+        self._ledger, self._saved = None, False
 
     def take(
         self, db: sqlite3.Connection, changes: Sequence[Change], *, now: float
@@ -94,7 +95,10 @@ class Dispatch:
         told = self._tell(db, going, policy, now=now)
         if book is not None:
             self._list_held(db, book, now=now)
-            ledger.save(db, book)
+            # Tokens that come back with time need no writing: when they were right is known
+            if book.touched or not self._saved:
+                ledger.save(db, book)
+                self._saved = True
             book.forget(now=now)
         return told
 

@@ -168,7 +168,7 @@ class Daemon:
         self._publish_due = -math.inf
         self._health_due = -math.inf
         self._prune_due = -math.inf
-        self._tell_until = math.inf
+        self._tell_until = time.monotonic() + TELL_AFTER_S
         self._pending = 0
         self._windows = 0
         self._lost = 0
