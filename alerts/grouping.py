@@ -10,7 +10,8 @@ that both may lie at, or if one explains the other (`alerts.relation`). What cou
 incident's *roots*, its findings that no other explains. A finding that explains a root, or lies
 where a root does, is part of the cause; two incidents that it ties together so are one, and the
 younger becomes part of the older. A finding that is only an effect belongs to the oldest incident
-that explains it, and ties nothing: two faults that one caller feels stay two incidents.
+that explains it, and ties nothing: two faults that one caller feels stay two incidents
+(`alerts.homes`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from alerts import blame, impact, life, telling
 from alerts.case import MOST_WHOLE, Case, incident_id
 from alerts.graph import ServiceGraph
 from alerts.history import History
+from alerts.homes import homes_of
 from alerts.impact import Symptom
 from alerts.incident import Event, Incident, Trigger
-from alerts.relation import TOGETHER_S, explains, same_pair, same_place
+from alerts.relation import TOGETHER_S, explains
 from alerts.severity import worst
 from alerts.trigger import Triggers
 from detector.finding import Finding
@@ -50,20 +52,6 @@ class Change(NamedTuple):
 
     incident: Incident
     event: Event | None
-
-
-class _Links(NamedTuple):
-    """How a new finding hangs together with an incident.
-
-    Attributes:
-        root: it explains a root of it, or lies where a root does.
-        effect: a finding of it explains the new one.
-        near: it is of a pair of it, or lies where an effect does.
-    """
-
-    root: bool
-    effect: bool
-    near: bool
 
 
 class Incidents:
@@ -142,7 +130,9 @@ class Incidents:
         known = self._of_finding.get(finding.id)
         if known is not None:
             return []
-        homes = self._homes(finding)
+        homes = homes_of(
+            finding, self._near(finding), explains=self._explains, together_s=self.together_s
+        )
         if homes:
             case = homes[0]
             changes = [self._merge(other, case, now=now) for other in homes[1:]]
@@ -159,40 +149,12 @@ class Incidents:
         self._open[case.id] = case
         return case
 
-    def _homes(self, finding: Finding) -> list[Case]:
-        """Return the incidents that a finding makes one of, the one that stays first."""
-        linked = [(case, self._links(case, finding)) for case in self._near(finding)]
-        roots = [case for case, links in linked if links.root]
-        effects = sorted((case for case, links in linked if links.effect), key=_age)
-        near = sorted((case for case, links in linked if links.near), key=_age)
-        homes = {case.id: case for case in roots}
-        if effects and not any(case.id in homes for case in effects):
-            homes[effects[0].id] = effects[0]
-        if not homes and near:
-            homes[near[0].id] = near[0]
-        return sorted(homes.values(), key=_age)
-
     def _near(self, finding: Finding) -> list[Case]:
         """Return the incidents that a finding can have to do with: no rule looks further."""
         client, server = finding.pair.client, finding.pair.server
         around = {client, server, *self.graph.callees(server), *self.graph.callers(client)}
         ids = {id_ for service in around for id_ in self._at.get(service, ())}
         return [self._open[id_] for id_ in sorted(ids)]
-
-    def _links(self, case: Case, finding: Finding) -> _Links:
-        root = effect = near = False
-        for id_, symptom in case.symptoms.items():
-            member = symptom.finding
-            here = same_pair(member, finding, together_s=self.together_s) or same_place(
-                member, finding, together_s=self.together_s
-            )
-            if id_ in case.unexplained and (here or self._explains(finding, member)):
-                root = True
-            near = near or here
-            effect = effect or self._explains(member, finding)
-            if root and effect:
-                break
-        return _Links(root, effect, near)
 
     def _explains(self, cause: Finding, effect: Finding) -> bool:
         return explains(cause, effect, self.graph, together_s=self.together_s)
@@ -390,11 +352,6 @@ def _not_ahead(case: Case, now: float) -> None:
         case.calm_since = min(case.calm_since, now)
     if case.told is not None:
         case.told.at = min(case.told.at, now)
-
-
-def _age(case: Case) -> tuple[Any, ...]:
-    """Return the order in which incidents stay when they turn out to be one."""
-    return (case.told is None, case.detected, case.id)
 
 
 def _key(finding: Finding) -> str:
