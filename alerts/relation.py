@@ -52,6 +52,13 @@ _OF_CAUSE: Final[Mapping[str, dict[tuple[str, Side], float]]] = {
         ("server", "network"): 0.15,
         ("client", "network"): 0.15,
     },
+    # Who gives up has waited in vain, or is impatient
+    "aborted": {
+        ("server", "server"): 0.55,
+        ("server", "network"): 0.15,
+        ("client", "network"): 0.1,
+        ("client", "client"): 0.2,
+    },
     "accept_queue": {("server", "server"): 1.0},
 }
 _OF_NATURE: Final[Mapping[Nature, dict[tuple[str, Side], float]]] = {

@@ -37,7 +37,7 @@ CAUSES = {
     "timed_out": "they timed out without an answer",
     "unreachable": "the server could not be reached",
     "reset": "they were reset while connecting",
-    "aborted": "the client gave up",
+    "aborted": "the client gave up waiting",
     "no_port": "the client had no local port left",
     "by_client": "the client reset them",
     "by_server": "the server reset them",

@@ -37,7 +37,6 @@ _OF_CAUSE: Final[Mapping[tuple[str, str], Side]] = {
     ("connect_errors", "reset"): "server",
     ("connect_errors", "unreachable"): "network",
     ("connect_errors", "no_port"): "client",
-    ("connect_errors", "aborted"): "client",
     ("resets", "by_client"): "client",
     ("resets", "by_client_before_data"): "client",
     ("resets", "by_server"): "server",
