@@ -17,6 +17,7 @@ from detector.calibration import Change
 from probes.budget import Level
 from probes.cost import Cost
 from probes.identity.service import Service
+from probes.identity.service_event import ServiceEvent
 from probes.identity.sources import NamingSettings
 from probes.window import Window
 from tailrace import pairs, state
@@ -48,6 +49,9 @@ class Scripted:
 
     def stop(self) -> None:
         self.stopped = True
+
+    def events(self) -> list[ServiceEvent]:
+        return []
 
     def memory(self) -> bytes:
         return self.known
