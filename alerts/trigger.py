@@ -14,7 +14,9 @@ from probes.identity.service_event import ServiceEvent
 KEPT_S: Final = 900.0
 MOST: Final = 1_000
 BEFORE_S: Final = 300.0
-"""What happened longer before an onset has not set it off."""
+"""What happened to the root longer before an onset has not set it off ..."""
+OTHERS_BEFORE_S: Final = 60.0
+"""... and what happened to another service."""
 AFTER_S: Final = 5.0
 """An onset is known to some seconds only, and may be told too early by so much."""
 _SYMPTOM_AFTER_S: Final = 2.0
@@ -99,7 +101,8 @@ class Triggers:
         """Return how probable it is, up to 1; 0 if it cannot be."""
         after_s = _SYMPTOM_AFTER_S if one.kind in _SYMPTOMS else AFTER_S
         gap_s = onset - one.at
-        if not -after_s - blur_s <= gap_s <= BEFORE_S:
+        before_s = BEFORE_S if place == 0 else OTHERS_BEFORE_S
+        if not -after_s - blur_s <= gap_s <= before_s:
             return 0.0
         near = 0.5 ** (abs(gap_s) / _HALF_S)
         return float(_WEIGHT[one.kind] * near * max(_NEXT**place, _LEAST))

@@ -160,3 +160,10 @@ def test_what_is_no_state_is_refused(kept: list[dict[str, object]]) -> None:
     with pytest.raises(ValueError, match=r"service|float"):
         found.from_json(kept)
     assert len(found.to_json()) == 1
+
+
+def test_what_happened_to_another_than_the_root_must_be_near() -> None:
+    for gap_s, found in ((50.0, True), (200.0, False)):
+        one = Trigger(kind="deploy", service="web", at=_ONSET - gap_s)
+        assert (_of(one).probable(["postgres", "web"], _ONSET) is not None) is found
+        assert _of(one).probable(["web", "postgres"], _ONSET) == one
