@@ -159,6 +159,8 @@ def same_pair(one: Finding, other: Finding, *, together_s: float) -> bool:
     """
     if one.pair != other.pair:
         return False
+    if "other" in (nature(one), nature(other)) and abs(one.onset - other.onset) > together_s:
+        return False  # what is better, or merely different, is no part of what goes wrong later
     pause = pause_s(one, other)
     if pause > together_s:
         same = (one.signal, one.direction) == (other.signal, other.direction)
@@ -182,7 +184,7 @@ def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s
     if cause.pair == effect.pair:
         return _within_a_pair(cause, effect, what, why)
     match why, what:
-        case ("harm", "harm" | "fall"):
+        case ("harm", "harm" | "fall" | "other"):
             explained = _harm_explains(cause, effect, what, graph)
         case ("fall", "fall"):
             explained = _fall_explains(cause, effect, later_s, graph)
@@ -223,9 +225,12 @@ def _harm_explains(cause: Finding, effect: Finding, what: Nature, graph: Service
     felt_by_caller = server in suspected(effect) and graph.reaches(server, cause.pair.client)
     if what == "harm":
         return felt_by_caller
+    if what == "other":
+        # Who fails at once answers sooner
+        return felt_by_caller and kind_of(cause.signal) is Kind.RATIO
     # Who is in trouble, or waits for who is, calls less
     calls_less = client == cause.pair.client or client in suspected(cause)
-    return what == "fall" and (felt_by_caller or (calls_less and client != EVERY))
+    return felt_by_caller or (calls_less and client != EVERY)
 
 
 def _fall_explains(cause: Finding, effect: Finding, later_s: float, graph: ServiceGraph) -> bool:

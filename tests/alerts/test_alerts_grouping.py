@@ -267,6 +267,34 @@ def test_what_begins_much_later_is_another_incident():
     assert sorted(len(i.findings) for i in incidents.current()) == [1, 2]
 
 
+def test_a_fault_after_another_is_over_is_an_incident_of_its_own():
+    incidents = learned()
+    lasting, first = slow(CLIENT_WEB), slow(WEB_API1)
+    incidents.step([lasting, first, failing(API1_REDIS)], now=T0 + 3)
+    ends = [over(f, after_s=30.0) for f in (first, failing(API1_REDIS))]
+    incidents.step(ends, now=T0 + 33)
+    assert len(incidents) == 1  # its callers still feel it
+    lost = change(WEB_API1, "retransmits", unit="ratio", after=0.3, side="network", onset=T0 + 80)
+    incidents.step([lost], now=T0 + 83)
+    assert len(incidents) == 2
+
+
+def test_what_became_better_is_no_part_of_what_fails_later():
+    incidents = learned()
+    better = change(WEB_API1, "request_latency", "down", ratio=0.02, after=4e-5)
+    incidents.step([better], now=T0 + 3)
+    incidents.step([failing(WEB_API1, onset=T0 + 50)], now=T0 + 53)
+    assert len(incidents) == 2
+
+
+def test_who_fails_at_once_answers_sooner():
+    incidents = learned()
+    better = change(WEB_API1, "request_latency", "down", ratio=0.02, after=4e-5)
+    incidents.step([better, failing(API1_REDIS)], now=T0 + 3)
+    [incident] = incidents.current()
+    assert incident.root.service == "redis"
+
+
 def test_a_cause_that_is_found_later_makes_two_incidents_one():
     incidents = learned()
     [one] = incidents.step([slow(WEB_API1)], now=T0 + 3)
