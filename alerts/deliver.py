@@ -93,6 +93,9 @@ class Worker:
         delivery, due = self._outbox.next_due(self.receiver.name, now=now)
         if delivery is None:
             return IDLE_S if due is None else min(IDLE_S, max(0.0, due - now))
+        if self._outbox.is_superseded(delivery):
+            self._outbox.supersede(self.receiver.name, now=now)
+            return 0.0
         self._record(self._attempt(delivery, now=now))
         return max(0.0, self._resume_at - self._clock())
 

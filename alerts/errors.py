@@ -33,6 +33,7 @@ Reason = Literal[
     "rejected",
     "secret_unreadable",
     "server_error",
+    "superseded",
     "timeout",
     "upgraded",
 ]
@@ -51,6 +52,7 @@ REMEDIES: dict[Reason, str] = {
     "secret_unreadable": "check that the file exists and that the daemon may read it",
     "server_error": "the receiver has a fault of its own",
     "upgraded": "it was an older version's: what still goes on is told as an incident",
+    "superseded": "a later message about the same incident was sent instead",
     "timeout": "the receiver answers too slowly: check it, or raise timeout_s",
 }
 """What to do about each reason."""

@@ -30,6 +30,16 @@ _FIRST_PENDING = (
     " AND earlier.sequence < row.sequence)"
 )
 
+_SUPERSEDED = (
+    "EXISTS (SELECT 1 FROM deliveries AS earlier WHERE earlier.incident_id = row.incident_id"
+    " AND earlier.receiver = row.receiver AND earlier.sequence < row.sequence)"
+    " AND EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = row.incident_id"
+    " AND later.receiver = row.receiver AND later.state = 'pending'"
+    " AND later.sequence > row.sequence)"
+)
+"""Between the first message about an incident, which makes the place that others need, and the
+latest, which says how it is now, what has not been sent is of no use any more."""
+
 DeliveryState = Literal["pending", "sent", "dropped"]
 Event = incidents.Event | Literal["digest"]
 
@@ -173,6 +183,20 @@ class Outbox:
             return _delivery(due[0]), None
         later = self._database.rows(f"SELECT min(due) AS due {_FIRST_PENDING}", (receiver,))
         return None, later[0]["due"]
+
+    def is_superseded(self, delivery: Delivery) -> bool:
+        """Return whether a later message of the same incident says what this one would, better."""
+        where = f"FROM deliveries AS row WHERE id = ? AND {_SUPERSEDED}"
+        return bool(self._database.rows(f"SELECT 1 {where}", (delivery.id,)))
+
+    def supersede(self, receiver: str, *, now: float) -> None:
+        """Drop what later messages say better: a receiver that was away hears how things are."""
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE deliveries AS row SET state = 'dropped', reason = 'superseded',"  # noqa: S608 - a constant
+                f" finished = ?1 WHERE receiver = ?2 AND state = 'pending' AND {_SUPERSEDED}",
+                (now, receiver),
+            )
 
     def earlier_receipt(self, delivery: Delivery) -> Mapping[str, str]:
         """Return what the receiver gave back for the incident's earlier message; {} for none."""

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 import time
 
@@ -5,6 +6,7 @@ import pytest
 
 from alerts.deliver import Backoff, Deliverer, Worker
 from alerts.errors import DeliveryError, StoreError
+from alerts.grouping import Change
 from alerts.outbox import LONGEST_DELAY_S
 from alerts.receivers import make_receiver
 from alerts.settings import SlackSettings
@@ -15,6 +17,7 @@ from tests.alerts.examples import (
     commit,
     ended,
     finding,
+    incident,
     numbered,
     webhook_settings,
     written,
@@ -297,6 +300,36 @@ def test_slack_is_paced_to_its_limit_and_keeps_one_message_per_incident(store, t
         assert sorted(replies) == sorted([first.ts, first.ts, second.ts])
         assert server.calls.count("chat.postMessage") == 5  # none was refused
         assert store.outbox.health()[0].pending == 0
+
+
+def test_an_hour_of_failure_loses_nothing_and_floods_nobody(store):
+    clock, receiver = Clock(T0), Scripted(*[DOWN] * 1000)
+    worker = worker_for(store, receiver, clock)
+    told, over = [], []
+    for minute in range(60):
+        now = T0 + 60.0 * minute
+        about = incident(numbered(minute, onset=now), id=f"incident-{minute:02}")
+        told.append(about.id)
+        store.commit([], snapshot=None, now=now, incidents=[Change(about, "firing")])
+        # what fires gets worse and worse, and every other one ends
+        for severity in ("warning", "critical"):
+            worse = dataclasses.replace(about, severity=severity)
+            store.commit([], snapshot=None, now=now + 1, incidents=[Change(worse, "updated")])
+        if minute % 2:
+            end = dataclasses.replace(worse, state="resolved", resolved=now + 30)
+            over.append(about.id)
+            store.commit([], snapshot=None, now=now + 30, incidents=[Change(end, "resolved")])
+        run(worker, clock, until=now + 60)
+    assert receiver.sent == []
+    receiver.script = []
+    run(worker, clock, until=T0 + 3600 + 600)
+    heard = [sent for sent in receiver.sent if sent[1] == "firing"]
+    assert sorted(id_ for id_, _ in heard) == told
+    last = dict(receiver.sent)
+    assert {id_ for id_, event in last.items() if event == "resolved"} == set(over)
+    assert len(receiver.sent) <= 2 * len(told)
+    assert store.outbox.health()[0].pending == 0
+    assert {row.reason for row in store.outbox.deliveries(state="dropped")} == {"superseded"}
 
 
 def test_stopping_is_quick_and_ends_every_thread(store):
