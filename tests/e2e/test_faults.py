@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.scenes import Scene, all_scenes
 from tests.servers.webhook import WebhookServer
-from tests.support.daemon import configure, daemon, epoch, tailrace, webhook_receiver
+from tests.support.daemon import EVERYTHING, configure, daemon, epoch, tailrace, webhook_receiver
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -27,7 +27,7 @@ def _about(scene: Scene, finding: dict[str, Any]) -> bool:
 
 def test_each_fault_is_told_and_its_end_too(tmp_path: Path) -> None:
     with WebhookServer() as hook, all_scenes(tmp_path) as scenes:
-        configure(tmp_path, webhook_receiver(hook))
+        configure(tmp_path, webhook_receiver(hook), extra=EVERYTHING)
         with daemon(tmp_path, "--record", tmp_path / "run.csv"):
             time.sleep(LEARNING_S)
             early = [r.body["data"] for r in hook.accepted]

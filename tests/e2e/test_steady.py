@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.scenes import all_scenes
 from tests.servers.webhook import WebhookServer
 from tests.support import programs
-from tests.support.daemon import configure, daemon, tailrace, webhook_receiver
+from tests.support.daemon import EVERYTHING, configure, daemon, tailrace, webhook_receiver
 from tests.support.traffic import free_port, hear, python
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak]
@@ -50,7 +50,7 @@ def test_steady_load_yields_no_incident(tmp_path: Path) -> None:
         # the host may have traffic of its own, of which this test knows nothing
         ours = {scene.pair[2] for scene in stack.enter_context(all_scenes(tmp_path))}
         ours |= _jittery(stack)
-        configure(tmp_path, webhook_receiver(hook))
+        configure(tmp_path, webhook_receiver(hook), extra=EVERYTHING)
         with daemon(tmp_path, "--record", tmp_path / "steady.csv"):
             time.sleep(60 * MINUTES)
             shown = tailrace("pairs", "--state-dir", tmp_path / "state", "-o", "csv").stdout

@@ -22,7 +22,7 @@ from tests.e2e.subtle import (
     subtle,
 )
 from tests.servers.webhook import WebhookServer
-from tests.support.daemon import configure, daemon, epoch, tailrace, webhook_receiver
+from tests.support.daemon import EVERYTHING, configure, daemon, epoch, tailrace, webhook_receiver
 from tests.support.mixed import first
 from tests.support.netns import lone_host
 
@@ -57,7 +57,7 @@ def test_the_right_pairs_are_told_and_no_others(tmp_path: Path) -> None:
     ):
         # at the default budget most requests of a busy host would not be timed
         probes = f'[probes]\nnetns = ["{namespace}"]\noverhead_budget = "5%"\n'
-        configure(tmp_path, webhook_receiver(hook), extra=probes)
+        configure(tmp_path, webhook_receiver(hook), extra=probes + EVERYTHING)
         with daemon(tmp_path, "--record", recording):
             time.sleep(LEARNING_S)
             began = time.time()

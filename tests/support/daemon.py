@@ -29,6 +29,10 @@ def tailrace(*words: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
+EVERYTHING = '\n[[alerts.routes]]\nseverity = "info"\nreceivers = ["hook"]\n'
+"""A route that tells `webhook_receiver` of what is no warning, too."""
+
+
 def configure(directory: Path, *receivers: str, extra: str = "") -> Path:
     """Write a configuration with these receivers (TOML tables) and return its path."""
     (directory / "secret").write_text(SECRET)
