@@ -122,18 +122,23 @@ def _serve(connection: socket.socket, pieces: int) -> None:
             pass
 
 
+LOTS = 4
+"""So many of these programs may run at a time, with a number below this each."""
 _taken: set[int] = set()
 
 
-def _listen(scene: Scene) -> socket.socket:
-    # one port per scene: IPv4 and IPv6 have numbers of their own, which may fall together
+def _listen(scene: Scene, lot: int) -> socket.socket:
+    # one port per scene: IPv4 and IPv6 have numbers of their own, which may fall together; and of
+    # two that run at a time, each has numbers that the other has not
     while True:
         server = socket.socket(socket.AF_INET if scene.family == 4 else socket.AF_INET6)
         server.bind((LOOPBACK[scene.family], 0))
-        if server.getsockname()[1] not in _taken:
+        port = server.getsockname()[1]
+        # half: a kernel that is asked for any port gives odd ones first
+        if port not in _taken and port // 2 % LOTS == lot:
             break
         server.close()
-    _taken.add(server.getsockname()[1])
+    _taken.add(port)
     if scene.refused:
         return server  # bound, so that nobody else gets the port, and not listening
     server.listen(64)
@@ -147,13 +152,13 @@ def _listen(scene: Scene) -> socket.socket:
     return server
 
 
-def serve() -> None:
+def serve(lot: int) -> None:
     ports = {}
     kept = []
     for early in (True, False):
         for scene in SCENES:
             if scene.early == early:
-                server = _listen(scene)
+                server = _listen(scene, lot)
                 ports[scene.name] = server.getsockname()[1]
                 kept.append(server)
         print(json.dumps(ports), flush=True)
@@ -239,7 +244,7 @@ def _play(scene: Scene, port: int, connections: list[socket.socket]) -> dict[str
     return {"sent": sent, "received": received}
 
 
-def ask() -> None:
+def ask(_: int) -> None:
     early = [scene for scene in SCENES if scene.early]
     ports = json.loads(sys.stdin.readline())
     opened = {
@@ -256,4 +261,4 @@ def ask() -> None:
 
 
 if __name__ == "__main__":
-    {"server": serve, "client": ask}[sys.argv[1]]()
+    {"server": serve, "client": ask}[sys.argv[1]](int(sys.argv[2]))

@@ -48,9 +48,9 @@ _PIPES = {"stdin": -1, "stdout": -1}
 class _Peers:
     """The server and the client, from before the observer starts."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, lot: int) -> None:
         self._server, self._client = (
-            stack.enter_context(running(sys.executable, peers.__file__, role, **_PIPES))
+            stack.enter_context(running(sys.executable, peers.__file__, role, str(lot), **_PIPES))
             for role in ("server", "client")
         )
         say(self._client, hear(self._server))
@@ -149,7 +149,7 @@ def _compare(
 
 
 def _observed(family: str, lacking: str | None, stack: ExitStack) -> Result:
-    both = _Peers(stack)
+    both = _Peers(stack, FAMILIES.index(family) % peers.LOTS)
     began = time.monotonic()
     try:
         observer = stack.enter_context(Observer(WINDOW_S, hooks=family))
