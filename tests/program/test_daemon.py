@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from alerts.errors import StoreError
+from alerts.policy import Route, Rules
 from alerts.store import Store
 from detector import engines
 from detector.engine import Detector
@@ -75,6 +76,29 @@ class Bell:
 
 def incident() -> Iterator[Window]:
     return traffic(240, slow_from=120, slow_until=180)
+
+
+def test_what_is_due_later_is_told_then(tmp_path: Path) -> None:
+    """Though nothing of the incident changes at that time."""
+    now, bell = [0.0], Bell()
+    late = Route(name="late", receivers=("pager",), severity="info", wait_s=30.0)
+    with Store.open(tmp_path) as store:
+        store.register_receivers(["pager"], Rules(receivers={"pager": None}, routes=(late,)))
+        daemon = Daemon(
+            detector=Detector(DetectorSettings()),
+            store=store,
+            voice=Listener(),
+            deliverer=bell,
+            clock=lambda: now[0],
+        )
+        for each in incident():
+            now[0] = each.time + 1.0
+            daemon.step(each)
+        told = store.outbox.deliveries()
+        [found] = store.incidents()
+    assert [one.event for one in told] == ["firing", "resolved"]
+    assert 30.0 <= told[0].created - found.detected < 32.0
+    assert bell.rung == 2
 
 
 def lines(findings: Sequence[Finding]) -> str:

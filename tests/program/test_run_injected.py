@@ -43,6 +43,11 @@ class Scripted:
         self.known = b"an observer's memory"
         self.services: dict[str, Service] = {}
         self.asked = lambda _pair: ()
+        self.happened = [
+            ServiceEvent(
+                kind="deploy", service=WEB_API.server, at=1_760_000_118.0, detail="api:2 for api:1"
+            )
+        ]
 
     def windows(self) -> Iterator[Window]:
         yield from self._windows
@@ -51,7 +56,8 @@ class Scripted:
         self.stopped = True
 
     def events(self) -> list[ServiceEvent]:
-        return []
+        happened, self.happened = self.happened, []
+        return happened
 
     def memory(self) -> bytes:
         return self.known
@@ -156,6 +162,7 @@ def test_from_windows_to_a_webhook(
     assert len(types) == 2
     assert types[0] != types[1]
     assert all(set(body) >= {"type", "timestamp", "data"} for body in bodies)
+    assert [body["data"]["trigger"]["detail"] for body in bodies] == ["api:2 for api:1"] * 2
     with Store.open(directory, read_only=True) as store:
         assert {f.signal for f in store.findings()} >= {"request_latency"}
         (health,) = store.outbox.health()
