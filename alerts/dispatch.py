@@ -42,11 +42,37 @@ class Dispatch:
         """Forget what was not stored: the transaction failed."""
         self._ledger, self._saved = None, False
 
-    def take(
-        self, db: sqlite3.Connection, changes: Sequence[Change], *, now: float
+    def step(
+        self,
+        db: sqlite3.Connection,
+        changes: Sequence[Change],
+        lasted: Collection[str],
+        *,
+        now: float,
     ) -> list[Incident]:
-        """Store incidents as they became, and tell who is to hear of it; return those told of."""
-        policy, book = self._policy(db, now=now), self._book(db, now=now)
+        """Store incidents as they became, and tell what is due by now; return those told of.
+
+        Args:
+            db: within a transaction.
+            changes: of incidents, in their order; none when only time has passed.
+            lasted: ids of findings that lasted with a plain effect, see `alerts.aftermath`.
+            now: epoch seconds.
+        """
+        policy = notifications.policy(db, self._rules, now=now)
+        book = self._book(db, now=now)
+        told = self._take(db, changes, policy, book, now=now)
+        return told + self._settle(db, lasted, policy, book, now=now)
+
+    def _take(
+        self,
+        db: sqlite3.Connection,
+        changes: Sequence[Change],
+        policy: Policy,
+        book: Ledger | None,
+        *,
+        now: float,
+    ) -> list[Incident]:
+        """Store incidents as they became, and tell who is to hear of it."""
         told: list[Incident] = []
         for change in changes:
             before = db.execute(
@@ -69,17 +95,16 @@ class Dispatch:
             told += self._tell(db, [incident], policy, now=now)
         return told
 
-    def settle(
-        self, db: sqlite3.Connection, lasted: Collection[str], *, now: float
+    def _settle(
+        self,
+        db: sqlite3.Connection,
+        lasted: Collection[str],
+        policy: Policy,
+        book: Ledger | None,
+        *,
+        now: float,
     ) -> list[Incident]:
-        """Tell what may be told by now, and list what has waited for long; return those told of.
-
-        Args:
-            db: within a transaction.
-            lasted: ids of findings that lasted with a plain effect, see `alerts.aftermath`.
-            now: epoch seconds.
-        """
-        policy, book = self._policy(db, now=now), self._book(db, now=now)
+        """Tell what may be told by now, and list what has waited for long."""
         if book is not None:
             ledger.take_proof(db, book, lasted, now=now)
             book.settle(now=now)
@@ -101,9 +126,6 @@ class Dispatch:
                 self._saved = True
             book.forget(now=now)
         return told
-
-    def _policy(self, db: sqlite3.Connection, *, now: float) -> Policy:
-        return notifications.policy(db, self._rules, now=now)
 
     def _book(self, db: sqlite3.Connection, *, now: float) -> Ledger | None:
         """Return the ledger; None when nothing is held back, or there is nobody to tell."""

@@ -115,8 +115,7 @@ class Store(Reader):
             with self._database.transaction() as db:
                 for finding in findings:
                     _save_finding(db, finding, now=now)
-                told = self._dispatch.take(db, incidents, now=now)
-                told += self._dispatch.settle(db, lasted, now=now)
+                told = self._dispatch.step(db, incidents, lasted, now=now)
                 if changes:
                     feed.save(db, changes, now=now)
                 for name, state in ((DETECTOR, snapshot), (INCIDENTS, grouping)):
@@ -138,7 +137,7 @@ class Store(Reader):
         """
         try:
             with self._database.transaction() as db:
-                return self._dispatch.settle(db, (), now=now)
+                return self._dispatch.step(db, (), (), now=now)
         except BaseException:
             self._dispatch.start_over()
             raise
