@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 from alerts import blame, impact, life, telling
@@ -34,7 +34,7 @@ from alerts.trigger import Triggers
 from detector.finding import Finding
 from probes.window import EVERY, Window
 
-VERSION: Final = 1
+VERSION: Final = 2
 FLAPS_KEPT_S: Final = 3600.0
 """What comes back within this time of its end has the longer recovery that it had earned."""
 MOST_FLAPS: Final = 1000
@@ -193,13 +193,12 @@ class Incidents:
     def _merge(self, younger: Case, older: Case, *, now: float) -> Change:
         """Make one incident part of another; return how the one ends."""
         self._judge(younger, now=now)
-        was_told = younger.told is not None
         younger.state, younger.changed = "resolved", now
         ended = telling.describe(
             younger,
             resolved=now,
             ended_as="merged",
-            suppressed="" if was_told else f"part of {older.id}",
+            suppressed="" if younger.fired else f"part of {older.id}",
             part_of=older.id,
         )
         self._close(younger)
@@ -217,7 +216,7 @@ class Incidents:
         older.grown, older.dirty = now, True
         if older.firing:
             older.calm_since, older.latest_adopted = None, False
-        return Change(ended, "resolved" if was_told else None)
+        return Change(ended, "resolved" if younger.fired else None)
 
     # A finding that ended
 
@@ -350,27 +349,7 @@ def _not_ahead(case: Case, now: float) -> None:
     case.detected, case.grown = min(case.detected, now), min(case.grown, now)
     if case.calm_since is not None:
         case.calm_since = min(case.calm_since, now)
-    if case.told is not None:
-        case.told.at = min(case.told.at, now)
 
 
 def _key(finding: Finding) -> str:
     return "\0".join([*map(str, finding.pair), finding.signal, finding.direction])
-
-
-def replayed(
-    steps: Iterable[tuple[Window, Sequence[Finding]]], incidents: Incidents
-) -> Iterator[Change]:
-    """Yield what receivers would be told, and at the end what is still pending.
-
-    Args:
-        steps: windows and what the detector found with each.
-        incidents: empty, or as a replay before left it.
-    """
-    for window, findings in steps:
-        for change in incidents.update(window, findings):
-            if change.event is not None or change.incident.state == "resolved":
-                yield change
-    for incident in incidents.current():
-        if incident.state == "pending":
-            yield Change(incident, None)
