@@ -17,6 +17,7 @@ that explains it, and ties nothing: two faults that one caller feels stay two in
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Self
@@ -66,12 +67,18 @@ class Incidents:
         self._of_finding: dict[str, str] = {}
         self._flaps: dict[str, tuple[float, int]] = {}
         self._triggers = Triggers()
-        self._window_s = 1.0
+        self._window_s = math.nan
+        self._last = math.nan
 
     @property
     def together_s(self) -> float:
         """Onsets this close are simultaneous, seconds: one change may begin in two windows."""
-        return max(TOGETHER_S, 2.0 * self._window_s)
+        return max(TOGETHER_S, 2.0 * self.window_s)
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window, seconds; 1 until it is known."""
+        return 1.0 if math.isnan(self._window_s) else self._window_s
 
     def __len__(self) -> int:
         return len(self._open)
@@ -96,10 +103,19 @@ class Incidents:
             triggers: what has happened to services since the last call.
         """
         width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
-        self._window_s = next((w for w in (window.nominal, window.width) if w > 0), self._window_s)
+        self._window_s = self._length(window)
+        self._last = window.time
         self.graph.update(window)
         self.history.update(window)
         return self.step(findings, now=window.time + width, triggers=triggers)
+
+    def _length(self, window: Window) -> float:
+        """Return how long windows are; where they do not say, as long as the least gap was."""
+        if said := next((w for w in (window.nominal, window.width) if w > 0), None):
+            return said
+        gap = window.time - self._last
+        # Of a NaN and a number, min returns the first
+        return min(gap, self._window_s) if gap > 0 else self._window_s
 
     def step(
         self, findings: Iterable[Finding], *, now: float, triggers: Iterable[Trigger] = ()
@@ -246,7 +262,7 @@ class Incidents:
             case.changed = now
             self._judge(case, now=now)
         changes: list[Change] = []
-        for turn in life.advance(case, now=now, window_s=self._window_s):
+        for turn in life.advance(case, now=now, window_s=self.window_s):
             if turn.event is not None:
                 first = telling.in_order(case)[0]
                 case.picture = self.history.picture(first.pair, first.signal) or case.picture
@@ -274,7 +290,7 @@ class Incidents:
         roots = [root.service for root in case.roots]
         ends = {end for f in case.findings if f.id in case.unexplained for end in f.pair[:2]}
         services = [*roots, *sorted(ends - {EVERY, *roots})]
-        return self._triggers.probable(services, case.started, blur_s=self._window_s)
+        return self._triggers.probable(services, case.started, blur_s=self.window_s)
 
     def _forget(self, case: Case, *, now: float) -> None:
         self._close(case)
@@ -301,7 +317,7 @@ class Incidents:
         """Return all state; `from_bytes` goes on from it as if never stopped."""
         state = {
             "version": VERSION,
-            "window_s": self._window_s,
+            "window_s": [self._window_s, self._last],
             "graph": self.graph.to_json(),
             "history": self.history.to_json(),
             "open": [case.to_json() for case in self._open.values()],
@@ -322,7 +338,7 @@ class Incidents:
             state: dict[str, Any] = json.loads(data)
             if state["version"] != VERSION:
                 raise ValueError(f"open incidents of version {state['version']}, not {VERSION}")
-            self._window_s = state["window_s"]
+            self._window_s, self._last = state["window_s"]
             self.graph = ServiceGraph.from_json(state["graph"])
             self.history = History.from_json(state["history"])
             cases = [Case.from_json(case) for case in state["open"]]

@@ -18,8 +18,9 @@ WAIT_S: Final = 3.0
 """The first message waits so long for further findings after each, as they may name the root ..."""
 MOST_WAIT_S: Final = 10.0
 """... and never longer than this in all."""
-CONFIRM_S, CONFIRM_WINDOWS = 5.0, 3.0
-"""What is no hard failure and has no second witness is believed once it fires for so long."""
+CONFIRM_S: Final = 5.0
+"""What is no hard failure and has no second witness is believed once it fires for so long, and in
+the next window."""
 RECOVER_S, RECOVER_WINDOWS = 10.0, 3.0
 """What was over for so long is resolved; twice as long for each time that it came back ..."""
 MOST_RECOVER_S: Final = 600.0
@@ -84,7 +85,7 @@ def is_confirmed(case: Case, *, now: float, window_s: float) -> bool:
         return True
     if len({witness(finding) for finding in findings} - {""}) > 1:
         return True
-    patience_s = max(CONFIRM_S, CONFIRM_WINDOWS * window_s)
+    patience_s = max(CONFIRM_S, window_s)
     return bool(case.firing) and now - case.detected >= patience_s
 
 

@@ -23,7 +23,8 @@ from probes.window import EVERY, Kind, kind_of
 TOGETHER_S: Final = 15.0
 """Onsets this close belong together: they are estimates, a few seconds wide."""
 LATER_S: Final = 180.0
-"""An effect may begin so much later than its cause, and so may what else fails at one place."""
+"""An effect may begin so much later than its cause, and so may what else fails at one place; of
+long windows, twice the time within which onsets are together."""
 SAME_PAIR_S: Final = 600.0
 """What a pair does within this time of its other changes is one story: by then the detector has
 taken for normal what did not end."""
@@ -138,6 +139,10 @@ def pause_s(one: Finding, other: Finding) -> float:
     return 0.0 if first.ended is None else max(second.onset - first.ended, 0.0)
 
 
+def _later_s(together_s: float) -> float:
+    return max(LATER_S, 2.0 * together_s)
+
+
 def same_place(one: Finding, other: Finding, *, together_s: float) -> bool:
     """Return whether two findings began together at a service that both may lie at.
 
@@ -149,7 +154,7 @@ def same_place(one: Finding, other: Finding, *, together_s: float) -> bool:
     if not mine & theirs or pause_s(one, other) > together_s:
         return False
     named = mine == theirs and len(mine) == 1
-    return abs(one.onset - other.onset) <= (LATER_S if named else together_s)
+    return abs(one.onset - other.onset) <= (_later_s(together_s) if named else together_s)
 
 
 def same_pair(one: Finding, other: Finding, *, together_s: float) -> bool:
@@ -164,8 +169,8 @@ def same_pair(one: Finding, other: Finding, *, together_s: float) -> bool:
     pause = pause_s(one, other)
     if pause > together_s:
         same = (one.signal, one.direction) == (other.signal, other.direction)
-        return same and pause <= SAME_PAIR_S
-    return pause > 0.0 or abs(one.onset - other.onset) <= SAME_PAIR_S
+        return same and pause <= max(SAME_PAIR_S, together_s)
+    return pause > 0.0 or abs(one.onset - other.onset) <= max(SAME_PAIR_S, together_s)
 
 
 def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s: float) -> bool:
@@ -176,8 +181,9 @@ def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s
     later_s = effect.onset - cause.onset
     what, why = nature(effect), nature(cause)
     # The onsets of a pair that does little are as far apart as its requests
-    sooner_s = LATER_S if cause.pair == effect.pair and why == "harm" else together_s
-    if cause.id == effect.id or not -sooner_s <= later_s <= LATER_S:
+    most_s = _later_s(together_s)
+    sooner_s = most_s if cause.pair == effect.pair and why == "harm" else together_s
+    if cause.id == effect.id or not -sooner_s <= later_s <= most_s:
         return False
     if pause_s(cause, effect) > together_s:
         return False  # it was over before

@@ -39,6 +39,7 @@ def replayed(
             due = notifier.due([incident], _EVERYTHING, incident.changed)
             notifier.record(due)
             yield from (Change(each.incident, each.event) for each in due)
-            if not due and incident.state == "resolved":
+            # What turned out to be part of another before anybody heard of it never was one
+            if not due and incident.state == "resolved" and not incident.part_of:
                 yield Change(incident, None)
     yield from (Change(incident, None) for incident in incidents.current())
