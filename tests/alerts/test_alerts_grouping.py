@@ -81,6 +81,13 @@ FAULTS = {
         [failing(API1_POSTGRES, "timed_out"), fallen(API1_POSTGRES), slow(WEB_API1)],
         ("postgres", "server"),
     ),
+    "api2 accepts nobody, and that it drops is seen later": (
+        [
+            change(WEB_API2, "retransmits", unit="ratio", before=0.0, after=1.0, ratio=None),
+            fallen(WEB_API2), fallen(WEB_API1, onset=T0 + 1), fallen(CLIENT_WEB, onset=T0 + 1),
+        ],
+        ("api2", "server"),
+    ),
     "api1 is slow by itself": ([slow(WEB_API1), slow(CLIENT_WEB, ratio=4.0)], ("api1", "server")),
     "api2 is down": (
         [failing(WEB_API2), fallen(API2_REDIS), silent(API2_REDIS, onset=T0 + 5)],
