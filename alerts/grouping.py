@@ -36,7 +36,6 @@ from detector.finding import Finding
 from probes.window import EVERY, Window
 
 VERSION: Final = 2
-FLAPS_KEPT_S: Final = 3600.0
 """What comes back within this time of its end has the longer recovery that it had earned."""
 MOST_FLAPS: Final = 1000
 YOUNG_S: Final = 120.0
@@ -159,16 +158,17 @@ class Incidents:
 
     def _opened(self, finding: Finding, *, now: float) -> Case:
         case = Case(id=incident_id(finding), detected=now, grown=now, changed=now)
-        ended, flaps = self._flaps.get(_key(finding), (0.0, 0))
-        if 0.0 <= now - ended <= FLAPS_KEPT_S:
+        ended, flaps = self._flaps.get(_key(finding), (-math.inf, 0))
+        if 0.0 <= now - ended <= life.flaps_within_s(flaps, window_s=self.window_s):
             case.flaps = flaps + 1
         self._open[case.id] = case
         return case
 
     def _near(self, finding: Finding) -> list[Case]:
         """Return the incidents that a finding can have to do with: no rule looks further."""
-        client, server = finding.pair.client, finding.pair.server
-        around = {client, server, *self.graph.callees(server), *self.graph.callers(client)}
+        clients, server = self.graph.clients(finding.pair), finding.pair.server
+        callers = (caller for client in clients for caller in self.graph.callers(client))
+        around = {EVERY, *clients, server, *self.graph.callees(server), *callers}
         ids = {id_ for service in around for id_ in self._at.get(service, ())}
         return [self._open[id_] for id_ in sorted(ids)]
 

@@ -25,6 +25,9 @@ RECOVER_S, RECOVER_WINDOWS = 10.0, 3.0
 """What was over for so long is resolved; twice as long for each time that it came back ..."""
 MOST_RECOVER_S: Final = 600.0
 """... up to this."""
+FLAPS_WITHIN: Final = 12.0
+"""An incident like one before is the same that flaps if it begins within so many times as long as
+that one had to be over; later, it is another."""
 DID_NOT_LAST: Final = "did not last"
 
 
@@ -44,10 +47,15 @@ class Turn(NamedTuple):
     suppressed: str = ""
 
 
-def recovery_s(case: Case, window_s: float) -> float:
-    """Return how long an incident has to be over before it is resolved."""
+def recovery_s(flaps: int, *, window_s: float) -> float:
+    """Return how long an incident that came back so often has to be over to be resolved."""
     least = max(RECOVER_S, RECOVER_WINDOWS * window_s)
-    return float(min(least * 2.0 ** min(case.flaps, 30), max(MOST_RECOVER_S, least)))
+    return float(min(least * 2.0 ** min(flaps, 30), max(MOST_RECOVER_S, least)))
+
+
+def flaps_within_s(flaps: int, *, window_s: float) -> float:
+    """Return for how long after its end another like an incident is the same that flaps."""
+    return FLAPS_WITHIN * recovery_s(flaps, window_s=window_s)
 
 
 def advance(case: Case, *, now: float, window_s: float) -> Iterator[Turn]:
@@ -103,7 +111,7 @@ def _recover(case: Case, *, now: float, window_s: float) -> list[Turn]:
         case.state, case.changed = "firing", now
         case.flaps += 1
         return [Turn(None)]
-    if case.latest_adopted or now - _over(case) >= recovery_s(case, window_s):
+    if case.latest_adopted or now - _over(case) >= recovery_s(case.flaps, window_s=window_s):
         return [_end(case, now=now)]
     return []
 

@@ -230,7 +230,9 @@ def _within_a_pair(cause: Finding, effect: Finding, what: Nature, why: Nature) -
 
 def _harm_explains(cause: Finding, effect: Finding, what: Nature, graph: ServiceGraph) -> bool:
     client, server = effect.pair.client, effect.pair.server
-    felt_by_caller = server in suspected(effect) and graph.reaches(server, cause.pair.client)
+    felt_by_caller = server in suspected(effect) and any(
+        graph.reaches(server, caller) for caller in graph.clients(cause.pair)
+    )
     if what == "harm":
         return felt_by_caller
     if what == "other":

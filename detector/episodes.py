@@ -25,6 +25,9 @@ that come by chance is not the end of them."""
 RECOVERY_WINDOWS = 5
 FLAP_S = 900.0
 """A change within this time of the last one's end is flapping: the next end takes twice as long."""
+MOST_FLAPS = 2.0
+"""So often at most. What flaps for hours is one incident; a finding ends soon, so that the next
+trouble of the stream is another."""
 ADOPT_WINDOWS = 30
 MOST_BACK = 60.0
 """Windows that an onset may lie before suspicion arose."""
@@ -216,7 +219,7 @@ class Episodes:
         lasts = calm == 0
         t["run"][:, rows[lasts]] += added[0][:, lasts]
         t["seconds"][rows[lasts]] += added[1][lasts]
-        hold = RECOVERY_WINDOWS * 2.0 ** np.minimum(t["flaps"][rows], 6.0)
+        hold = RECOVERY_WINDOWS * 2.0 ** np.minimum(t["flaps"][rows], MOST_FLAPS)
         back = (recovery >= RECOVERED) & (calm >= hold)
         lasting = moment.end - t["detected"][rows] >= moment.adopt_s
         settled = ~back & lasting & (t["told_windows"][rows] >= ADOPT_WINDOWS)

@@ -69,6 +69,14 @@ FAULTS = {
         ],
         ("redis", "server"),
     ),
+    "redis is down for thin clients, and who fails at once answers sooner": (
+        [
+            failing(Pair("*", "redis", 6379)),
+            change(WEB_API1, "request_latency", "down", ratio=0.02, onset=T0 + 1),
+            change(CLIENT_WEB, "request_latency", "down", ratio=0.02, onset=T0 + 1),
+        ],
+        ("redis", "server"),
+    ),
     "web refuses a client that asks every 20 s": (
         [
             failing(CLIENT_WEB, onset=T0 + 24, detected=T0 + 24),
@@ -364,6 +372,17 @@ def test_resolved_after_a_recovery_that_grows_while_it_flaps():
     more = [c for f in (again, over(again)) for c in incidents.step([f], now=T0 + 1010)]
     assert more[-1].incident.state in ("firing", "recovering")
     assert incidents.step([], now=T0 + 1100) == []
+
+
+def test_what_comes_again_minutes_later_is_another_incident_that_is_over_as_soon():
+    steps = []
+    for number in range(8):
+        begun = failing(WEB_API2, onset=T0 + 400.0 * number, detected=T0 + 400.0 * number + 1)
+        steps += [begun, over(begun, after_s=30.0)]
+    changes, _ = run(steps, seconds=3300)
+    ends = [c.incident for c in changes if c.event == "resolved"]
+    assert len({incident.id for incident in ends}) == 8
+    assert {round(incident.changed - incident.resolved) for incident in ends} == {10}
 
 
 def test_the_new_normal_is_said_once_and_at_once():
