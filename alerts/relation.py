@@ -12,6 +12,7 @@ roots (`alerts.blame`) rests on these rules, which are about the ways in which t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
@@ -34,6 +35,13 @@ _EARLIER_S: Final = 3.0
 """What an onset is uncertain by."""
 _SUSPECTED: Final = 0.25
 """A place with less of the suspicion does not count for putting findings together."""
+
+_BAD: Final = re.compile(
+    "laten|durat|delay|elapsed|response_?time|error|fail|fault|timeout|drop|loss|lost|retr|5xx|slow",
+    re.IGNORECASE,
+)
+_GOOD: Final = re.compile("availab|success|apdex", re.IGNORECASE)
+"""What a gauge of a foreign recording is about, by its name: nothing else says it."""
 
 Nature = Literal["harm", "fall", "rise", "new", "other"]
 _TRAFFIC: Final = frozenset({"connections", "requests", "bytes_sent"})
@@ -82,8 +90,15 @@ def nature(finding: Finding) -> Nature:
         return "new" if finding.direction == "new" else "fall"
     if finding.signal in _ALL_TRAFFIC:
         return "rise" if finding.direction == "up" else "fall"
-    harmful = kind_of(finding.signal) in (Kind.RATIO, Kind.LATENCY)
-    return "harm" if harmful and finding.direction == "up" else "other"
+    return "harm" if finding.direction == _worse(finding.signal) else "other"
+
+
+def _worse(signal: str) -> str:
+    """Return the direction in which a signal other than traffic is worse; "" when unknown."""
+    kind = kind_of(signal)
+    if kind in (Kind.RATIO, Kind.LATENCY) or (kind is Kind.GAUGE and _BAD.search(signal)):
+        return "up"
+    return "down" if kind is Kind.GAUGE and _GOOD.search(signal) else ""
 
 
 _TELLING: Final = ("connect_errors", "resets", "silent_pair", "request_latency", "requests")

@@ -101,6 +101,13 @@ FAULTS = {
         [failing(WEB_API2), fallen(API2_REDIS), silent(API2_REDIS, onset=T0 + 5)],
         ("api2", "server"),
     ),
+    "api1 is slow, in the words of a foreign recording": (
+        [
+            change(WEB_API1, "p95_latency_ms", before=2.0, after=20.0, unit=""),
+            change(CLIENT_WEB, "Availability", "down", before=1.0, after=0.6, ratio=0.6, unit=""),
+        ],
+        ("api1", "server"),
+    ),
     "web is slow by itself": ([slow(CLIENT_WEB)], ("web", "server")),
     "web does not read": (
         [slow(WEB_API1, side="client"), slow(WEB_API2, side="client"), slow(CLIENT_WEB)],
