@@ -34,10 +34,10 @@ class CountBank(Bank):
 
     The null is "the mean of this window, given the past, lies inside [lower, upper]" and the
     likelihood ratios are taken from the band's edge, which is valid for every mean inside
-    because they are monotone in it. Of a window without events a ratio is at most one over the share
-    of such windows, whatever the law: a job that runs now and then has pauses. The spread between single windows goes into the dispersion
-    of the negative binomial; the wander of block means, which a model of independent windows
-    would take for a change, goes into the band.
+    because they are monotone in it. Of a window without events a ratio is at most one over the
+    share of such windows, whatever the law: a job that runs now and then has pauses. The spread
+    between single windows goes into the dispersion of the negative binomial; the wander of block
+    means, which a model of independent windows would take for a change, goes into the band.
 
     Observations: `value` (events per second) and `trials` (seconds).
     Learned: rate, rate**2, windows without events, windows.

@@ -78,8 +78,9 @@ class Episodes:
 
     `table` columns, ordered by `of`: `of` (number of the stream), `start` (of the run of evidence,
     epoch s; NaN without), `up`, `run`, `seconds`, `windows` (sums over it), `first` (nats at its
-    first window), `peak` (most of them), `floor` (those that something else left); `fire` (1, -1; 0 when nothing is told), `best` (alternative), `onset`,
-    `detected`, `nats`, `told_windows`, `recovery`, `calm`, `flaps`, `ended`.
+    first window), `peak` (most of them), `floor` (those that something else left); `fire` (1, -1;
+    0 when nothing is told), `best` (alternative), `onset`, `detected`, `nats`, `told_windows`,
+    `recovery`, `calm`, `flaps`, `ended`.
     """
 
     def __init__(self, run: int) -> None:
