@@ -180,9 +180,13 @@ def _circumstances(
     changed = {f.pair for f in findings}
     others = [pair for pair in _pairs_of(place, graph) if pair != first.pair]
     hit = sum(pair in changed for pair in others)
-    role = "clients" if place.side == "server" else "servers"
+    role = "client" if place.side == "server" else "server"
+    if hit and hit == len(others):
+        who = f"its only other {role} sees" if hit == 1 else f"all of its {hit} other {role}s see"
+        return [f"and {who} a change too"]
     if hit:
-        return [f"and {hit} of its {len(others)} other {role} see a change too"]
+        verb = "sees" if hit == 1 else "see"
+        return [f"and {hit} of its {len(others)} other {role}s {verb} a change too"]
     end = first.pair.server if place.side == "client" else first.pair.client
     spared = [
         pair
