@@ -21,7 +21,7 @@ _LEAST_TOP: Final = {"s": 1e-6, "ratio": 0.01, "1/s": 1.0, "B/s": 1.0}
 """What the value axis reaches at least: noise around nothing must not fill the picture."""
 _SHADE_ROOM: Final = 2.0
 """A spread that is higher than so many times the line is cut: the line is what is looked at."""
-_LABEL_PX: Final = 6.2
+_LABEL_PX: Final = 6.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

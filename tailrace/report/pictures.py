@@ -15,6 +15,7 @@ from tailrace.report.past import Line, Past
 BASELINE_S: Final = 3600.0
 """The baseline that is drawn is what the hour before the onset was like."""
 _AFTER_S, _AFTER_END_S = 1800.0, 600.0
+_WIDTH, _HEIGHT = 1100.0, 230.0
 _BARS_BEFORE, _BARS_AFTER, _BARS_S = 12, 12, 900.0
 
 
@@ -70,6 +71,8 @@ def picture(
         marks=_marks(finding, trigger),
         name=line.name,
         shade_name=line.shade_name,
+        width=_WIDTH,
+        height=_HEIGHT,
     )  # fmt: skip
     return Picture(svg=chart.svg(drawn), caption=caption)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from alerts.grouping import Incidents
@@ -15,9 +16,13 @@ from alerts.incident import Trigger
 from alerts.store import Store
 from detector.engine import Detector
 from detector.settings import DetectorSettings
+from probes.window import Window
 from tailrace import state
 from tailrace.condition import Condition
 from tailrace.daemon import Daemon
+from tailrace.history.database import FILE
+from tailrace.history.keeper import Keeper
+from tailrace.history.settings import HistorySettings
 from tailrace.pairs import PairTable, publish
 from tailrace.simulation.fleet import Fleet
 from tailrace.simulation.scenario import Fault, Pairs, Scenario
@@ -116,13 +121,19 @@ def build(directory: Path, *, end: float, lasts_s: float = LASTS_S) -> None:
             clock=lambda: now[0],
         )
 
-        def windows() -> object:
-            for window in fleet.windows():
+        keeper = Keeper(directory / FILE, HistorySettings())
+
+        def windows() -> Iterator[Window]:
+            for number, window in enumerate(fleet.windows(), start=1):
                 now[0] = window.time + window.nominal
                 table.add(window)
+                keeper.add(window)
+                if number % 60 == 0:
+                    keeper.flush()
                 yield window
 
         daemon.run(windows())
+        keeper.close()
     publish(
         directory / state.PAIRS,
         table,
