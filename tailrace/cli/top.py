@@ -144,4 +144,6 @@ def _live(source: _Source, view: View) -> None:
                 due = time.monotonic() + _EVERY_S
             live.update(table.screen(content, view, height=console.height), refresh=True)
             for key in keyboard.pressed(due - time.monotonic()):
-                view = view.pressed(key, page=table.page(console.height))
+                view = view.pressed(
+                    key, page=table.page(console.height), rows=len(view.chosen(content.rows))
+                )

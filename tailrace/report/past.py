@@ -101,8 +101,10 @@ def _line(series: Series, finding: Finding) -> Line:
     values = series.values
     if series.kind is Kind.LATENCY:
         key = _quantile(finding)
+        # The last hundredth of a median's samples would fill the picture with chance
+        high = "p90" if key == "p50" else "p99"
         return _made(series, line=values[key], name=_NAMES[key], low=values["p50"],
-                     high=values["p99"], shade_name="median to 99th percentile")  # fmt: skip
+                     high=values[high], shade_name=f"median to {_NAMES[high]}")  # fmt: skip
     if series.kind is Kind.RATIO:
         return _made(series, line=values["share"], name="", low=None, high=None, shade_name="")
     return _made(series, line=values["mean"], name="mean of each step", low=values["min"],

@@ -21,7 +21,7 @@ def verdict(report: Report) -> str:
     said = [
         f"{name}: {_counted(group)}" for name, group in (("Going on", now), ("Over", over)) if group
     ]
-    return "; ".join(said)
+    return ". ".join(said)
 
 
 def _counted(incidents: Sequence[Incident]) -> str:

@@ -33,12 +33,13 @@ class View:
     first: int = 0
     done: bool = False
 
-    def pressed(self, key: str, *, page: int) -> View:
+    def pressed(self, key: str, *, page: int, rows: int) -> View:
         """Return what it is after a key.
 
         Args:
             key: a character, or a name of `tailrace.top.terminal.NAMED`.
             page: how many rows are shown at a time.
+            rows: how many there are to show.
         """
         if self.typing:
             return self._typed(key)
@@ -47,7 +48,8 @@ class View:
         moves = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -page, "page down": page,
                  "home": -self.first}  # fmt: skip
         if key in moves:
-            return replace(self, first=max(0, self.first + moves[key]))
+            last = max(0, rows - page)
+            return replace(self, first=min(max(0, self.first + moves[key]), last))
         others: Mapping[str, dict[str, Any]] = {
             "q": {"done": True},
             "/": {"typing": True, "first": 0},
