@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
 
 from alerts import telling, words
 from alerts.incident import Incident, Trigger
 from detector.finding import Finding
 from tailrace.draw import chart
-from tailrace.draw.sparkline import sparkline
+from tailrace.draw.sparkline import means, sparkline
 from tailrace.report.past import Line, Past
 
 BASELINE_S: Final = 3600.0
 """The baseline that is drawn is what the hour before the onset was like."""
 _AFTER_S, _AFTER_END_S = 1800.0, 600.0
 _WIDTH, _HEIGHT = 1100.0, 230.0
-_BARS_BEFORE, _BARS_AFTER, _BARS_S = 12, 12, 900.0
+_BARS, _BARS_S = 12, 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +126,20 @@ def bars(finding: Finding, past: Past, *, until: float) -> tuple[str, str]:
     """
     since = finding.onset - _BARS_S
     end = min(finding.onset + _BARS_S, max(until, finding.detected))
-    line = past.of(finding, since=since, until=end, points=8 * (_BARS_BEFORE + _BARS_AFTER))
+    line = past.of(finding, since=since, until=end, points=16 * _BARS)
     if line is None:
         return "", ""
     return _split(line, finding.onset)
 
 
 def _split(line: Line, onset: float) -> tuple[str, str]:
+    late = (line.time + line.step_s / 2) >= onset
+    parts = [line.line[~late], line.line[late]]
+    widths = [_BARS, math.ceil(_BARS * min(len(parts[1]) * line.step_s / _BARS_S, 1.0))]
+    averages = [means(part, width) for part, width in zip(parts, widths, strict=True)]
+    known = np.concatenate(averages)
+    known = known[np.isfinite(known)]
     # One scale for both: the bars after are as high as the change is large
-    after = (line.time + line.step_s / 2) >= onset
-    width = _BARS_BEFORE + _BARS_AFTER
-    share = len(after) and int(after.sum()) / len(after)
-    every = sparkline(line.line, width=width)
-    cut = len(every) - round(share * len(every))
-    return every[:cut], every[cut:]
+    top = float(known.max()) if known.size else 0.0
+    before, after = (sparkline(part, width=_BARS, top=top) for part in averages)
+    return before, after

@@ -169,8 +169,7 @@ def test_a_terminal_gets_incidents_first_with_bars(
     assert re.search(r"root +api \(server, \d+ %\)", incident)
     assert re.search(r"trigger +api was deployed \(image api:2\), 4 s before the onset", incident)
     [bars] = re.findall(r"history +([▁-█ ]+) ", incident)
-    assert bars.strip().startswith("▁")
-    assert bars.strip().endswith(("▇", "█"))
+    assert re.fullmatch("[▁▂]+[▇█]+", bars.strip())
     assert max(map(len, lines)) < 300
     [row] = [line for line in lines if "request latency up:" in line]
     assert "█" in row
@@ -292,7 +291,7 @@ def test_names_are_never_markup(hostile: Path, capsys: pytest.CaptureFixture[str
         assert main([*where, "-o", output]) == 0
         text = capsys.readouterr().out
         assert "\x1b" not in text
-        assert ("<script>" in text) == (output == "table")
+        assert bool(re.search(r"(?<!\\)<script>", text)) == (output == "table")
         if output == "html":
             page = Page(text)
             assert "script" not in page.tags
