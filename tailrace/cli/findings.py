@@ -59,6 +59,7 @@ def print_findings(
     *,
     held: Mapping[str, str],
     pictures: Mapping[str, tuple[str, str]] | None = None,
+    today: str = "",
 ) -> None:
     """Write findings as a table; of none, nothing.
 
@@ -66,20 +67,24 @@ def print_findings(
         findings: in the order of their rows.
         held: why findings were not told, by id.
         pictures: by id, bars of before and after the onset.
+        today: the day (UTC) whose times are shown without it, if all are of it.
     """
     from rich.text import Text  # noqa: PLC0415 - slow to import
 
     if not findings:
         return
     drawn = pictures or {}
+    moments = [words.moment(f.onset).removesuffix(" UTC") for f in findings]
+    if all(moment.startswith(f"{today} ") for moment in moments):
+        moments = [moment[11:] for moment in moments]
 
-    def row(f: Finding) -> list[str | Text]:
+    def row(f: Finding, moment: str) -> list[str | Text]:
         colour = _COLOURS[f.state]
         before, after = drawn.get(f.id, ("", ""))
         state = f"{f.state}, held back" if f.id in held else f.state
         return [
             f.id[:8],
-            words.moment(f.onset).removesuffix(" UTC"),
+            moment,
             words.pair(f.pair),
             change(f),
             *([Text.assemble((before, "green"), (after, colour))] if drawn else []),
@@ -88,7 +93,7 @@ def print_findings(
 
     headings = ["id", "since (UTC)", "pair", "what changed", "state"]
     headings[4:4] = ["before, after"] if drawn else []
-    print_table(headings, map(row, findings), folded=[2, 3, len(headings) - 1])
+    print_table(headings, map(row, findings, moments), folded=[2, 3, len(headings) - 1])
 
 
 def change(finding: Finding) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from alerts import telling, words
@@ -18,10 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from detector.finding import Finding
     from tailrace.report.gather import Report
 
 _IN_FULL: Final = 10
+_NARROW: Final = 8
+"""Bars before and after an onset, in a table that has other columns as well."""
 _PICTURES: Final = 60
 """So many findings have bars: each is one question to the history."""
 
@@ -38,7 +37,12 @@ def print_report(report: Report) -> None:
             out.print(_line(incident, report))
         if rest:
             out.print()
-    finding_list.print_findings(report.findings, held=report.held, pictures=_pictures(report))
+    finding_list.print_findings(
+        report.findings,
+        held=report.held,
+        pictures=_pictures(report),
+        today=words.moment(report.until)[:10],
+    )
 
 
 def _heading(report: Report) -> Text:
@@ -49,34 +53,30 @@ def _heading(report: Report) -> Text:
 
 def _print_incident(out: Console, incident: Incident, report: Report) -> None:
     from rich.padding import Padding  # noqa: PLC0415 - slow to import
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     out.print(_line(incident, report))
-    before, after = _bars_of(incident, report)
     trigger = incident.trigger
     why = f": {incident.root.why}" if incident.root.why else ""
-    lines = [
-        ("root", f"{root(incident)}{why}"),
+    before, after = _bars_of(incident, report)
+    history = Text.assemble((before, "green"), (after, SEVERITY_COLOURS[incident.severity]),
+                            ("  a quarter of an hour before and after", "dim"))  # fmt: skip
+    lines: list[tuple[str, str | Text]] = [
+        ("root", Text.assemble((root(incident), "bold"), why)),
         ("trigger", "" if trigger is None else telling.trigger(trigger, incident.started)),
         ("impact", incident.impact),
         ("felt by", ", ".join(map(words.clean, incident.affected[:8]))),
         ("not told", incident.suppressed),
+        ("history", history if after else ""),
     ]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, text in lines:
         if text:
-            style = "bold" if name == "root" else ""
-            out.print(
-                Padding(
-                    Text.assemble((f"{name:<9}", "dim"), (text, style)), (0, 0, 0, 4), expand=False
-                )
-            )
-    if after:
-        colour = SEVERITY_COLOURS[incident.severity]
-        shown = Text.assemble(
-            ("history  ", "dim"), (before, "green"), (after, colour),
-            ("  a quarter of an hour before and after", "dim"),
-        )  # fmt: skip
-        out.print(Padding(shown, (0, 0, 0, 4), expand=False))
+            grid.add_row(name, text if isinstance(text, Text) else Text(text))
+    out.print(Padding(grid, (0, 0, 0, 4), expand=False))
     out.print()
 
 
@@ -101,11 +101,8 @@ def _bars_of(incident: Incident, report: Report) -> tuple[str, str]:
 def _pictures(report: Report) -> dict[str, tuple[str, str]]:
     """Return bars before and after by finding; none of any when the history has none."""
     found: dict[str, tuple[str, str]] = {}
-    if not sys.stdout.isatty() and not report.findings:
-        return found
-    shown: Sequence[Finding] = report.findings[-_PICTURES:]
-    for finding in shown:
-        before, after = bars(finding, report.past, until=report.until)
+    for finding in report.findings[-_PICTURES:]:
+        before, after = bars(finding, report.past, until=report.until, width=_NARROW)
         if after:
             found[finding.id] = before, after
     return found

@@ -200,7 +200,7 @@ class _Plot:
             y = next((y for y in (_TOP - 8, _TOP - 21) if taken.get(y, -1.0) < left), None)
             if y is None:
                 continue  # its line is there, and its time is in the caption
-            taken[y] = left + length
+            taken[y] = left + length + _LABEL_PX
             markup.add(self._root, "text", mark.label, class_=f"mark-label {mark.kind}", x=x,
                        y=y, text_anchor="end" if ends else "")  # fmt: skip
 

@@ -60,6 +60,7 @@ class Report:
             out to be part of another, or that did not last, are under `dropped`.
         dropped: these, by onset.
         findings: by detection, with their evidence.
+        by_id: the same by their ids.
         held: why findings were not told, by id.
         traffic: requests (else connections) per second of each pair that was there.
         running: what the daemon tells; None when none runs.
@@ -72,6 +73,7 @@ class Report:
     incidents: Sequence[Incident]
     dropped: Sequence[Incident]
     findings: Sequence[Finding]
+    by_id: Mapping[str, Finding]
     held: Mapping[str, str]
     traffic: Mapping[Pair, float]
     running: Published | None
@@ -87,7 +89,7 @@ class Report:
 
     def finding(self, of: Finding) -> Finding:
         """Return a symptom of an incident with its evidence, where that is known."""
-        return next((each for each in self.findings if each.id == of.id), of)
+        return self.by_id.get(of.id, of)
 
 
 @contextlib.contextmanager
@@ -102,11 +104,11 @@ def gathered(directory: Path, asked: Asked) -> Iterator[Report]:
     until = now if asked.until is None else asked.until
     with Store.open(directory, read_only=True) as store, Past.open(directory) as past:
         findings, held = store.findings(**asked.query()), store.held_back()
-        ids = {finding.id for finding in findings}
+        by_id = {finding.id: finding for finding in findings}
         incidents = [
             each
             for each in store.incidents(since=asked.since, until=asked.until)
-            if not asked.of_some or ids & set(each.findings)
+            if not asked.of_some or by_id.keys() & set(each.findings)
         ]
         running = running_in(directory, now=now)
         dropped = [each for each in incidents if is_dropped(each)]
@@ -117,7 +119,8 @@ def gathered(directory: Path, asked: Asked) -> Iterator[Report]:
             incidents=sorted((i for i in incidents if not is_dropped(i)), key=_worth_reading),
             dropped=dropped,
             findings=findings,
-            held={id_: why for id_, why in held.items() if id_ in ids},
+            by_id=by_id,
+            held={id_: why for id_, why in held.items() if id_ in by_id},
             traffic=past.traffic(asked.since, until)
             or traffic_of(running.rows if running is not None else ()),
             running=running,

@@ -116,30 +116,31 @@ def describe(finding: Finding, trigger: Trigger | None = None) -> str:
     return "; ".join(filter(None, said))
 
 
-def bars(finding: Finding, past: Past, *, until: float) -> tuple[str, str]:
+def bars(finding: Finding, past: Past, *, until: float, width: int = _BARS) -> tuple[str, str]:
     """Return a quarter of an hour before and after a finding's onset as bars; "" for no history.
 
     Args:
         finding: it.
         past: the history.
         until: the end of what is reported, epoch seconds.
+        width: how many bars before, and after, at most.
     """
     since = finding.onset - _BARS_S
     end = min(finding.onset + _BARS_S, max(until, finding.detected))
     line = past.of(finding, since=since, until=end, points=16 * _BARS)
     if line is None:
         return "", ""
-    return _split(line, finding.onset)
+    return _split(line, finding.onset, width)
 
 
-def _split(line: Line, onset: float) -> tuple[str, str]:
+def _split(line: Line, onset: float, width: int) -> tuple[str, str]:
     late = (line.time + line.step_s / 2) >= onset
     parts = [line.line[~late], line.line[late]]
-    widths = [_BARS, math.ceil(_BARS * min(len(parts[1]) * line.step_s / _BARS_S, 1.0))]
-    averages = [means(part, width) for part, width in zip(parts, widths, strict=True)]
+    widths = [width, math.ceil(width * min(len(parts[1]) * line.step_s / _BARS_S, 1.0))]
+    averages = [means(part, most) for part, most in zip(parts, widths, strict=True)]
     known = np.concatenate(averages)
     known = known[np.isfinite(known)]
     # One scale for both: the bars after are as high as the change is large
     top = float(known.max()) if known.size else 0.0
-    before, after = (sparkline(part, width=_BARS, top=top) for part in averages)
+    before, after = (sparkline(part, width=width, top=top) for part in averages)
     return before, after
