@@ -168,11 +168,11 @@ class _Plot:
                        text_anchor="middle")  # fmt: skip
 
     def _points(self, part: slice, values: Floats) -> list[tuple[float, float]]:
-        middle = self._chart.time[part] + self._chart.step_s / 2
-        points = [
-            (self._x(at), self._y(value))
-            for at, value in zip(middle.tolist(), values[part].tolist(), strict=True)
-        ]
+        share = (self._chart.time[part] + self._chart.step_s / 2 - self._chart.since) / self._span_s
+        height = np.clip(values[part] / self._ticks[-1][0], 0.0, 1.0)
+        x = _LEFT + np.clip(share, 0.0, 1.0) * (self._right - _LEFT)
+        y = self._bottom - height * (self._bottom - _TOP)
+        points = list(zip(np.round(x, 1).tolist(), np.round(y, 1).tolist(), strict=True))
         # One value alone has no length, and a line without length is not drawn
         return points if len(points) > 1 else [points[0], (points[0][0] + 0.5, points[0][1])]
 
@@ -243,7 +243,7 @@ def _runs(there: NDArray[np.bool_]) -> Iterator[slice]:
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{markup.number(x)} {markup.number(y)}" for x, y in points)
+    return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
 def expected(line: Floats, time: Floats, *, onset: float, hours: float = 1.0) -> Floats | None:

@@ -70,5 +70,7 @@ def number(value: float) -> str:
 
 def _clean(text: str) -> str:
     """Return a text without what XML has no way to write (control characters)."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}"
                    for c in text)  # fmt: skip

@@ -62,7 +62,6 @@ class Report:
         findings: by detection, with their evidence.
         by_id: the same by their ids.
         held: why findings were not told, by id.
-        traffic: requests (else connections) per second of each pair that was there.
         running: what the daemon tells; None when none runs.
         past: the stored history.
     """
@@ -75,9 +74,13 @@ class Report:
     findings: Sequence[Finding]
     by_id: Mapping[str, Finding]
     held: Mapping[str, str]
-    traffic: Mapping[Pair, float]
     running: Published | None
     past: Past
+
+    def traffic(self) -> dict[Pair, float]:
+        """Return requests per second of each pair that was there: as stored, else as it is now."""
+        stored = self.past.traffic(self.asked.since, self.until)
+        return stored or traffic_of(self.running.rows if self.running is not None else ())
 
     def at_least(self, severity: Severity) -> list[Incident]:
         """Return the confirmed incidents of a severity or worse, whether anybody was told."""
@@ -121,8 +124,6 @@ def gathered(directory: Path, asked: Asked) -> Iterator[Report]:
             findings=findings,
             by_id=by_id,
             held={id_: why for id_, why in held.items() if id_ in by_id},
-            traffic=past.traffic(asked.since, until)
-            or traffic_of(running.rows if running is not None else ()),
             running=running,
             past=past,
         )

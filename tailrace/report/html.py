@@ -54,7 +54,7 @@ def page(report: Report) -> str:
 def _content(report: Report) -> dict[str, Any]:
     shown = _shown(report)
     links = {each.id: f"#i-{each.id}" for each in report.incidents}
-    traffic = report.traffic
+    traffic = report.traffic()
     drawn = service_map.svg(
         flags.edges_of(traffic, report.incidents, links=links),
         roots=flags.roots_of(report.incidents, links=links),
@@ -69,6 +69,7 @@ def _content(report: Report) -> dict[str, Any]:
         "verdict": verdict(report),
         "shown": shown,
         "map": Markup(drawn),  # noqa: S704 - escaped where it was made
+        "pairs": len(traffic),
         "mapped": bool(traffic or report.incidents),
         "has_charts": any(each.charts for each in shown),
         "loose": [each for each in report.findings if each.id not in listed][:FINDINGS],
