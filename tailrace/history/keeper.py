@@ -188,7 +188,7 @@ class Keeper:
             starts = rows.step // tier.chunk * tier.chunk
             if len(starts):
                 self._room.begins(tier.step, int(rows.step.min()))
-            for start in np.unique(starts).tolist():
+            for start in sorted(set(starts.tolist())):
                 some = rows.take(np.flatnonzero(starts == start))
                 db.executemany(
                     "INSERT INTO pieces VALUES (?, ?, ?, ?)",
