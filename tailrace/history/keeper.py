@@ -149,7 +149,7 @@ class Keeper:
         return True
 
     def _take_up(self, db: sqlite3.Connection) -> None:
-        self._room = Room(db, self._settings)
+        self._room = Room(db, self.path, self._settings)
         if len(self._names):  # the file was set aside while we ran
             self._names.all_are_new()
         else:
