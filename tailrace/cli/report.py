@@ -139,6 +139,8 @@ def _say_of(found: Report) -> None:
     for reason in sorted(set(found.held.values())):
         number = sum(why == reason for why in found.held.values())
         say(f"{number} of these were not told, or in a digest at most: {reason}")
+    if found.past.problem:
+        say(f"without history: {found.past.problem}")
     if found.running is not None:
         _say_how_it_does(found.running)
 

@@ -101,7 +101,6 @@ def gathered(directory: Path, asked: Asked) -> Iterator[Report]:
 
     Raises:
         StoreError: there is no store, or it cannot be read.
-        TailraceError: the history cannot be read.
     """
     now = time.time()
     until = now if asked.until is None else asked.until

@@ -14,6 +14,7 @@ import numpy as np
 from detector.finding import Finding
 from probes.window import Kind, Pair, kind_of
 from tailrace.draw.chart import Floats
+from tailrace.errors import TailraceError
 from tailrace.history.reader import HistoryReader, Series
 
 _OF_PRESENCE: Final = ("requests", "connections", "bytes_sent")
@@ -50,28 +51,41 @@ class Line:
 
 
 class Past:
-    """The history of one state directory; without one everything is empty."""
+    """The history of one state directory; without one, or with a damaged one, it is empty.
 
-    def __init__(self, reader: HistoryReader) -> None:
-        """Ask this reader."""
-        self._reader = reader
+    Attributes:
+        problem: why it cannot be read, in words; "" when it can. What happened is known without
+            it, and must be told.
+    """
+
+    def __init__(self, reader: HistoryReader | None, problem: str = "") -> None:
+        """Ask this reader; None when there is a problem."""
+        self._reader, self.problem = reader, problem
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, directory: Path) -> Iterator[Self]:
-        """Open the history of a state directory.
-
-        Raises:
-            TailraceError: it is damaged.
-        """
-        with contextlib.closing(HistoryReader(directory)) as reader:
+        """Open the history of a state directory."""
+        try:
+            reader = HistoryReader(directory)
+        except TailraceError as error:
+            yield cls(None, str(error))
+            return
+        with contextlib.closing(reader):
             yield cls(reader)
 
     def traffic(self, since: float, until: float) -> dict[Pair, float]:
         """Return requests per second of each pair that was there; 0 where there are none."""
+        if self._reader is None:
+            return {}
+        try:
+            found = self._reader.pairs(since=since, until=until)
+        except TailraceError as error:
+            self._fail(error)
+            return {}
         return {
             each.pair: 0.0 if math.isnan(each.requests_per_s) else each.requests_per_s
-            for each in self._reader.pairs(since=since, until=until)
+            for each in found
         }
 
     def of(self, finding: Finding, *, since: float, until: float, points: int = 300) -> Line | None:
@@ -88,13 +102,25 @@ class Past:
         """
         presence = kind_of(finding.signal) is Kind.PRESENCE
         for signal in _OF_PRESENCE if presence else (finding.signal,):
-            series = self._reader.series(
-                finding.pair, signal, since=since, until=until, points=points
-            )
+            if self._reader is None:
+                return None
+            try:
+                series = self._reader.series(
+                    finding.pair, signal, since=since, until=until, points=points
+                )
+            except TailraceError as error:
+                self._fail(error)
+                return None
             line = _line(series, finding)
             if np.isfinite(line.line).any():
                 return line
         return None
+
+    def _fail(self, error: TailraceError) -> None:
+        self.problem = str(error)
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
 
 
 def _line(series: Series, finding: Finding) -> Line:

@@ -312,6 +312,18 @@ def test_without_history_the_page_says_so(
     assert "no daemon was running when this was written" in said
 
 
+def test_a_damaged_history_takes_nothing_else_away(
+    hostile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hostile / FILE).write_bytes(b"SQLite format 3" + bytes(4096))
+    for output in ("html", "table"):
+        assert main(["report", "--state-dir", str(hostile), "-o", output]) == 0
+        captured = capsys.readouterr()
+        assert f"without history: {hostile / FILE}: " in captured.err
+        assert "failed connections" in captured.out
+        assert ("The history cannot be read" in captured.out) == (output == "html")
+
+
 def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Store.open(tmp_path).close()
     where = ["report", "--state-dir", str(tmp_path), "--fail-on", "warning"]
