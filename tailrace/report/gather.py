@@ -23,6 +23,8 @@ from tailrace.report.past import Past
 
 _BUSY: Final = ("requests", "connections", "server_requests")
 """What an edge's traffic is: the first of these that a pair has."""
+MAP_S: Final = 900.0
+"""A map shows who called whom in the end; who is part of an incident is on it in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +80,11 @@ class Report:
     past: Past
 
     def traffic(self) -> dict[Pair, float]:
-        """Return requests per second of each pair that was there: as stored, else as it is now."""
-        stored = self.past.traffic(self.asked.since, self.until)
+        """Return requests per second of each pair in the last `MAP_S` of the interval.
+
+        As stored; without a history, as it is now.
+        """
+        stored = self.past.traffic(max(self.asked.since, self.until - MAP_S), self.until)
         return stored or traffic_of(self.running.rows if self.running is not None else ())
 
     def at_least(self, severity: Severity) -> list[Incident]:

@@ -60,6 +60,7 @@ def _content(report: Report) -> dict[str, Any]:
         roots=flags.roots_of(report.incidents, links=links),
     )
     listed = {id_ for each in report.incidents for id_ in each.findings}
+    loose = [each for each in report.findings if each.id not in listed]
     running = report.running
     return {
         "css": Markup(style.CSS),  # noqa: S704 - our own
@@ -72,7 +73,8 @@ def _content(report: Report) -> dict[str, Any]:
         "pairs": len(traffic),
         "mapped": bool(traffic or report.incidents),
         "has_charts": any(each.charts for each in shown),
-        "loose": [each for each in report.findings if each.id not in listed][:FINDINGS],
+        "loose": loose[:FINDINGS],
+        "left_out": max(0, len(loose) - FINDINGS),
         "held": [each for each in report.incidents if each.suppressed],
         "calibration": [] if running is None else [*map(calibration.text, running.calibration)],
         "condition": None if running is None else running.condition,

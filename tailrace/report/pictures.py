@@ -54,7 +54,7 @@ def picture(
     if line is None:
         return None
     trigger = None if incident is None else incident.trigger
-    expected = chart.expected(line.line, line.time, onset=finding.onset)
+    expected = chart.expected(line.line, line.time, onset=finding.onset, step_s=line.step_s)
     caption = describe(finding, trigger)
     drawn = chart.Chart(
         title=f"{words.subject(line.signal)} of {words.pair(finding.pair)}",
