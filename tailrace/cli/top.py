@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,10 @@ from tailrace.cli import options
 from tailrace.errors import TailraceError
 
 if TYPE_CHECKING:
-    from alerts.incident import Incident
+    from collections.abc import Sequence
+
+    from alerts.incident import Incident, State
+    from tailrace.pairs import Row
     from tailrace.top.table import Content
     from tailrace.top.view import View
 
@@ -22,8 +26,7 @@ _ORDERS = ("requests", "errors", "latency", "odd", "name")
 _REMEDY = "start `tailrace run`, or look for yourself with `tailrace pairs --live`"
 _EVERY_S: Final = 1.0
 _INCIDENTS_EVERY_S: Final = 2.0
-_BACK_S: Final = 7 * 86_400.0
-"""An incident that is not over may have begun long ago."""
+_GOING_ON: Final[tuple[State, ...]] = ("pending", "firing", "recovering")
 
 
 @click.command(
@@ -53,7 +56,8 @@ def top(*, order: str, text: str, once: bool, state_dir: Path | None) -> None:
     content = source.content()
     if content.problem and not content.rows:
         raise TailraceError(content.problem, remedy=_REMEDY)
-    if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
+    live = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
+    if once or not live:
         _print(content, view)
     else:
         _live(source, view)
@@ -69,7 +73,8 @@ class _Source:
         self._file = directory / state.PAIRS
         self._incidents: list[Incident] = []
         self._incidents_due = 0.0
-        self._last: Content | None = None
+        self._store_problem = ""
+        self._rows: Sequence[Row] = ()
 
     def content(self) -> Content:
         """Return what there is now; the last that there was, with a problem, once there is none."""
@@ -78,23 +83,22 @@ class _Source:
         from tailrace.top.table import Content  # noqa: PLC0415
 
         now = time.time()
+        incidents = self._open(now)
         problem, found = "no daemon is running", None
         try:
             found = pairs.published_by(self._file, now=now)
         except TailraceError as error:
             problem = error.what
-        if found is None:
-            before = self._last
-            return Content(rows=() if before is None else before.rows, incidents=self._open(now),
-                           problem=problem, clock=words.moment(now)[11:])  # fmt: skip
-        lost = found.condition.lost_text()
-        self._last = Content(
-            rows=found.rows,
-            incidents=self._open(now),
-            problem=f"lost: {lost}" if lost else "",
+        if found is not None:
+            self._rows = found.rows
+            lost = found.condition.lost_text()
+            problem = f"lost: {lost}" if lost else ""
+        return Content(
+            rows=self._rows,
+            incidents=incidents,
+            problem="; ".join(filter(None, (problem, self._store_problem if self._rows else ""))),
             clock=words.moment(now)[11:],
         )
-        return self._last
 
     def _open(self, now: float) -> list[Incident]:
         """Return the incidents that are not over, the worst first."""
@@ -105,11 +109,19 @@ class _Source:
         from alerts.store import Store  # noqa: PLC0415
 
         self._incidents_due = now + _INCIDENTS_EVERY_S
-        # A daemon that has just started has no store yet
-        with contextlib.suppress(StoreError), Store.open(self._directory, read_only=True) as store:
-            going_on = [i for i in store.incidents(since=now - _BACK_S) if i.state != "resolved"]
-            self._incidents = sorted(going_on, key=lambda i: (rank(i.severity), -i.started, i.id))
+        try:
+            with Store.open(self._directory, read_only=True) as store:
+                going_on = [i for state in _GOING_ON for i in store.incidents(state=state)]
+            self._store_problem = ""
+        except StoreError as error:
+            # Not one of them is known then, which must not look like none
+            going_on, self._store_problem = [], f"incidents cannot be read: {_first_line(error)}"
+        self._incidents = sorted(going_on, key=lambda i: (rank(i.severity), -i.started, i.id))
         return self._incidents
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _print(content: Content, view: View) -> None:

@@ -36,7 +36,7 @@ class Content:
     Attributes:
         rows: the current pairs.
         incidents: those that are not over, the worst first.
-        problem: why it may be old, in words; "" when it is not.
+        problem: what is wrong with it (old, lost, not known), in words; "" for nothing.
         clock: time of day of the data, in words.
     """
 
@@ -97,6 +97,7 @@ def incident_line(incident: Incident) -> Text:
         (f"{incident.severity:<9}", COLOURS[incident.severity]),
         (incident.title, "bold"),
         f"; root {words.clean(root.service)} ({root.side}, {100 * root.score:.0f} %)",
+        "" if incident.state == "firing" else f"; {incident.state}",
         (f"; since {words.moment(incident.started)[11:19]}  {incident.id[:8]}", "dim"),
     )
     line.no_wrap, line.overflow = True, "ellipsis"

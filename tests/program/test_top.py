@@ -95,6 +95,16 @@ def test_without_a_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "no daemon is running\n  remedy: start `tailrace run`" in capsys.readouterr().err
 
 
+def test_incidents_that_are_not_known_do_not_look_like_none(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "tailrace.db").write_bytes(b"nothing of ours")
+    assert main(["top", "--once", "--state-dir", str(directory)]) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert "incidents cannot be read" in heading
+    assert "no incident" not in heading
+
+
 def pressed(view: View, *keys: str) -> View:
     for key in keys:
         view = view.pressed(key, page=10, rows=25)

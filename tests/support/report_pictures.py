@@ -70,7 +70,7 @@ def main(directory: Path) -> None:
             screen = table.screen(content, View(), height=LINES)
             terminal("tailrace top", directory / "top.svg", lambda out: out.print(screen))
             page = html.page(report)
-    draw(page, directory / "report-html.png", width=1228, height=1390, scale=1, colours=96)
+    draw(page, directory / "report-html.png", width=1228, height=1390, scale=1, colours=200)
 
 
 if __name__ == "__main__":
