@@ -36,6 +36,7 @@ from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
+from tailrace.config_history import History
 from tailrace.durations import (
     duration_s,
     duration_text,
@@ -183,6 +184,7 @@ class Config(_Section):
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    history: History = History()
     services: tuple[Service, ...] = ()
 
     def naming_settings(self) -> NamingSettings:
@@ -254,6 +256,7 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
+            "history": self.history.table(),
             "alerts": {"receivers": receivers, **self.alerts.tables()},
         }
 
