@@ -36,6 +36,7 @@ from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
+from tailrace.config_export import Metrics, Otlp, export_settings, tables
 from tailrace.durations import (
     duration_s,
     duration_text,
@@ -45,6 +46,7 @@ from tailrace.durations import (
     share_text,
 )
 from tailrace.errors import ConfigError, at_line
+from tailrace.export.settings import ExportSettings
 from tailrace.least_change import by_name
 
 SYSTEM_PATH = Path("/etc/tailrace/tailrace.toml")
@@ -183,7 +185,13 @@ class Config(_Section):
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    metrics: Metrics = Metrics()
+    otlp: Otlp = Otlp()
     services: tuple[Service, ...] = ()
+
+    def export_settings(self) -> ExportSettings:
+        """Return what the export needs to know; `ConfigError` if a file cannot be read."""
+        return export_settings(self.metrics, self.otlp)
 
     def naming_settings(self) -> NamingSettings:
         """Return what naming needs to know."""
@@ -255,6 +263,7 @@ class Config(_Section):
                 },
             },
             "alerts": {"receivers": receivers, **self.alerts.tables()},
+            **tables(self.metrics, self.otlp),
         }
 
 
@@ -320,6 +329,8 @@ def check_files(config: Config, *, only: str | None = None) -> None:
     Raises:
         ConfigError: one cannot.
     """
+    if only is None:
+        config.otlp.secret_headers()
     for receiver in config.alerts.receivers:
         if only is not None and receiver.name != only:
             continue
@@ -372,7 +383,7 @@ def _without_secrets(url: str) -> str:
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     receivers = tuple(_with_files_at(base, receiver) for receiver in config.alerts.receivers)
     alerts = config.alerts.model_copy(update={"receivers": receivers})
-    return config.model_copy(update={"alerts": alerts})
+    return config.model_copy(update={"alerts": alerts, "otlp": config.otlp.at(base)})
 
 
 def _with_files_at(base: Path, receiver: ReceiverSettings) -> ReceiverSettings:
