@@ -289,4 +289,10 @@ def _toml(config_dict: Mapping[str, Any]) -> str:
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    return [
+        f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()
+    ]
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)

@@ -31,15 +31,13 @@ from tailrace.export import health_families, text
 from tailrace.export.family import Measured, Sample
 from tailrace.export.health import Health
 from tailrace.export.server import Server, is_loopback
-from tailrace.export.settings import ExportSettings
+from tailrace.export.settings import FILE, ExportSettings
 from tailrace.export.totals import Snapshot, Totals, fit
 from tailrace.status import Status
 
 if TYPE_CHECKING:
     from tailrace.export.sender import Sender
 
-FILE: Final = "export.json"
-"""In the state directory: how the export does, for `tailrace doctor`."""
 POLL_S: Final = 5.0
 """How often the store is asked for open incidents and deliveries."""
 STOP_S: Final = 5.0
@@ -128,9 +126,10 @@ class Exporter:
         """Begin to serve and to send."""
         self._look_at_store()
         self._serve()
-        self._poller.start()
         if self._sender is not None:
             self._sender.start()
+        self._publish()
+        self._poller.start()
 
     def stop(self) -> None:
         """Send what there is, once, and end."""

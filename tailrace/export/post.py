@@ -92,7 +92,9 @@ class Poster:
         """
         url = f"{self._base}/v1/{signal}"
         try:
-            with self._client.stream("POST", url, content=gzip.compress(body, 1)) as answer:
+            with self._client.stream(
+                "POST", url, content=gzip.compress(body, 1, mtime=0)
+            ) as answer:
                 status, retry_after = answer.status_code, answer.headers.get("retry-after")
                 said = _beginning(answer) if answer.is_success else b""
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:

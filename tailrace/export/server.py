@@ -139,7 +139,7 @@ def _handler(answer: Answer, counted: Counted) -> type[http.server.BaseHTTPReque
             # Not on this host, where packing costs as much as all the rest and saves nothing
             asks = "gzip" in self.headers.get("accept-encoding", "").lower()
             if asks and not is_loopback(self.client_address[0]):
-                body = gzip.compress(body, 1)
+                body = gzip.compress(body, 1, mtime=0)
                 self.send_header("content-encoding", "gzip")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

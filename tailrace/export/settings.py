@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tailrace.export.pair_families import Names
+
+FILE: Final = "export.json"
+"""In the state directory: how the export of a running daemon does, for `tailrace doctor`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

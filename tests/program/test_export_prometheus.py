@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 import yaml
 
+from tailrace.export import health_families, pair_families
 from tailrace.export.settings import ExportSettings, OtlpSettings
 from tests.program import exporting
 from tests.servers import prometheus
 from tests.servers.otlp import OtlpServer
-from tests.servers.prometheus import Prometheus
+from tests.servers.prometheus import Prometheus, promtool
 from tests.servers.webhook import WebhookServer
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +116,129 @@ def test_the_rules_are_evaluated(scene: Scene) -> None:
     firing = {rule["name"] for rule in rules() if rule.get("state") == "firing"}
     assert "TailraceWarningIncident" in firing
     assert not firing & {"TailraceDown", "TailraceMessagesDropped", "TailraceOtlpDrops"}
+
+
+NOT_SIMULATED = re.compile("accept|_read_|rtt_min|by_cause")
+
+
+def test_what_is_scraped_is_what_is_documented(scene: Scene) -> None:
+    found = {
+        re.sub(r"_(bucket|count|sum)$", "", name)
+        if name.endswith(("seconds_bucket", "seconds_count", "seconds_sum"))
+        else name
+        for name in scene.prometheus.label_values("__name__", '{job="tailrace"}')
+    }
+    ours = {name for name in found if name.startswith("tailrace_")}
+    families = [*pair_families.families("tailrace"), *health_families.FAMILIES]
+    exported = {family.exposed for family in families}
+    assert ours <= exported
+    simulated = {name for name in exported if not NOT_SIMULATED.search(name)}
+    assert simulated - ours == set()
+
+
+def test_the_exposition_is_as_promtool_wants_it(scene: Scene) -> None:
+    url = f"http://127.0.0.1:{scene.daemon.port}/metrics"
+    promtool("check", "metrics", stdin=httpx.get(url).content)
+    promtool("check", "rules", str(RULES))
+    [target] = scene.prometheus.targets()
+    assert (target["health"], target["lastError"]) == ("up", "")
+
+
+def test_prometheus_counts_what_the_loop_counts(scene: Scene) -> None:
+    """What it has read is of some moment: between what was counted before and after."""
+    query = 'tailrace_pair_requests_total{client="web-2"}'
+    before = scene.prometheus.value(query)
+    text = scene.daemon.exporter.exposition()[0].decode()
+    line = next(each for each in text.splitlines() if 'requests_total{client="web-2"' in each)
+    assert before is not None
+    assert 10_000 < before <= float(line.rpartition(" ")[2])
+
+
+def test_otlp_has_the_same_metrics(scene: Scene) -> None:
+    names = set(scene.otlp.points())
+    wanted = {
+        family.name
+        for family in [*pair_families.families("tailrace"), *health_families.FAMILIES]
+        if not NOT_SIMULATED.search(family.name)
+    }
+    assert wanted - names == set()
+    assert scene.otlp.wrong == []
+    assert not [said for said in scene.daemon.voice.warnings if "OTLP" in said]
+
+
+ALERTS = [rule for rule in RULE_LIST if "alert" in rule]
+FIRES = {
+    "TailraceCriticalIncident": (
+        'tailrace_incidents{instance="i",state="firing",severity="critical",suppressed="false"}',
+        "1x30",
+    ),
+    "TailraceWarningIncident": (
+        'tailrace_incidents{instance="i",state="firing",severity="warning",suppressed="false"}',
+        "1x30",
+    ),
+    "TailraceDown": ('up{job="tailrace",instance="i"}', "0x30"),
+    "TailraceStalled": ('tailrace_last_window_time_seconds{instance="i"}', "0x30"),
+    "TailraceNotStoring": ('tailrace_store_failing{instance="i"}', "1x30"),
+    "TailraceReceiverFailing": ('tailrace_receiver_failing{instance="i"}', "1x30"),
+    "TailraceMessagesWait": ('tailrace_outbox_oldest_seconds{instance="i"}', "1000x30"),
+    "TailraceMessagesDropped": (
+        'tailrace_deliveries_total{instance="i",result="dropped"}',
+        "0+1x30",
+    ),
+    "TailraceLosesSamples": ('tailrace_lost_samples_total{instance="i"}', "0+9x30"),
+    "TailraceMeasuresLess": ('tailrace_measurement_level{instance="i"}', "1x90"),
+    "TailraceThresholdsRaised": ('tailrace_calibration_raised{instance="i"}', "2x90"),
+    "TailraceOtlpDrops": (
+        'tailrace_otlp_dropped_total{instance="i",reason="rejected"}',
+        "0+1x30",
+    ),
+    "TailracePairsFolded": ('tailrace_pairs_folded{instance="i"}', "3x60"),
+    "TailraceOverBudget": ('tailrace_overhead_ratio{instance="i"}', "0.02x60"),
+}
+BESIDE = {
+    "TailracePairsFolded": ('tailrace_export_pairs_folded{instance="i"}', "0x60"),
+    "TailraceOverBudget": ('tailrace_overhead_budget_ratio{instance="i"}', "0.005x60"),
+}
+
+
+def test_each_alert_fires_when_it_should(tmp_path: Path) -> None:
+    """By promtool's own tests of rules: at the end of the series, and not when all is well."""
+    assert set(FIRES) == {rule["alert"] for rule in ALERTS}
+    tests = []
+    for name, (series, values) in FIRES.items():
+        minutes = int(re.search(r"x(\d+)$", values)[1])  # type: ignore[index]
+        given = [{"series": series, "values": _minutes(values)}]
+        if name in BESIDE:
+            given.append({"series": BESIDE[name][0], "values": _minutes(BESIDE[name][1])})
+        query = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+        tests.append(
+            {
+                "interval": "1m",
+                "input_series": given,
+                "promql_expr_test": [
+                    {
+                        "expr": f"count({query})",
+                        "eval_time": f"{minutes}m",
+                        "exp_samples": [{"labels": "{}", "value": 1}],
+                    },
+                ],
+            }
+        )
+    well = [
+        {"series": series, "values": "1+0x90" if name == "TailraceDown" else "0+0x90"}
+        for name, (series, _) in FIRES.items()
+        if name != "TailraceStalled"
+    ]
+    well.append({"series": BESIDE["TailraceOverBudget"][0], "values": "0.005+0x90"})
+    silence = {"expr": "count(ALERTS)", "eval_time": "90m", "exp_samples": []}
+    tests.append({"interval": "1m", "input_series": well, "promql_expr_test": [silence]})
+    file = tmp_path / "test.yml"
+    file.write_text(
+        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests})
+    )
+    promtool("test", "rules", str(file))
+
+
+def _minutes(values: str) -> str:
+    """Return promtool's notation; a value that stays is written as growing by nothing."""
+    return values if "+" in values else values.replace("x", "+0x")
