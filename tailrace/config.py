@@ -36,7 +36,8 @@ from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
-from tailrace.config_export import Metrics, Otlp, export_settings, tables
+from tailrace.config_export import Metrics, Otlp, tables
+from tailrace.config_history import History
 from tailrace.durations import (
     duration_s,
     duration_text,
@@ -46,7 +47,6 @@ from tailrace.durations import (
     share_text,
 )
 from tailrace.errors import ConfigError, at_line
-from tailrace.export.settings import ExportSettings
 from tailrace.least_change import by_name
 
 SYSTEM_PATH = Path("/etc/tailrace/tailrace.toml")
@@ -185,13 +185,10 @@ class Config(_Section):
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    history: History = History()
     metrics: Metrics = Metrics()
     otlp: Otlp = Otlp()
     services: tuple[Service, ...] = ()
-
-    def export_settings(self) -> ExportSettings:
-        """Return what the export needs to know; `ConfigError` if a file cannot be read."""
-        return export_settings(self.metrics, self.otlp)
 
     def naming_settings(self) -> NamingSettings:
         """Return what naming needs to know."""
@@ -262,6 +259,7 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
+            "history": self.history.table(),
             "alerts": {"receivers": receivers, **self.alerts.tables()},
             **tables(self.metrics, self.otlp),
         }

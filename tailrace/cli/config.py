@@ -72,6 +72,14 @@ SAMPLE = """\
 # ratio = "2%"
 # gauge = "0%"
 
+# What is kept of the past, for pictures of it: how finely, for how long, and in how much room. When
+# there is no more room, the oldest goes first.
+
+[history]
+# enabled = true
+# tiers = ["1s for 1h", "10s for 1d", "1m for 30d"]
+# max_size = "1.5GB"
+
 [metrics]
 # Where Prometheus finds /metrics: an address and port, or "off". Nothing in it can be changed by
 # who reads it; beyond this host (0.0.0.0:9470, [::]:9470) whoever reaches it can read it.
@@ -270,7 +278,7 @@ def show(output: str, config_path: Path | None) -> None:
 def _toml(config_dict: Mapping[str, Any]) -> str:
     """Return the configuration as TOML: what our values are is written as in JSON."""
     blocks = []
-    for name in ("probes", "detector", "metrics", "otlp"):
+    for name in ("probes", "detector", "history", "metrics", "otlp"):
         plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
         blocks.append("\n".join([f"[{name}]", *_lines(plain)]))
         blocks += [

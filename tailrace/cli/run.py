@@ -68,6 +68,7 @@ def run(
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
         from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
+        from tailrace.history.service import History  # noqa: PLC0415
         from tailrace.restore import detector_of, incidents_of, remember  # noqa: PLC0415
 
         store = stack.enter_context(Store.open(directory))
@@ -84,6 +85,17 @@ def run(
         recorder = None
         if record_path is not None:
             recorder = stack.enter_context(recording.create(record_path))
+        history = None
+        if settings.history.enabled:
+            history = stack.enter_context(
+                History(
+                    directory,
+                    settings.history.settings(),
+                    note=voice.note,
+                    warn=voice.warning,
+                    max_pairs=2 * settings.probes.max_pairs,
+                )
+            )
         deliverer = _deliverer(store, settings, stack)
         observer = stack.enter_context(
             loading.observer(
@@ -106,6 +118,7 @@ def run(
             voice=voice,
             deliverer=deliverer,
             recorder=recorder,
+            history=history,
             memory=observer.memory,
             condition=lambda: Condition.of(observer),
             services=lambda: observer.services,
@@ -141,7 +154,9 @@ def _exporter(
     stack: contextlib.ExitStack,
 ) -> Exporter | None:
     """Return the started exporter; None when nothing is to be exported."""
-    wanted = settings.export_settings()
+    from tailrace.config_export import export_settings  # noqa: PLC0415 - pydantic is slow
+
+    wanted = export_settings(settings.metrics, settings.otlp)
     if not wanted:
         return None
     from tailrace.export.exporter import Exporter  # noqa: PLC0415 - few need it

@@ -8,7 +8,9 @@ import pytest
 
 from tailrace import config
 from tailrace.cli import main
+from tailrace.config_export import export_settings
 from tailrace.errors import ConfigError
+from tailrace.export.settings import ExportSettings
 
 FULL = """\
 [metrics]
@@ -32,9 +34,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "tailrace.toml"
 
 
+def wanted(of: config.Config) -> ExportSettings:
+    return export_settings(of.metrics, of.otlp)
+
+
 def test_all_of_it(file: Path) -> None:
     file.write_text(FULL)
-    found = config.read(file).export_settings()
+    found = wanted(config.read(file))
     assert found
     assert found.listen == ("0.0.0.0", 9470)
     assert (found.names, found.max_pairs) == ("opentelemetry", 50)
@@ -48,7 +54,7 @@ def test_all_of_it(file: Path) -> None:
 
 
 def test_nothing_is_exported_unless_asked_for() -> None:
-    assert not config.Config().export_settings()
+    assert not wanted(config.Config())
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_nothing_is_exported_unless_asked_for() -> None:
 )
 def test_addresses(file: Path, text: str, listen: tuple[str, int] | None) -> None:
     file.write_text(f'[metrics]\nlisten = "{text}"\n')
-    assert config.read(file).export_settings().listen == listen
+    assert wanted(config.read(file)).listen == listen
 
 
 MISTAKES = {
