@@ -18,7 +18,7 @@ from alerts.incident import Incident
 from detector.finding import Finding
 from probes.window import Pair
 from tailrace.export.pair_families import Names
-from tailrace.export.totals import Whose
+from tailrace.export.totals import Whose, fit
 
 Value = str | int | float | bool | Sequence[str]
 Attributes = Mapping[str, Value]
@@ -47,11 +47,12 @@ def own(labels: Sequence[str], values: Sequence[str]) -> dict[str, Value]:
 
 def pair(of: Pair) -> dict[str, Value]:
     """Return who talks to whom."""
+    fitted = fit(of)
     return {
-        "service.name": words.clean(of.client),
-        "service.peer.name": words.clean(of.server),
+        "service.name": fitted.client,
+        "service.peer.name": fitted.server,
         "server.port": of.port,
-        "network.transport": words.clean(of.transport),
+        "network.transport": fitted.transport,
     }
 
 

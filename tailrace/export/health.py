@@ -83,7 +83,7 @@ class Health:
     def status(self, status: Status, detector: Detector, *, storing: bool) -> None:
         """Take how the daemon does after a window."""
         self._status, self._storing = status, storing
-        if status.uptime_s >= self._calibration_due or status.uptime_s < 1:
+        if status.uptime_s >= self._calibration_due:
             self._calibration = detector.calibration()
             self._calibration_due = status.uptime_s + CALIBRATION_EVERY_S
 

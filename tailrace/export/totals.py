@@ -6,6 +6,7 @@ is in the windows; so many have, and the rest counts in one row for all others.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -190,8 +191,9 @@ class Totals:
             at = np.concatenate([at, np.flatnonzero(bare)])
             bucket = np.concatenate([bucket, bucket_of(window.value[bare] * 1e9)])
             count = np.concatenate([count, window.count[bare].astype(np.int64)])
-        for number, signal in enumerate(columns.LATENCIES):
-            of = np.flatnonzero(signals[at] == number)
+        signal_of = signals[at]
+        for signal in sorted(set(window.signals) & set(columns.LATENCIES)):
+            of = np.flatnonzero(signal_of == columns.LATENCIES.index(signal))
             if not len(of):
                 continue
             where = row[at[of]]
@@ -212,17 +214,14 @@ class Totals:
     # Whose the rows are
 
     def _rows(self, window: Window, now: float) -> Ints:
-        """Return the row of each pair of a window, as int64[its pairs]; of the unused -1."""
+        """Return the row of each pair of a window, as int64[its pairs]; of the unused maybe -1."""
         present = np.unique(window.pair)
-        rows = np.full(len(window.pairs), -1, np.int64)
-        self.folded = 0
-        for at in present.tolist():
+        known = self._row_of.get
+        rows = np.fromiter((known(pair, -1) for pair in window.pairs), np.int64, len(window.pairs))
+        for at in present[rows[present] < 0].tolist():
             pair = window.pairs[at]
-            row = self._row_of.get(pair, -1)
-            if row < 0:
-                row = self._row_for(fit(pair), now)
-                self.folded += row == self._rest
-            rows[at] = row
+            rows[at] = self._row_of[pair] = self._row_for(fit(pair), now)
+        self.folded = int(np.count_nonzero(rows[present] == self._rest)) if self._rest >= 0 else 0
         self._last[rows[present]] = now
         return rows
 
@@ -257,17 +256,18 @@ class Totals:
         self._measured = np.pad(self._measured, ((0, 0), (0, more)))
 
     def _forget(self, now: float) -> None:
-        for row in np.flatnonzero(self._last < now - FORGET_S).tolist():
-            whose = self._whose[row]
-            if whose is None or row == self._rest:
-                continue
-            del self._row_of[whose.pair]
+        """Free the rows of pairs that are gone; look anew, then and now, who has which."""
+        gone = np.flatnonzero(self._last < now - FORGET_S)
+        gone = gone[gone != self._rest]
+        for row in gone.tolist():
             self._whose[row] = None
             self._free.append(row)
             self._last[row] = math.inf
             self._value[:, row] = 0
             self._known[:, row] = False
             self._buckets[:, row] = 0
+        if len(gone) or self._windows % _LOOK_AGAIN == 0:
+            self._row_of = {each.pair: row for row, each in enumerate(self._whose) if each}
 
 
 def _described(pair: Pair, since: float, services: Mapping[str, Service]) -> Whose:
@@ -287,6 +287,7 @@ _SIGNALS: Final = frozenset(
 )
 
 
+@functools.lru_cache(maxsize=16_384)  # of those without a row it is asked in every window
 def fit(pair: Pair) -> Pair:
     """Return a pair whose names fit into labels: no control characters, not too long or empty."""
     client, server, transport = (

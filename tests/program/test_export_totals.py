@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as read_openmetrics,
@@ -167,6 +167,7 @@ def test_the_rows_of_pairs_that_are_gone_are_given_to_others() -> None:
     assert table.folded == 0
 
 
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 12), max_size=8), max_size=30), st.integers(1, 6))
 def test_totals_never_decrease_and_lose_nothing(present: list[list[int]], most: int) -> None:
     """Whatever comes and goes, as long as no row is given to another."""
@@ -211,6 +212,7 @@ def test_hostile_names_make_no_other_series(names: pair_families.Names) -> None:
     promtool("check", "metrics", stdin=text.pairs(snapshot, names).encode())
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=8))
 def test_any_names_can_be_read_back(names: list[tuple[str, str]]) -> None:
     rows: list[Row] = [(Pair(a, b, 1), "requests", 1.0, NONE) for a, b in dict.fromkeys(names)]
