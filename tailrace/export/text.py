@@ -7,12 +7,12 @@ library's own parsers).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
-from prometheus_client import Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import Metric, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
 from tailrace.export import columns, points
@@ -22,6 +22,8 @@ from tailrace.export.points import Points
 from tailrace.export.totals import Snapshot, Whose
 
 _END: Final = b"# EOF\n"
+_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS: Final = "application/openmetrics-text"
 _LE: Final = (*map(repr, columns.BOUNDS_S), "+Inf")
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -60,13 +62,14 @@ def exposition(
         snapshot: of the totals.
         names: the vocabulary.
     """
-    write, content_type = choose_encoder(accept)
-    body = write(_Health(measured, others))
-    openmetrics = content_type.startswith("application/openmetrics-text")
-    text = pairs(snapshot, names, openmetrics=openmetrics).encode("utf-8")
-    if not openmetrics:
-        return body + text, content_type
-    return body.removesuffix(_END) + text + _END, content_type
+    health = _Health(measured, others)
+    # Not by the library: it fails at versions that are none, and escapes names as it is asked to
+    if all(part.split(";")[0].strip() != _OPENMETRICS for part in accept.lower().split(",")):
+        return generate_latest(health) + pairs(snapshot, names).encode(), _TEXT
+    write: Callable[[Collector], bytes] = openmetrics_exposition.generate_latest
+    body = write(health).removesuffix(_END)
+    text = pairs(snapshot, names, openmetrics=True).encode()
+    return body + text + _END, f"{_OPENMETRICS}; version=1.0.0; charset=utf-8"
 
 
 def pairs(snapshot: Snapshot, names: Names, *, openmetrics: bool = False) -> str:

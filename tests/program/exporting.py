@@ -57,12 +57,19 @@ server = "helper"
 transport = "unix"
 requests = 10
 
+[[pairs]]
+client = '{odd}'
+server = "api"
+requests = 5
+
 [[faults]]
 kind = "latency"
 client = "web-1"
 at = "2m"
 size = 5
 """
+ODD = 'odd "one" \\ {{client="api"}} 1 é'
+"""A name that is none, to see what becomes of it."""
 AT_ONCE = 200
 """So many windows are taken as fast as can be; of the rest 20 a second."""
 
@@ -71,7 +78,7 @@ def recorded(directory: Path) -> Path:
     """Write the recording, by `tailrace simulate`; it begins some minutes ago."""
     scenario, file = directory / "scenario.toml", directory / "recording.csv"
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - AT_ONCE))
-    scenario.write_text(SCENARIO.format(begin=began))
+    scenario.write_text(SCENARIO.format(begin=began, odd=ODD))
     assert main(["simulate", str(scenario), "-o", str(file)]) == 0
     return file
 

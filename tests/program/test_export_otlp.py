@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -234,11 +233,8 @@ def test_the_queue_is_bounded_and_the_newest_stays(
     made = sending(server)
     made.event(event(0))
     server.wait_for(lambda: server.requests)  # and it is not answered
-    began = time.thread_time()
     for number in range(1, 101):
         made.event(event(number))
-    assert threading.current_thread() is threading.main_thread()
-    assert time.thread_time() - began < 5
     found = counted(made)
     assert found["tailrace_otlp_dropped_total", "logs", "queue_full"] == 95
     assert found["tailrace_otlp_queue", "logs"] == 6

@@ -96,7 +96,7 @@ def test_its_variables_have_values(scene: Scene) -> None:
     for name, query in found.items():
         selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()  # type: ignore[union-attr]
         values[name] = scene.prometheus.label_values(label, filled(selector))
-    assert values["client"] == ["api", "web-1", "web-2", "web-3"]
+    assert values["client"] == ["api", exporting.ODD, "web-1", "web-2", "web-3"]
     assert values["server"] == ["api", "helper", "resolver"]
 
 

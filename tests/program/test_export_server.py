@@ -78,6 +78,24 @@ def test_either_format_is_right_and_says_the_same(url: str) -> None:
     assert 'tailrace_export_scrapes_total{status="200"} 2.0' in again
 
 
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "application/openmetrics"),
+        ("application/openmetrics-text;version=9.0.0;escaping=dots", "application/openmetrics"),
+        ("application/openmetrics-text;version=one", "application/openmetrics"),
+        ("text/plain;version=one;escaping=\\", "text/plain"),
+        (",;=", "text/plain"),
+        ("x" * 60_000, "text/plain"),
+    ],
+)
+def test_whatever_a_scraper_accepts(url: str, accept: str, content_type: str) -> None:
+    answer = httpx.get(f"{url}/metrics", headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(content_type)
+    assert "tailrace_windows_total 60.0\n" in answer.text
+
+
 def test_it_is_read_only(url: str) -> None:
     assert httpx.get(f"{url}/metrics?anything=1").status_code == 200
     assert httpx.get(url).status_code == 200
@@ -199,6 +217,7 @@ def test_scrapes_while_windows_come_in(tmp_path: Path) -> None:
         for each in scrapers:
             each.join()
         made.stop()
+    assert any(found)
     assert all(values == sorted(values) for values in found)
     windows = [round(window.value[1]) for window in traffic(150)]
     reached = {sum(windows[:n]) for n in range(151)}
