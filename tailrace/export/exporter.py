@@ -176,7 +176,7 @@ class Exporter:
         with self._lock:
             found = self._health.measured(now=self._clock())
             pairs = len(self._totals), self._totals.folded
-        answers = [Sample((str(status),), n) for status, n in sorted(self._answers.items())]
+            answers = [Sample((str(status),), n) for status, n in sorted(self._answers.items())]
         found += [
             (health_families.EXPORTED, [Sample((), pairs[0])]),
             (health_families.REST, [Sample((), pairs[1])]),

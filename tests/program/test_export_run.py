@@ -15,7 +15,7 @@ from probes.window import Window
 from tailrace.cli import main
 from tests.program.test_run_injected import play
 from tests.program.windows import traffic
-from tests.servers.alertmanager import _free_port
+from tests.servers.alertmanager import free_port
 from tests.servers.otlp import OtlpServer
 
 __all__ = ["play"]
@@ -27,7 +27,7 @@ def test_a_daemon_that_exports(
     play: Callable[[Iterable[Window]], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    port, directory = _free_port(), tmp_path / "state"
+    port, directory = free_port(), tmp_path / "state"
     config = tmp_path / "tailrace.toml"
     scraped: list[str] = []
     checks: list[dict[str, str]] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers.alertmanager import _free_port
+from tests.servers.alertmanager import free_port
 
 _PATH = "/usr/bin:/usr/local/bin:/usr/sbin"
 PROGRAM = shutil.which("prometheus", path=_PATH)
@@ -84,7 +84,7 @@ def running(directory: Path, *, target: str, rules: Path) -> Iterator[Prometheus
     assert PROGRAM is not None, "install prometheus"
     directory.mkdir(exist_ok=True)
     (directory / "prometheus.yml").write_text(CONFIG.format(target=target, rules=rules))
-    url = f"http://127.0.0.1:{_free_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [
