@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -12,10 +13,18 @@ import httpx
 import pytest
 import yaml
 
+from alerts.store import Store
+from detector.engine import Detector
+from detector.settings import DetectorSettings
+from tailrace.daemon import Daemon
 from tailrace.export import health_families, pair_families
+from tailrace.export.exporter import Exporter
 from tailrace.export.settings import ExportSettings, OtlpSettings
 from tests.program import exporting
+from tests.program.test_daemon import Listener
+from tests.program.windows import traffic
 from tests.servers import prometheus
+from tests.servers.alertmanager import free_port
 from tests.servers.otlp import OtlpServer
 from tests.servers.prometheus import Prometheus, promtool
 from tests.servers.webhook import WebhookServer
@@ -164,6 +173,42 @@ def test_otlp_has_the_same_metrics(scene: Scene) -> None:
     assert wanted - names == set()
     assert scene.otlp.wrong == []
     assert not [said for said in scene.daemon.voice.warnings if "OTLP" in said]
+
+
+def test_a_restart_is_one_reset_to_prometheus(tmp_path: Path) -> None:
+    """What was counted before it and after it adds up."""
+    port = free_port()
+    with prometheus.running(tmp_path / "p", target=f"127.0.0.1:{port}", rules=RULES) as scraper:
+        for seconds in (60, 40):
+            with Store.open(tmp_path) as store:
+                exporter = Exporter(
+                    ExportSettings(listen=("127.0.0.1", port)), store=store, warn=print, note=print
+                )
+                exporter.start()
+                Daemon(
+                    detector=Detector(DetectorSettings()),
+                    store=store,
+                    voice=Listener(),
+                    exporter=exporter,
+                ).run(traffic(seconds))
+                counted = f"tailrace_windows_total == {seconds}"
+                scraper.wait_for(functools.partial(scraper.query, counted), what=counted)
+                exporter.stop()
+        counters = [
+            name
+            for name in scraper.label_values("__name__", '{job="tailrace"}')
+            if name.startswith("tailrace_") and name.endswith(("_total", "_count", "_bucket"))
+        ]
+        assert len(counters) >= 10
+        resets = {name: scraper.value(f"max(resets({name}[5m]))") for name in counters}
+        assert resets["tailrace_windows_total"] == resets["tailrace_pair_requests_total"] == 1
+        assert max(number or 0 for number in resets.values()) == 1
+        # All that the second counted is an increase, as what it began with was nothing
+        grown = scraper.value("increase(tailrace_pair_requests_total[5m])")
+        after = scraper.value("tailrace_pair_requests_total")
+        assert grown is not None
+        assert after is not None
+        assert grown >= 0.99 * after > 0
 
 
 ALERTS = [rule for rule in RULE_LIST if "alert" in rule]
