@@ -33,6 +33,8 @@ from tests.servers.base import Answer
 from tests.servers.otlp import OtlpServer
 from tests.servers.otlp import attributes as read
 
+PATIENT_S = 120.0
+"""What takes longer never comes: a busy machine is slow."""
 RESOURCE = attributes.resource({"deployment.environment.name": "test", "host.name": "mine"})
 
 
@@ -61,7 +63,7 @@ def sending(
 ) -> Sender:
     voice = voice or Listener()
     made = Sender(
-        OtlpSettings(endpoint=server.base_url, interval_s=interval_s, timeout_s=5.0, **more),
+        OtlpSettings(endpoint=server.base_url, interval_s=interval_s, timeout_s=PATIENT_S, **more),
         metrics=collect,
         resource=RESOURCE,
         warn=voice.warning,
@@ -86,8 +88,11 @@ def event(number: int = 0) -> Event:
     return Event(examples.finding(id=f"{number:016x}"), "firing", 1_760_000_000.0)
 
 
-def test_a_loop_sends_what_prometheus_would_read(tmp_path: Path, server: OtlpServer) -> None:
+def test_a_loop_sends_what_prometheus_would_read(
+    tmp_path: Path, server: OtlpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All metrics, with the same numbers; and each finding and incident as it comes and goes."""
+    monkeypatch.setattr("tailrace.export.exporter.STOP_S", PATIENT_S)
     settings = ExportSettings(
         otlp=OtlpSettings(
             endpoint=f"{server.base_url}/", headers={"x-key": "word"}, interval_s=3600.0
@@ -149,8 +154,8 @@ def test_a_loop_sends_what_prometheus_would_read(tmp_path: Path, server: OtlpSer
 def test_who_sends_is_said_and_the_user_has_the_last_word(server: OtlpServer) -> None:
     made = sending(server)
     made.event(event())
-    server.wait_for(lambda: server.logs)
-    made.stop(5.0)
+    server.wait_for(lambda: server.logs, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     known = read(server.logs[0].resource_logs[0].resource.attributes)
     assert known["service.name"] == "tailrace"
     assert known["deployment.environment.name"] == "test"
@@ -164,8 +169,8 @@ def test_what_is_busy_is_tried_again_when_it_asks_to(server: OtlpServer) -> None
     )
     made = sending(server, voice=voice)
     made.event(event())
-    server.wait_for(lambda: server.logs)
-    made.stop(5.0)
+    server.wait_for(lambda: server.logs, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     arrived = [request.arrived for request in server.requests]
     assert len(arrived) == 4
     assert arrived[1] - arrived[0] >= 0.99
@@ -185,10 +190,10 @@ def test_what_is_refused_is_dropped_and_counted(server: OtlpServer) -> None:
     server.next_answers.append(Answer(status=401, body=b"who are you?"))
     made = sending(server, voice=voice, headers={"authorization": "Bearer s3cret"})
     made.event(event(1))
-    server.wait_for(lambda: server.requests)
+    server.wait_for(lambda: server.requests, timeout_s=PATIENT_S)
     made.event(event(2))
-    server.wait_for(lambda: server.logs)
-    made.stop(5.0)
+    server.wait_for(lambda: server.logs, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     assert [known["tailrace.finding.id"] for known, _ in server.records()] == [f"{2:016x}"]
     assert counted(made)["tailrace_otlp_dropped_total", "logs", "rejected"] == 1
     assert "not tried again" in voice.warnings[0]
@@ -201,8 +206,8 @@ def test_what_is_rejected_in_part_is_counted(server: OtlpServer) -> None:
     table = Totals(10)
     table.add(busy(5))
     made = sending(server, voice=voice, collect=lambda: metrics(table), interval_s=0.1)
-    server.wait_for(lambda: len(server.metrics) >= 2)
-    made.stop(5.0)
+    server.wait_for(lambda: len(server.metrics) >= 2, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     found = counted(made)
     assert found["tailrace_otlp_dropped_total", "metrics", "rejected"] == 2
     assert found["tailrace_otlp_sent_total", "metrics"] == 5 * len(server.metrics) - 2
@@ -214,8 +219,8 @@ def test_totals_that_cannot_be_sent_give_way_to_newer_ones(server: OtlpServer) -
     table = Totals(10)
     table.add(busy(3))
     made = sending(server, collect=lambda: metrics(table), interval_s=0.15)
-    server.wait_for(lambda: server.metrics)
-    made.stop(5.0)
+    server.wait_for(lambda: server.metrics, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     found = counted(made)
     superseded = found["tailrace_otlp_dropped_total", "metrics", "superseded"]
     assert superseded >= 3
@@ -229,10 +234,10 @@ def test_the_queue_is_bounded_and_the_newest_stays(
     """And whoever puts something into it never waits, though nobody answers."""
     monkeypatch.setattr(sender, "MOST_QUEUED", 5)
     monkeypatch.setattr(sender, "MOST_RECORDS", 2)
-    server.next_answers.append(Answer(status=503, delay_s=60.0))
+    server.next_answers.append(Answer(status=503, delay_s=PATIENT_S))
     made = sending(server)
     made.event(event(0))
-    server.wait_for(lambda: server.requests)  # and it is not answered
+    server.wait_for(lambda: server.requests, timeout_s=PATIENT_S)  # and it is not answered
     for number in range(1, 101):
         made.event(event(number))
     found = counted(made)
@@ -240,8 +245,8 @@ def test_the_queue_is_bounded_and_the_newest_stays(
     assert found["tailrace_otlp_queue", "logs"] == 6
     server.down()
     server.up()
-    server.wait_for(lambda: len(server.records()) >= 6, timeout_s=30)
-    made.stop(5.0)
+    server.wait_for(lambda: len(server.records()) >= 6, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     ids = [int(known["tailrace.finding.id"], 16) for known, _ in server.records()]
     assert ids == [0, 96, 97, 98, 99, 100]
 
@@ -256,8 +261,8 @@ def test_a_receiver_that_is_away_is_found_again(server: OtlpServer, tmp_path: Pa
     assert made.error == "ConnectError"
     assert "tried again" in voice.warnings[0]
     server.up()
-    server.wait_for(lambda: server.logs)
-    made.stop(5.0)
+    server.wait_for(lambda: server.logs, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     assert made.error == ""
     assert made.counts() == (1, 0, 0)
 
@@ -269,7 +274,7 @@ def test_what_is_left_at_the_end_is_said(server: OtlpServer) -> None:
     made.event(event())
     while not made.error:
         time.sleep(0.01)
-    made.stop(5.0)
+    made.stop(PATIENT_S)
     assert voice.warnings[-1] == "OTLP: 1 findings and incidents could not be sent"
     server.up()
 
@@ -281,8 +286,8 @@ def test_many_points_are_many_requests(server: OtlpServer, monkeypatch: pytest.M
     batches = metrics(table)
     assert [batch.items for batch in batches] == [7, 7, 7, 7, 7, 5]
     made = sending(server, collect=lambda: batches, interval_s=0.1)
-    server.wait_for(lambda: len(server.metrics) >= 6)
-    made.stop(5.0)
+    server.wait_for(lambda: len(server.metrics) >= 6, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     names = {known["service.name"] for known, _ in server.points()["tailrace.pair.requests"]}
     assert len(names) == 40
 
@@ -295,8 +300,8 @@ def test_flowmill_by_otlp(server: OtlpServer) -> None:
                 (WEB_API, "connect_latency", 0.001, 4.0)])
     )  # fmt: skip
     made = sending(server, collect=lambda: metrics(table, "opentelemetry"), interval_s=0.1)
-    server.wait_for(lambda: server.metrics)
-    made.stop(5.0)
+    server.wait_for(lambda: server.metrics, timeout_s=PATIENT_S)
+    made.stop(PATIENT_S)
     points = server.points()
     ends = {
         (known["source.workload.name"], known["dest.workload.name"]): point.as_int
@@ -316,8 +321,10 @@ def test_hostile_names_are_text(server: OtlpServer) -> None:
     for name in HOSTILE:
         about = dataclasses.replace(examples.finding(), pair=Pair(name, name, 1), cause=name)
         made.event(Event(about, "firing", 1e9))
-    server.wait_for(lambda: server.metrics and len(server.records()) == len(HOSTILE))
-    made.stop(5.0)
+    server.wait_for(
+        lambda: server.metrics and len(server.records()) == len(HOSTILE), timeout_s=PATIENT_S
+    )
+    made.stop(PATIENT_S)
     [metric] = server.metrics[0].resource_metrics[0].scope_metrics[0].metrics
     assert sum(point.as_int for point in metric.sum.data_points) == len(HOSTILE)
 

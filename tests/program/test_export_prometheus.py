@@ -113,7 +113,7 @@ def test_its_variables_have_values(scene: Scene) -> None:
 def test_the_query_of_a_rule_has_data(scene: Scene, rule: dict[str, Any]) -> None:
     # An alert's has none while all is well: whether it holds is asked instead
     query = re.sub(r" (>|==) ", r" \1 bool ", rule["expr"]) if "alert" in rule else rule["expr"]
-    scene.prometheus.wait_for(lambda: scene.prometheus.query(query), what=query, within_s=10)
+    scene.prometheus.wait_for(lambda: scene.prometheus.query(query), what=query)
 
 
 def test_the_rules_are_evaluated(scene: Scene) -> None:

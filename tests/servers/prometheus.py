@@ -65,7 +65,7 @@ class Prometheus:
         assert isinstance(found, list)
         return found
 
-    def wait_for(self, condition: Callable[[], Any], *, what: str, within_s: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], Any], *, what: str, within_s: float = 300) -> None:
         """Wait until a condition on it holds."""
         deadline = time.monotonic() + within_s
         while not condition():
@@ -97,7 +97,7 @@ def running(directory: Path, *, target: str, rules: Path) -> Iterator[Prometheus
             stderr=log,
         )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not _ready(url):
             alive = process.poll() is None and time.monotonic() < deadline
             assert alive, f"Prometheus did not start: {(directory / 'log').read_text()}"
