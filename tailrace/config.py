@@ -36,6 +36,7 @@ from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
+from tailrace.config_export import Metrics, Otlp, tables
 from tailrace.config_history import History
 from tailrace.durations import (
     duration_s,
@@ -185,6 +186,8 @@ class Config(_Section):
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
     history: History = History()
+    metrics: Metrics = Metrics()
+    otlp: Otlp = Otlp()
     services: tuple[Service, ...] = ()
 
     def naming_settings(self) -> NamingSettings:
@@ -258,6 +261,7 @@ class Config(_Section):
             },
             "history": self.history.table(),
             "alerts": {"receivers": receivers, **self.alerts.tables()},
+            **tables(self.metrics, self.otlp),
         }
 
 
@@ -323,6 +327,8 @@ def check_files(config: Config, *, only: str | None = None) -> None:
     Raises:
         ConfigError: one cannot.
     """
+    if only is None:
+        config.otlp.secret_headers()
     for receiver in config.alerts.receivers:
         if only is not None and receiver.name != only:
             continue
@@ -375,7 +381,7 @@ def _without_secrets(url: str) -> str:
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     receivers = tuple(_with_files_at(base, receiver) for receiver in config.alerts.receivers)
     alerts = config.alerts.model_copy(update={"receivers": receivers})
-    return config.model_copy(update={"alerts": alerts})
+    return config.model_copy(update={"alerts": alerts, "otlp": config.otlp.at(base)})
 
 
 def _with_files_at(base: Path, receiver: ReceiverSettings) -> ReceiverSettings:

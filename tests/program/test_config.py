@@ -121,7 +121,7 @@ MISTAKES = {
     "section": (
         "[detecter]\n",
         "{file}:1: unknown section `detecter`, did you mean `detector`?\n"
-        "  remedy: known sections: probes, detector, alerts, history, services",
+        "  remedy: known sections: probes, detector, alerts, history, metrics, otlp, services",
     ),
     "key far from all": (
         "[detector]\nzzz = 1\n",
