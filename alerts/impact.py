@@ -30,7 +30,8 @@ LASTING_S: Final = 60.0
 TOTAL: Final = 0.5
 
 _FAILURES: Final = frozenset({"connect_errors", "resets", "dns_errors", "drops"})
-_LATENCIES: Final = frozenset({"connect_latency", "request_latency", "rtt", "dns_latency"})
+_LATENCIES: Final = frozenset({"connect_latency", "request_latency", "dns_latency"})
+"""Of the round-trip time users feel nothing but what makes requests slow."""
 _USED: Final = frozenset({"connections", "requests"})
 
 

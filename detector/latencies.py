@@ -31,6 +31,10 @@ EXTRA_SHIFT = np.array([1.0, 1.25, 1.6])
 FLOOR_S = np.array([0.3e-3, 1e-3, 5e-3])
 """Least shift of each quantile that is news, seconds: a busy host moves a median of 60 us on
 loopback to 200 us by scheduling alone, and a preempted thread waits for time slices of 3-4 ms."""
+LATE_S: Mapping[str, float] = {"rtt": 0.05}
+"""What a sample may be late by for another reason: who has no answer yet acknowledges after 40 ms
+and a tick of the kernel, so a round trip says less of the way than of the server up to there.
+Source: TCP_DELACK_MIN, include/net/tcp.h."""
 ONE_SIDED = frozenset({"rtt", "connect_latency"})
 """Nobody's news when they fall. The kernel's rtt even falls when a server gets slow, as soon as
 the delayed-ACK timer sends the ACK that would have ridden on the answer."""
@@ -86,6 +90,7 @@ class LatencyBank(Bank):
         "falls": Column("i1"),
         "least": Column("f2"),
         "prior": Column("f2", (), 1.5),
+        "late": Column("f2"),
         "design": Column("f4", (), 1.5),
         "band": Column("f4", (), 1.0),
         "excess": Column("f4", (2,)),
@@ -93,7 +98,7 @@ class LatencyBank(Bank):
         "anchor": Column("f4", (), np.nan),
         "since": Column("i1"),
     }
-    kept = ("falls", "least", "prior")
+    kept = ("falls", "least", "prior", "late")
     carried = (("open", "waiting", "bins"),)
     _half_square = (0.5 * shift * shift)[:, None]
     _log_null = np.log((1.0 - other) / (1.0 - null)).astype(np.float32)[:, None]
@@ -104,6 +109,7 @@ class LatencyBank(Bank):
         t = self.table
         t["falls"][at] = [signal not in ONE_SIDED for signal in signals]
         t["prior"][at] = [DESIGN.get(signal, 1.5) for signal in signals]
+        t["late"][at] = [LATE_S.get(signal, 0.0) for signal in signals]
         t["least"][at] = [np.log1p(settings.least_change(signal)) for signal in signals]
 
     def statistics(self, at: Ints, obs: Obs) -> Floats:
@@ -224,7 +230,8 @@ class LatencyBank(Bank):
         fast = (windows * single + PRIOR_WINDOWS * PRIOR_SD**2) / (windows + PRIOR_WINDOWS)
         fast = fast * (1.0 + 1.64 * np.sqrt(2.0 / np.maximum(windows, 10.0)))
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD) * np.sqrt(design / 1.5)
-        t["upper"][at] = np.maximum(level + band + up, np.log(np.exp(level) + FLOOR_S[0]))
+        floor = np.maximum(FLOOR_S[0], t["late"][at])
+        t["upper"][at] = np.maximum(level + band + up, np.log(np.exp(level) + floor))
         t["edge"][:, at] = self._edges(at, upto, band + up, band)
 
     def _edges(self, at: At, upto: Floats, rise: Floats, fall: Floats) -> Ints:
@@ -235,7 +242,8 @@ class LatencyBank(Bank):
         for q, share in enumerate(LEVELS):
             sure = share + 2.33 * np.sqrt(share * (1.0 - share) / alone)
             value = binned.seconds(origin + binned.quantiles(upto, np.minimum(sure, 1.0)))
-            moved = np.maximum(value * np.exp(rise) * EXTRA_SHIFT[q], value + FLOOR_S[q])
+            floor = np.maximum(FLOOR_S[q], t["late"][at])
+            moved = np.maximum(value * np.exp(rise) * EXTRA_SHIFT[q], value + floor)
             known = sure < 1.0 - 0.5 / np.maximum(trials, 1.0)
             edge[q, known] = bucket_of(moved[known] * 1e9) + 1
         sure = 0.5 - 2.33 * np.sqrt(0.25 / alone)

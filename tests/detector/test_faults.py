@@ -10,7 +10,9 @@ from traffic import Fault, PairModel, Traffic, between, simulate
 
 from detector.engine import Detector
 from detector.finding import Finding
+from probes.histogram import bucket_of
 from probes.window import ANY, Pair
+from tests.program.windows import window
 
 BEGIN = 1_700_000_000.0
 ONSET, END = 62, 92
@@ -198,3 +200,16 @@ def test_flapping_does_not_give_endless_findings() -> None:
 
     found = findings(flapping, Traffic(), 0, ticks=600)
     assert sum(f.state == "firing" for f in found) <= 4
+
+
+@pytest.mark.parametrize(("late_s", "told"), [(0.03, []), (0.1, [("rtt", "up")])])
+def test_a_late_acknowledgement_is_no_slow_way(late_s: float, told: list[tuple[str, str]]) -> None:
+    rng, detector, found = np.random.default_rng(2), Detector(), list[Finding]()
+    for tick in range(440):
+        level = 1e-4 + (late_s if tick >= 400 else 0.0)
+        buckets = bucket_of(level * rng.lognormal(0, 0.1, 4) * 1e9)
+        entries = dict(zip(*(each.tolist() for each in np.unique(buckets, return_counts=True)),
+                           strict=True))  # fmt: skip
+        row = (Pair("web", "api", 80), "rtt", level, 4.0)
+        found += detector.update(window([row], time=1.7e9 + tick, histograms={0: entries}))
+    assert [(f.signal, f.direction) for f in found] == told
