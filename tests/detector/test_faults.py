@@ -12,7 +12,7 @@ from detector.engine import Detector
 from detector.finding import Finding
 from probes.histogram import bucket_of
 from probes.window import ANY, Pair
-from tests.program.windows import window
+from tests.program import windows
 
 BEGIN = 1_700_000_000.0
 ONSET, END = 62, 92
@@ -211,5 +211,5 @@ def test_a_late_acknowledgement_is_no_slow_way(late_s: float, told: list[tuple[s
         entries = dict(zip(*(each.tolist() for each in np.unique(buckets, return_counts=True)),
                            strict=True))  # fmt: skip
         row = (Pair("web", "api", 80), "rtt", level, 4.0)
-        found += detector.update(window([row], time=1.7e9 + tick, histograms={0: entries}))
+        found += detector.update(windows.window([row], time=1.7e9 + tick, histograms={0: entries}))
     assert [(f.signal, f.direction) for f in found] == told
