@@ -267,6 +267,20 @@ def load(paths: Iterable[Path], *, note: Callable[[str], None] = lambda _: None)
     return Recording(parts)
 
 
+def pieces(path: Path) -> Iterator[Recording] | None:
+    """Return a long file piece by piece, in order of time; None for one that `load` should have.
+
+    Raises:
+        RecordingError: as `load`; while iterating, too.
+    """
+    if _kind(path) != "parquet":
+        return None
+    from tailrace import recording_parquet  # noqa: PLC0415 - pyarrow is optional
+
+    parts = recording_parquet.read_pieces(path)
+    return None if parts is None else (Recording([part]) for part in parts)
+
+
 def read(
     paths: Iterable[Path], *, note: Callable[[str], None] = lambda _: None
 ) -> Iterator[Window]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -18,6 +21,9 @@ from tailrace.recording_format import COLUMNS, REQUIRED, Part, cannot
 
 _GROUP = 65_536
 """Rows in a row group: what a kill may cost at most is in memory until the group is full."""
+
+LONG, PIECE = 2_000_000, 500_000
+"""Rows above which a file is read in pieces, and rows of a piece: 300 bytes of memory each."""
 
 
 def _arrow() -> tuple[Any, Any]:
@@ -134,6 +140,68 @@ def read(path: Path) -> Part:
         return _Table(path, table, pa).part()
     except BadRow as bad:
         _fail(path, bad.index + 1, bad.what, bad.remedy)
+
+
+def read_pieces(path: Path) -> Iterator[Part] | None:
+    """Return a long file's rows piece by piece, each with all rows of its times, in order of time.
+
+    None for a file that is short, or whose row groups are not in order of time: `read` has it.
+
+    Raises:
+        RecordingError: as `read`; while iterating, too.
+    """
+    pa, parquet = _arrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            names, known = file.schema_arrow.names, file.metadata
+            if known.num_rows <= LONG or any(name not in names for name in REQUIRED):
+                return None
+            if not _in_order(known):
+                return None
+    except (OSError, pa.ArrowInvalid):
+        return None  # `read` says what is wrong
+    return _pieces(path, pa, parquet)
+
+
+def _in_order(known: Any) -> bool:
+    """Return whether no row group begins before the one before it has ended."""
+    columns = [known.schema.column(i).path for i in range(known.num_columns)]
+    groups = (known.row_group(i) for i in range(known.num_row_groups))
+    stated = [group.column(columns.index("time")).statistics for group in groups if group.num_rows]
+    if any(each is None or not each.has_min_max or isinstance(each.min, str) for each in stated):
+        return False
+    return all(one.max <= other.min for one, other in itertools.pairwise(stated))
+
+
+def _pieces(path: Path, pa: Any, parquet: Any) -> Iterator[Part]:
+    compute = importlib.import_module("pyarrow.compute")
+    left, lines, before = None, np.zeros(0, np.int64), 0
+    with parquet.ParquetFile(path) as file:
+        columns = [name for name in COLUMNS if name in file.schema_arrow.names]
+        wanted: list[int] = []
+        for group in range(file.num_row_groups):
+            wanted.append(group)
+            rows = sum(file.metadata.row_group(i).num_rows for i in wanted)
+            last = group == file.num_row_groups - 1
+            if rows < PIECE and not last:
+                continue
+            table = file.read_row_groups(wanted, columns=columns)
+            lines = np.concatenate([lines, np.arange(before + 1, before + rows + 1)])
+            before, wanted = before + rows, []
+            if left is not None:
+                table = pa.concat_tables([left, table], promote_options="permissive")
+            # The newest window may go on in the next piece
+            newest = compute.equal(table["time"], compute.max(table["time"])).to_numpy()
+            whole = np.ones(len(lines), np.bool_) if last else ~newest.astype(np.bool_)
+            yield _part(path, table.filter(pa.array(whole)), lines[whole], pa)
+            left, lines = table.filter(pa.array(~whole)), lines[~whole]
+
+
+def _part(path: Path, table: Any, lines: NDArray[np.int64], pa: Any) -> Part:
+    try:
+        return dataclasses.replace(_Table(path, table, pa).part(), lines=lines)
+    except BadRow as bad:
+        _fail(path, int(lines[bad.index]), bad.what, bad.remedy)
 
 
 def _fail(path: Path, row: int | None, what: str, remedy: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,8 +62,10 @@ def replay(
     settings = config.load(config_path).detector_settings()
     if caution := engines.caution(settings.model):
         say(caution)
-    recorded = recording.load(files, note=say)
-    run = _Replay(recorded, engines.new(settings))
+    # Scores are in the order of the input, which only the whole recording has
+    long = recording.pieces(files[0]) if len(files) == 1 and scores is None else None
+    whole = [] if long is not None else [recording.load(files, note=say)]
+    run = _Replay(whole if long is None else long, engines.new(settings))
     if incidents:
         from tailrace.cli.incident_list import emit_changes  # noqa: PLC0415
 
@@ -72,20 +74,22 @@ def replay(
     else:
         said = f"{emit_findings(run.findings(), output, columns=COLUMNS)} findings"
     if scores is not None:
-        recorded.write_scores(scores, run.scores)
-    say(f"{len(recorded)} rows in {run.windows} windows, {said}")
+        whole[0].write_scores(scores, run.scores)
+    say(f"{run.rows} rows in {run.windows} windows, {said}")
 
 
 class _Replay:
-    """One pass of a detector over a recording."""
+    """One pass of a detector over a recording, which may come in pieces.
 
-    def __init__(self, recorded: Recording, detector: Engine) -> None:
-        import numpy as np  # noqa: PLC0415 - not for --help
+    Attributes:
+        rows, windows, findings_begun: how many there were by now.
+        scores: float64[rows], of the last piece's rows, in its order.
+    """
 
+    def __init__(self, recorded: Iterable[Recording], detector: Engine) -> None:
         self._recorded, self._detector = recorded, detector
-        self.windows = self.findings_begun = 0
-        # A row without a value was not measured: nothing speaks against it
-        self.scores: NDArray[np.float64] = np.zeros(len(recorded))
+        self.rows = self.windows = self.findings_begun = 0
+        self.scores: NDArray[np.float64]
 
     def findings(self) -> Iterator[Finding]:
         """Yield findings as they begin and end."""
@@ -101,7 +105,16 @@ class _Replay:
 
     def steps(self) -> Iterator[tuple[Window, list[Finding]]]:
         """Yield each window and the findings that began or ended with it."""
-        for window, rows, places in self._recorded.windows():
+        import numpy as np  # noqa: PLC0415 - not for --help
+
+        for piece in self._recorded:
+            self.rows += len(piece)
+            # A row without a value was not measured: nothing speaks against it
+            self.scores = np.zeros(len(piece))
+            yield from self._steps(piece)
+
+    def _steps(self, piece: Recording) -> Iterator[tuple[Window, list[Finding]]]:
+        for window, rows, places in piece.windows():
             findings = self._detector.update(window)
             self.findings_begun += sum(finding.state == "firing" for finding in findings)
             yield window, findings

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probes.window import Mark, Pair, Window
-from tailrace import recording
+from tailrace import recording, recording_parquet
 from tailrace.errors import RecordingError
 from tailrace.recording_csv import CsvRecorder
 from tests.program.windows import WEB_API, same, traffic, window
@@ -354,6 +354,40 @@ def test_foreign_parquet_types(tmp_path: Path) -> None:
         )
         with pytest.raises(RecordingError, match=message):
             recording.load([tmp_path / "b.parquet"])
+
+
+def test_a_long_parquet_file_comes_in_pieces_with_the_same_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.parquet"
+    windows = list(traffic(90, slow_from=40, slow_until=60))
+    monkeypatch.setattr(recording_parquet, "_GROUP", 50)
+    with recording.create(path) as recorder:
+        for each in windows:
+            recorder.write(each)
+    assert recording.pieces(path) is None  # not as long as that
+    monkeypatch.setattr(recording_parquet, "LONG", 100)
+    monkeypatch.setattr(recording_parquet, "PIECE", 120)
+    pieces = list(recording.pieces(path) or ())
+    assert len(pieces) > 2
+    again = [each for piece in pieces for each in piece]
+    for one, other in zip(again, windows, strict=True):
+        same(one, other)
+    whole = recording.load([path])
+    rows = [piece.place(row) for piece in pieces for row in range(len(piece))]
+    assert rows == [whole.place(row) for row in range(len(whole))]
+
+
+def test_a_long_parquet_file_out_of_order_is_read_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.parquet"
+    monkeypatch.setattr(recording_parquet, "_GROUP", 50)
+    monkeypatch.setattr(recording_parquet, "LONG", 100)
+    with recording.create(path) as recorder:
+        for each in [*traffic(60)][::-1]:
+            recorder.write(each)
+    assert recording.pieces(path) is None
 
 
 def test_unknown_columns_are_said(tmp_path: Path) -> None:
