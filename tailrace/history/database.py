@@ -52,7 +52,7 @@ CREATE TABLE pieces (
     step   INTEGER NOT NULL,
     start  INTEGER NOT NULL,    -- of the section
     shard  INTEGER NOT NULL,    -- pairs whose number // SHARD is this
-    merged INTEGER NOT NULL,    -- 0: as it came; 1: a whole section, which has a summary
+    merged INTEGER NOT NULL,    -- 1: of a section that has a summary
     data   BLOB NOT NULL        -- tailrace.history.pack.pack_piece
 );
 CREATE INDEX pieces_at ON pieces (step, start, shard);
