@@ -157,10 +157,10 @@ def copied(directory: Path, fed_s: int, days: int) -> None:
                 ).fetchall()
                 for start, shard, data in copies:
                     rows = unpack_piece(data)
-                    data = pack_piece(rows._replace(step=rows.step - back))
+                    moved = pack_piece(rows._replace(step=rows.step - back))
                     db.execute(
                         "INSERT INTO summaries VALUES (?, ?, ?, ?)",
-                        (step, start - back, shard, data),
+                        (step, start - back, shard, moved),
                     )
         first = START + fed_s - reach
         db.execute("UPDATE tiers SET first = ? WHERE step = ?", (first, step))
