@@ -36,6 +36,7 @@ from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
+from tailrace.config_page import Page
 from tailrace.durations import (
     duration_s,
     duration_text,
@@ -183,6 +184,7 @@ class Config(_Section):
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    page: Page = Page()
     services: tuple[Service, ...] = ()
 
     def naming_settings(self) -> NamingSettings:
@@ -254,6 +256,7 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
+            "page": self.page.table(),
             "alerts": {"receivers": receivers, **self.alerts.tables()},
         }
 
@@ -315,7 +318,11 @@ def read(path: Path) -> Config:
 
 
 def check_files(config: Config, *, only: str | None = None) -> None:
-    """Check that the files which receivers name can be read; their content is never shown.
+    """Check that the files with secrets can be read; their content is never shown.
+
+    Args:
+        config: what names them.
+        only: the one receiver to look at; None for all, and the page.
 
     Raises:
         ConfigError: one cannot.
@@ -324,19 +331,25 @@ def check_files(config: Config, *, only: str | None = None) -> None:
         if only is not None and receiver.name != only:
             continue
         for key, file in _files(receiver).items():
-            try:
-                empty = not file.read_bytes().strip()
-            except OSError as error:
-                problem = f"cannot read {file}: {error.strerror}"
-            else:
-                if not empty:
-                    continue
-                problem = f"{file} is empty"
-            raise ConfigError(
-                problem,
-                where=f"receiver `{receiver.name}`, key `{key}`",
-                remedy="write the secret into that file, readable by the user Tailrace runs as",
-            )
+            _check_file(file, where=f"receiver `{receiver.name}`, key `{key}`")
+    if only is None and config.page.enabled and config.page.password_file is not None:
+        _check_file(config.page.password_file, where="[page], key `password_file`")
+
+
+def _check_file(file: Path, *, where: str) -> None:
+    try:
+        empty = not file.read_bytes().strip()
+    except OSError as error:
+        problem = f"cannot read {file}: {error.strerror}"
+    else:
+        if not empty:
+            return
+        problem = f"{file} is empty"
+    raise ConfigError(
+        problem,
+        where=where,
+        remedy="write the secret into that file, readable by the user Tailrace runs as",
+    )
 
 
 def _receiver_to_dict(receiver: ReceiverSettings) -> dict[str, Any]:
@@ -372,7 +385,7 @@ def _without_secrets(url: str) -> str:
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     receivers = tuple(_with_files_at(base, receiver) for receiver in config.alerts.receivers)
     alerts = config.alerts.model_copy(update={"receivers": receivers})
-    return config.model_copy(update={"alerts": alerts})
+    return config.model_copy(update={"alerts": alerts, "page": config.page.relative_to(base)})
 
 
 def _with_files_at(base: Path, receiver: ReceiverSettings) -> ReceiverSettings:

@@ -72,6 +72,16 @@ SAMPLE = """\
 # ratio = "2%"
 # gauge = "0%"
 
+[page]
+# The live page: map, incidents, pairs and their history, for a browser on this host. `tailrace
+# page` prints its address, with the token that it asks for.
+# enabled = true
+# Beyond this host it wants a password, and a proxy before it that speaks TLS.
+# listen = "127.0.0.1:9465"
+# password_file = "page.password"
+# Names under which it is reached beside its addresses, e.g. through that proxy.
+# hosts = []
+
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are
 # relative to this file. `tailrace alert test NAME` tries one out. All take timeout_s, the longest
 # wait for an answer in seconds.
@@ -250,7 +260,7 @@ def show(output: str, config_path: Path | None) -> None:
 def _toml(config_dict: Mapping[str, Any]) -> str:
     """Return the configuration as TOML: what our values are is written as in JSON."""
     blocks = []
-    for name in ("probes", "detector"):
+    for name in ("probes", "detector", "page"):
         plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
         blocks.append("\n".join([f"[{name}]", *_lines(plain)]))
         blocks += [

@@ -1,0 +1,102 @@
+"""A signal's past as a chart: before and after, what was expected, and what happened when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from markupsafe import Markup
+
+from alerts import words
+from alerts.incident import Trigger
+from detector.finding import Finding
+from probes.window import Kind
+from tailrace.draw import chart
+from tailrace.history.reader import Series
+
+_LINES: Final = {
+    Kind.COUNT: ("mean", "min", "max", "mean", "least to most"),
+    Kind.SUM: ("mean", "min", "max", "mean", "least to most"),
+    Kind.GAUGE: ("mean", "min", "max", "mean", "least to most"),
+    Kind.RATIO: ("share", "", "", "", ""),
+    Kind.LATENCY: ("p50", "p50", "p99", "median", "up to the 99th percentile"),
+}
+"""Which values are the line and the shade around it, and what the two are called."""
+_LEAST_SPREAD: Final = 0.02
+
+
+def drawn(
+    series: Series,
+    *,
+    title: str,
+    since: float,
+    until: float,
+    finding: Finding | None = None,
+    trigger: Trigger | None = None,
+    width: float = 560.0,
+    height: float = 220.0,
+) -> Markup:
+    """Return the chart of a signal.
+
+    Args:
+        series: its past.
+        title: what it is called.
+        since: where the chart begins, epoch seconds.
+        until: where it ends.
+        finding: the change to show: when it began, and what was normal before it.
+        trigger: what probably set it off.
+        width: in pixels.
+        height: in pixels.
+    """
+    line, low, high, name, shade = _LINES[series.kind]
+    values = series.values
+    picture = chart.svg(
+        chart.Chart(
+            title=title,
+            desc=title if finding is None else words.what(finding),
+            unit=series.unit,
+            time=series.time,
+            step_s=series.step_s,
+            line=values[line],
+            low=values.get(low),
+            high=values.get(high),
+            since=since,
+            until=until,
+            band=None if finding is None else _band(series, finding, values[line]),
+            marks=_marks(finding, trigger),
+            name=name,
+            shade_name=shade,
+            width=width,
+            height=height,
+        )
+    )
+    return Markup(picture)  # noqa: S704 - built as a tree, so it is escaped
+
+
+def _band(series: Series, finding: Finding, line: chart.Floats) -> chart.Band | None:
+    """Return where values were before the onset; the detector's baseline where none are kept."""
+    kept = chart.expected(line, series.time, onset=finding.onset)
+    if kept is None:
+        if finding.before is None:
+            return None
+        spread = _LEAST_SPREAD * abs(finding.before)
+        kept = np.array([finding.before - spread, finding.before + spread])
+        label = "baseline"
+    else:
+        label = "baseline: the middle 90 % before"
+    return chart.Band(low=float(kept[0]), high=float(kept[1]), until=finding.onset, label=label)
+
+
+def _marks(finding: Finding | None, trigger: Trigger | None) -> Sequence[chart.Mark]:
+    marks: list[chart.Mark] = []
+    if finding is not None:
+        marks.append(chart.Mark(at=finding.onset, kind="onset", label="onset"))
+        if finding.ended is not None:
+            ended = "new normal" if finding.state == "adopted" else "over"
+            marks.append(chart.Mark(at=finding.ended, kind="ended", label=ended))
+    if trigger is not None:
+        marks.append(
+            chart.Mark(at=trigger.at, kind="trigger", label=trigger.kind.replace("_", " "))
+        )
+    return marks
