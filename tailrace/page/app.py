@@ -91,26 +91,24 @@ class Pages:
 
     def view(self, path: str, query: Mapping[str, str], *, session: str) -> View | None:
         """Return the view at an address, for a session; None if there is none."""
+        view: View | None = None
         if path == "/":
-            return Overview()
-        if path == "/incidents":
-            return IncidentList(show=query.get("show", ""))
-        if path == "/pairs":
-            page = query.get("page", "1")
-            return PairList(
+            view = Overview()
+        elif path == "/incidents":
+            view = IncidentList(show=query.get("show", ""))
+        elif path == "/pairs":
+            view = PairList(
                 search=query.get("q", ""),
                 sort=query.get("sort", ""),
-                page=int(page) if page.isdecimal() and len(page) < 6 else 1,
+                page=_number(query.get("page", "")) or 1,
             )
-        if path == "/silences":
-            return SilenceList(form=self._keys.form(session), made=query.get("made", ""))
-        if path == "/pair":
-            pair = _pair(query)
-            return pair and PairDetail(self._source, pair, span=query.get("span", ""))
-        if path.startswith("/incidents/"):
-            incident = self._source.incident(path.removeprefix("/incidents/"))
-            return incident and IncidentDetail(self._source, incident)
-        return None
+        elif path == "/silences":
+            view = SilenceList(form=self._keys.form(session), made=query.get("made", ""))
+        elif path == "/pair" and (pair := _pair(query)):
+            view = PairDetail(self._source, pair, span=query.get("span", ""))
+        elif incident := self._source.incident(path.removeprefix("/incidents/")):
+            view = IncidentDetail(self._source, incident)
+        return view
 
     def _view_at(self, request: Request, address: str) -> View | None:
         of = urlsplit(address)
@@ -176,10 +174,7 @@ class Pages:
         try:
             made = silence_views.add(self._source.state_dir, form, now=time.time())
         except ValueError as error:
-            view = self._view_at(request, back) or self._view_at(request, "/silences")
-            assert view is not None
-            return self._whole(request, view, status=422, here=back,
-                               error=f"No silence was made: {error}.")  # fmt: skip
+            return self._again(request, back, f"No silence was made: {error}.")
         return RedirectResponse(f"/silences?made={made.id}", status_code=303)
 
     def end_silence(self, request: Request) -> Response:
@@ -189,10 +184,16 @@ class Pages:
         except StoreError as error:
             if error.reason != "missing":
                 raise
-            view = self._view_at(request, "/silences")
-            assert view is not None
-            return self._whole(request, view, status=422, here="/silences", error=f"{error}.")
+            return self._again(request, "/silences", f"{error}.")
         return RedirectResponse("/silences", status_code=303)
+
+    def _again(self, request: Request, back: str, error: str) -> Response:
+        """Answer with the view of a form, with what was written in it and what is wrong."""
+        view = self._view_at(request, back)
+        if not isinstance(view, IncidentDetail | PairDetail | SilenceList):
+            back = "/silences"
+            view = SilenceList(form=self._keys.form(request.state.session))
+        return self._whole(request, view, status=422, here=back, error=error)
 
     def theme(self, request: Request) -> Response:
         """Take light, dark, or what the system has."""
@@ -243,10 +244,14 @@ def _in_words(_request: Request, error: Exception) -> Response:
 
 
 def _pair(query: Mapping[str, str]) -> Pair | None:
-    port = query.get("port", "")
-    if not (query.get("client") and query.get("server") and port.isdecimal() and len(port) < 6):
+    port = _number(query.get("port", ""))
+    if port is None or not (query.get("client") and query.get("server")):
         return None
-    return Pair(query["client"], query["server"], int(port), query.get("transport", "tcp"))
+    return Pair(query["client"], query["server"], port, query.get("transport", "tcp"))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
 
 def _own(address: str) -> str:

@@ -35,14 +35,39 @@ HEADERS: Final[Mapping[str, str]] = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # not "no-referrer": with that, browsers do not say where our own forms come from
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
+_NAMES: Final = (
+    "Open it by the address that `tailrace page` prints; a further name goes into the "
+    "configuration as [page] hosts."
+)
+_STRANGER: Final = (
+    "This page shows what runs on this host, so it asks for a token. Open the address that "
+    "`tailrace run` printed at its start; `tailrace page` prints it again."
+)
+_WRONG_ADDRESS: Final = (
+    "The token in this address is not the one of this page. `tailrace page` prints the right "
+    "address."
+)
+_CROSS_SITE: Final = (
+    "This request comes from another site, and none may use this page. Open its address yourself: "
+    "in a new tab, by the address bar."
+)
+_NO_ORIGIN: Final = (
+    "A form must say which page it comes from (Origin or Sec-Fetch-Site), and this request does "
+    "not."
+)
+_NOT_OURS: Final = (
+    "This form is not one of this page's, or too old. Go back, reload the page and send it again."
+)
 
-class Refused(Exception):
+
+class RefusedError(Exception):
     """A request that is not answered.
 
     Attributes:
@@ -92,7 +117,7 @@ class Guard:
         request = Request(scope, receive)
         try:
             answer: ASGIApp = await self._admitted(request)
-        except Refused as refused:
+        except RefusedError as refused:
             answer = _words(refused)
         await answer(scope, receive, send_guarded)
 
@@ -100,7 +125,7 @@ class Guard:
         """Return what answers a request.
 
         Raises:
-            Refused: nothing does.
+            RefusedError: nothing does.
         """
         self._check_host(request)
         _check_site(request)
@@ -119,8 +144,7 @@ class Guard:
         if request.method == "POST":
             given = request.state.form.get("form", "")
             if not self._keys.is_form(given, session):
-                raise Refused(403, "This form is not one of this page's, or too old. Go back, "
-                                   "reload the page and send it again.")  # fmt: skip
+                raise RefusedError(403, _NOT_OURS)
         return self._app
 
     def _check_host(self, request: Request) -> None:
@@ -135,22 +159,17 @@ class Guard:
         # An address is no name that a stranger could have pointed here
         if address is not None and (self._everywhere or address.is_loopback):
             return
-        raise Refused(403, f"This page is not called {given[:200]!r}. Open it by the address that "
-                           "`tailrace page` prints; a further name goes into the configuration "
-                           "as [page] hosts.")  # fmt: skip
+        raise RefusedError(403, f"This page is not called {given[:200]!r}. {_NAMES}")
 
     def _enter(self, request: Request) -> Response:
         if not self._keys.is_token(request.query_params["token"]):
-            raise Refused(401, "The token in this address is not the one of this page. "
-                               "`tailrace page` prints the right address.")  # fmt: skip
+            raise RefusedError(401, _WRONG_ADDRESS)
         return let_in(request, self._keys, RedirectResponse("/", status_code=303))
 
     def _turn_away(self) -> Response:
         if self._password:
             return RedirectResponse("/login", status_code=303)
-        raise Refused(401, "This page shows what runs on this host, so it asks for a token. Open "
-                           "the address that `tailrace run` printed at its start; `tailrace page` "
-                           "prints it again.")  # fmt: skip
+        raise RefusedError(401, _STRANGER)
 
 
 def cookie_of(request: Request) -> str:
@@ -181,42 +200,37 @@ def _is_plain(host: str) -> bool:
 
 def _check_site(request: Request) -> None:
     """Refuse what another site's page asked for; other ports of this host are other sites."""
-    other = (
-        "This request comes from another site, and none may use this page. Open its address "
-        "yourself: in a new tab, by the address bar."
-    )
     site = request.headers.get("sec-fetch-site")
     if site not in (None, "none", "same-origin"):
-        raise Refused(403, other)
+        raise RefusedError(403, _CROSS_SITE)
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
-        raise Refused(403, other)
+        raise RefusedError(403, _CROSS_SITE)
     if request.method == "POST" and origin is None and site != "same-origin":
-        raise Refused(403, "A form must say which page it comes from (Origin or Sec-Fetch-Site), "
-                           "and this request does not.")  # fmt: skip
+        raise RefusedError(403, _NO_ORIGIN)
 
 
 async def _form(request: Request) -> dict[str, str]:
     """Return what a form says, read here and so bounded in size and time."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise Refused(415, "A form of this page is sent as application/x-www-form-urlencoded.")
+        raise RefusedError(415, "A form of this page is sent as application/x-www-form-urlencoded.")
     body = b""
     try:
         async with asyncio.timeout(BODY_S):
             async for part in request.stream():
                 body += part
                 if len(body) > BODY_BYTES:
-                    raise Refused(413, f"What is sent here has at most {BODY_BYTES} bytes.")
+                    raise RefusedError(413, f"What is sent here has at most {BODY_BYTES} bytes.")
     except TimeoutError:
-        raise Refused(408, "The form took too long to arrive.") from None
+        raise RefusedError(408, "The form took too long to arrive.") from None
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS))
     except ValueError:
-        raise Refused(400, "The form is not in UTF-8, or has too many fields.") from None
+        raise RefusedError(400, "The form is not in UTF-8, or has too many fields.") from None
 
 
-def _words(refused: Refused) -> Response:
+def _words(refused: RefusedError) -> Response:
     return Response(
         f"{refused.why}\n", status_code=refused.status, media_type="text/plain; charset=utf-8"
     )

@@ -13,6 +13,7 @@ from alerts.matchers import Matcher, Subject, match
 from alerts.silences import Silence
 from detector.finding import Finding
 from probes.window import is_rollup
+from tailrace.errors import TailraceError
 from tailrace.history.reader import HistoryReader
 from tailrace.page import charts, overview, pair_detail
 from tailrace.page.render import render, short
@@ -20,6 +21,7 @@ from tailrace.page.source import Snapshot, Source, is_open
 from tailrace.page.views import Part, Seldom
 
 BEFORE_S = 600.0
+_POINTS = 240
 SHOW = {"": "all", "open": "going on", "held": "not told"}
 
 
@@ -79,12 +81,13 @@ class IncidentDetail:
             return Markup("")
         end = now if finding.ended is None else min(now, finding.ended + BEFORE_S)
         since, until = _around(finding, end)
-        reader = HistoryReader(self._source.state_dir)
         try:
-            series = reader.series(finding.pair, finding.signal, since=since, until=until,
-                                   points=240)  # fmt: skip
-        finally:
-            reader.close()
+            with HistoryReader(self._source.state_dir) as reader:
+                series = reader.series(
+                    finding.pair, finding.signal, since=since, until=until, points=_POINTS
+                )
+        except TailraceError as error:
+            return render("parts/problem.html", problem=str(error))
         title = f"{pair_detail.name_of(finding.signal)} of {words.pair(finding.pair)}"
         return charts.drawn(series, title=title, since=since, until=until, finding=finding,
                             trigger=self.incident.trigger, width=900.0, height=240.0)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from alerts.errors import StoreError
+from tailrace.errors import TailraceError
 from tailrace.page.source import Source
 from tailrace.page.views import Part, Rows, View, digest
 
@@ -46,7 +49,10 @@ class Streams:
                 snapshot = await run_in_threadpool(self._source.current)
                 if snapshot.version != version:
                     version = snapshot.version
-                    parts = await run_in_threadpool(view.parts, snapshot, time.time())
+                    parts: Mapping[str, Part] = {}
+                    with contextlib.suppress(StoreError, TailraceError):
+                        # what cannot be read now is asked for again with the next change
+                        parts = await run_in_threadpool(view.parts, snapshot, time.time())
                     if changed := known.changed(parts):
                         yield f"id: {version}\ndata: {text(changed)}\n\n"
                         said = began

@@ -11,6 +11,7 @@ from alerts import words
 from detector.finding import Finding
 from probes.window import SIGNALS, VIEWS, Kind, Pair
 from tailrace.durations import duration_s
+from tailrace.errors import TailraceError
 from tailrace.history.reader import HistoryReader
 from tailrace.page import charts
 from tailrace.page.render import NOTHING, latency, quantity, render, short
@@ -91,29 +92,36 @@ class PairDetail:
             ),
             "ends": render("parts/ends.html", pair=self.pair, ends=both_ends(row),
                            others=others(row)),
-            "charts": self._seldom(now, lambda: self._draw(findings, since=since, until=now)),
+            "charts": self._seldom(now, lambda: self._draw(row, findings, since=since, until=now)),
         }  # fmt: skip
 
-    def _draw(self, findings: Sequence[Finding], *, since: float, until: float) -> Markup:
+    def _draw(self, row: Row, findings: Sequence[Finding], *, since: float, until: float) -> Markup:
         changed = {finding.signal: finding for finding in findings if finding.pair == self.pair}
-        reader = HistoryReader(self._source.state_dir)
+        shown = []
         try:
-            known = next(
-                (each.signals for each in reader.pairs(since=since, until=until)
-                 if each.pair == self.pair), ()
-            )  # fmt: skip
-            shown = []
-            for signal in ordered(known, changed):
-                series = reader.series(self.pair, signal, since=since, until=until, points=_POINTS)
-                finding = changed.get(signal)
-                svg = charts.drawn(series, title=name_of(signal), since=since, until=until,
-                                   finding=finding)  # fmt: skip
-                wrong = "" if finding is None else short(finding)
-                shown.append(Drawn(signal, svg, finding is not None, wrong))
-        finally:
-            reader.close()
+            with HistoryReader(self._source.state_dir) as reader:
+                known = [signal for signal in SIGNALS if signal in row]
+                known = known or _signals(reader, self.pair, since=since, until=until)
+                for signal in ordered(known, changed):
+                    series = reader.series(
+                        self.pair, signal, since=since, until=until, points=_POINTS
+                    )
+                    finding = changed.get(signal)
+                    svg = charts.drawn(
+                        series, title=name_of(signal), since=since, until=until, finding=finding
+                    )
+                    wrong = "" if finding is None else short(finding)
+                    shown.append(Drawn(signal, svg, finding is not None, wrong))
+        except TailraceError as error:
+            return render("parts/problem.html", problem=str(error))
         sides = {server: client for client, server in BOTH_ENDS}
         return render("parts/charts.html", charts=shown, name=name_of, sides=sides)
+
+
+def _signals(reader: HistoryReader, pair: Pair, *, since: float, until: float) -> Sequence[str]:
+    """Return what is kept of a pair that has no traffic at the moment."""
+    kept = reader.pairs(since=since, until=until)
+    return next((each.signals for each in kept if each.pair == pair), ())
 
 
 def ordered(known: Sequence[str], changed: Mapping[str, Finding]) -> list[str]:

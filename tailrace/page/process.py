@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._outlive_nobody, name="daemon", daemon=True).start()
 
     def _outlive_nobody(self) -> None:
-        sys.stdin.buffer.read()  # ends with the daemon
+        os.read(sys.stdin.fileno(), 1)  # ends with the daemon
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:

@@ -19,7 +19,7 @@ from detector.finding import Finding, rfc3339
 from probes.window import UNITS, Pair
 
 HERE: Final = Path(__file__).parent
-NOTHING: Final = "–"
+NOTHING: Final = "–"  # noqa: RUF001 - a dash, not a minus
 
 
 @functools.cache
@@ -53,9 +53,9 @@ def render(template: str, **values: Any) -> Markup:
 
 def moment(epoch_s: float, now: float) -> Markup:
     """Return a time as HTML: how long ago, and exactly."""
-    exact = words.moment(epoch_s)
-    said = '<time datetime="{}" title="{}">{}</time>'
-    return Markup(said).format(rfc3339(epoch_s), exact, ago(now - epoch_s))
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        rfc3339(epoch_s), words.moment(epoch_s), ago(now - epoch_s)
+    )
 
 
 def ago(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -157,7 +156,7 @@ class Source:
                 rows = {_pair(row): row for row in published.rows}
                 condition = published.condition
         except TailraceError as error:
-            problem = str(error)
+            problem = error.what
         incidents: list[Incident] = []
         findings: list[Finding] = []
         quiet: list[Silence] = []
@@ -199,7 +198,7 @@ class Source:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns

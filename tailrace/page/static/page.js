@@ -66,12 +66,28 @@ document.querySelectorAll(".map").forEach((map) => {
   map.scrollLeft += at.left + at.width / 2 - map.getBoundingClientRect().left - map.clientWidth / 2;
 });
 
-if (connection) {
-  const events = new EventSource(connection.dataset.events);
+// A tab that nobody sees does not follow: a browser has few connections for one host.
+let events = null;
+let address = connection && connection.dataset.events;
+
+function follow() {
+  if (events || document.hidden) return;
+  events = new EventSource(address);
+  address = connection.dataset.events.replace(/&have=[^&]*/, "");  // later, nobody knows
   events.addEventListener("open", () => say(true, "live"));
   events.addEventListener("message", (event) => apply(JSON.parse(event.data)));
   events.addEventListener("error", () =>
     say(false, events.readyState === EventSource.CLOSED ? "not live: reload" : "connecting again"));
-  window.addEventListener("pagehide", () => events.close());
-  window.addEventListener("pageshow", (event) => event.persisted && window.location.reload());
+}
+
+function rest() {
+  if (events) events.close();
+  events = null;
+}
+
+if (connection) {
+  follow();
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : follow()));
+  window.addEventListener("pagehide", rest);
+  window.addEventListener("pageshow", (event) => event.persisted && follow());
 }
