@@ -36,6 +36,7 @@ from probes.identity.rules import Rule
 from probes.identity.sources import NamingSettings
 from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
+from tailrace.config_history import History
 from tailrace.config_page import Page
 from tailrace.durations import (
     duration_s,
@@ -184,6 +185,7 @@ class Config(_Section):
     probes: Probes = Probes()
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
+    history: History = History()
     page: Page = Page()
     services: tuple[Service, ...] = ()
 
@@ -256,6 +258,7 @@ class Config(_Section):
                     for name, value in {**MIN_CHANGE, **self.detector.min_change}.items()
                 },
             },
+            "history": self.history.table(),
             "page": self.page.table(),
             "alerts": {"receivers": receivers, **self.alerts.tables()},
         }

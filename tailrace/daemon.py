@@ -27,6 +27,7 @@ from probes.window import Pair, Window
 from tailrace import pairs
 from tailrace.condition import Condition
 from tailrace.errors import TailraceError
+from tailrace.history.service import History
 from tailrace.recording import Recorder
 from tailrace.status import Status, Voice
 
@@ -117,6 +118,7 @@ class Daemon:
         deliverer: told when there is something to deliver; None without receivers.
         voice: told how it goes.
         recorder: keeps every window; None for no recording.
+        history: keeps the past; None for none.
         memory: what the observer must know after a restart; None when there is no observer.
         condition: how the watching does; None when nothing is watched.
         services: what is known of the services, by name.
@@ -137,6 +139,7 @@ class Daemon:
         voice: Voice,
         deliverer: Deliverer | None = None,
         recorder: Recorder | None = None,
+        history: History | None = None,
         memory: Callable[[], bytes] | None = None,
         condition: Callable[[], Condition] | None = None,
         services: Callable[[], Mapping[str, Service]] = dict,
@@ -150,6 +153,7 @@ class Daemon:
     ) -> None:
         self._detector, self._store, self._deliverer = detector, store, deliverer
         self._voice, self._recorder, self._pairs_file = voice, recorder, pairs_file
+        self._history = history
         self._clock = clock
         self._memory, self._memory_kept = memory, b""
         self._ask_condition, self._condition = condition, Condition()
@@ -251,6 +255,8 @@ class Daemon:
             self._voice.warning(f"names: {'; '.join(self._condition.naming)}")
 
     def _record(self, window: Window) -> None:
+        if self._history is not None:
+            self._history.add(window)
         if self._recorder is None:
             return
         try:

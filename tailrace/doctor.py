@@ -16,6 +16,7 @@ from typing import Any
 from tailrace import config, pairs, promise, state
 from tailrace.check import Check
 from tailrace.errors import ConfigError, TailraceError
+from tailrace.history.doctor import history_check
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -33,6 +34,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _config(config_path)
     yield _state_dir(state_dir)
     yield _disk(state_dir)
+    yield history_check(state_dir, config_path, now=now)
     yield _containers(config_path)
     yield _conntrack()
     yield _elsewhere(config_path)

@@ -72,6 +72,14 @@ SAMPLE = """\
 # ratio = "2%"
 # gauge = "0%"
 
+# What is kept of the past, for pictures of it: how finely, for how long, and in how much room. When
+# there is no more room, the oldest goes first.
+
+[history]
+# enabled = true
+# tiers = ["1s for 1h", "10s for 1d", "1m for 30d"]
+# max_size = "1.5GB"
+
 [page]
 # The live page: map, incidents, pairs and their history, for a browser on this host. `tailrace
 # page` prints its address, with the token that it asks for.
@@ -260,7 +268,7 @@ def show(output: str, config_path: Path | None) -> None:
 def _toml(config_dict: Mapping[str, Any]) -> str:
     """Return the configuration as TOML: what our values are is written as in JSON."""
     blocks = []
-    for name in ("probes", "detector", "page"):
+    for name in ("probes", "detector", "history", "page"):
         plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
         blocks.append("\n".join([f"[{name}]", *_lines(plain)]))
         blocks += [

@@ -66,6 +66,7 @@ def run(
         from tailrace import recording, status  # noqa: PLC0415
         from tailrace.condition import Condition  # noqa: PLC0415
         from tailrace.daemon import MEMORY, Daemon  # noqa: PLC0415
+        from tailrace.history.service import History  # noqa: PLC0415
         from tailrace.restore import detector_of, incidents_of, remember  # noqa: PLC0415
 
         store = stack.enter_context(Store.open(directory))
@@ -82,6 +83,17 @@ def run(
         recorder = None
         if record_path is not None:
             recorder = stack.enter_context(recording.create(record_path))
+        history = None
+        if settings.history.enabled:
+            history = stack.enter_context(
+                History(
+                    directory,
+                    settings.history.settings(),
+                    note=voice.note,
+                    warn=voice.warning,
+                    max_pairs=2 * settings.probes.max_pairs,
+                )
+            )
         deliverer = _deliverer(store, settings, stack)
         observer = stack.enter_context(
             loading.observer(
@@ -104,6 +116,7 @@ def run(
             voice=voice,
             deliverer=deliverer,
             recorder=recorder,
+            history=history,
             memory=observer.memory,
             condition=lambda: Condition.of(observer),
             services=lambda: observer.services,

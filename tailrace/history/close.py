@@ -12,7 +12,7 @@ from probes.window import Kind, kind_of
 from tailrace.history.codes import Rows, concatenated
 from tailrace.history.merge import coarser
 from tailrace.history.names import SHARD
-from tailrace.history.pack import pack_chunk, pack_piece, unpack_chunk, unpack_piece
+from tailrace.history.pack import pack_chunks, pack_piece, unpack_chunk, unpack_piece
 from tailrace.history.settings import CHUNK_STEPS, SUMMARY_STEPS
 
 HEADLINES = ("requests", "connect_errors", "resets", "request_latency")
@@ -33,21 +33,12 @@ def close(
     rows = _stored(db, step, start, shard)
     if len(rows.step):
         rows = unique(rows, signals, step)
-        begins = np.flatnonzero(np.diff(rows.pair, prepend=-1))
-        ends = np.append(begins[1:], len(rows.pair))
         db.executemany(
             "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)",
-            [
-                (
-                    step,
-                    start,
-                    int(rows.pair[begin]),
-                    pack_chunk(
-                        rows.take(slice(begin, end)), start=start, step=step, steps=CHUNK_STEPS
-                    ),
-                )
-                for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-            ],
+            (
+                (step, start, pair, data)
+                for pair, data in pack_chunks(rows, start=start, step=step, steps=CHUNK_STEPS)
+            ),
         )
         db.execute(
             "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)",

@@ -54,7 +54,7 @@ class Rows(NamedTuple):
     step: NDArray[np.int64]
     codes: Codes
 
-    def take(self, which: NDArray[Any] | slice) -> Rows:
+    def take(self, which: NDArray[Any]) -> Rows:
         """Return some of the rows."""
         return Rows(self.pair[which], self.signal[which], self.step[which], self.codes[which])
 

@@ -20,6 +20,8 @@ PAGE_BYTES = 1024
 LOG_BYTES = 8_000_000
 """What the write-ahead log is cut back to."""
 BUSY_S = 5.0
+USELESS = ("damaged", "newer")
+"""Why a file is set aside: the end of its new name."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -195,6 +197,15 @@ def set_aside(path: Path, kind: str) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + end).replace(aside.with_name(aside.name + end))
     return aside
+
+
+def on_disk(path: Path) -> int:
+    """Return the bytes of a database's files, its log included."""
+    total = 0
+    for end in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.with_name(path.name + end).stat().st_size
+    return total
 
 
 def size(db: sqlite3.Connection) -> tuple[int, int]:

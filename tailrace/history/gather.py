@@ -81,7 +81,7 @@ def sums_of(window: Window, pair: Ints, signal: Ints) -> Sums:
     bucket = window.histograms.bucket[known].astype(np.int64)
     number = window.histograms.number[known].astype(np.float64)
     # A recording of somebody else's may have no histograms: all samples are at the median
-    bare = np.setdiff1d(np.flatnonzero(kind == 2), entry)
+    bare = np.flatnonzero((kind == 2) & (np.bincount(entry, minlength=len(kind)) == 0))
     if len(bare):
         nanoseconds = np.clip(value[bare] * 1e9, 0, 2.0**52).astype(np.int64)
         entry = np.concatenate([entry, bare])
@@ -104,9 +104,11 @@ def added(parts: Sequence[Sums]) -> Sums:
     np.maximum.at(high, into, joined.high)
     start = np.cumsum([0, *(len(part.key) for part in parts)])
     of_part = np.repeat(start[:-1], [len(part.entry) for part in parts])
-    cells, cell = np.unique(
-        into[joined.entry + of_part] << _BUCKET_BITS | joined.bucket, return_inverse=True
-    )
+    cell = into[joined.entry + of_part] << _BUCKET_BITS | joined.bucket
+    order = np.argsort(cell, kind="stable")
+    cell = cell[order]
+    begins = np.flatnonzero(np.diff(cell, prepend=-1))
+    number = np.add.reduceat(joined.number[order], begins) if len(begins) else joined.number
     return Sums(
         key,
         joined.kind[first],
@@ -114,9 +116,9 @@ def added(parts: Sequence[Sums]) -> Sums:
         summed(into, joined.total, len(key)),
         low,
         high,
-        cells >> _BUCKET_BITS,
-        cells & ((1 << _BUCKET_BITS) - 1),
-        summed(cell, joined.number, len(cells)),
+        cell[begins] >> _BUCKET_BITS,
+        cell[begins] & ((1 << _BUCKET_BITS) - 1),
+        number,
     )
 
 
@@ -149,6 +151,10 @@ def _quantiles(sums: Sums, rows: Ints) -> tuple[Floats, Floats]:
     samples = upto[last] - before
     found = np.empty((len(rows), len(QUANTILES)))
     for column, q in enumerate(QUANTILES):
+        if q in (0.0, 1.0):
+            edge = sums.bucket[start] if q == 0.0 else sums.bucket[last] + 1
+            found[:, column] = lower_edge_s(edge)
+            continue
         rank = before + q * samples
         at = np.clip(np.searchsorted(upto, rank, side="left"), start, last)
         within = np.clip((rank - (upto[at] - sums.number[at])) / sums.number[at], 0.0, 1.0)
@@ -204,5 +210,5 @@ class Steps:
 def shards(rows: Rows, size: int) -> Iterator[tuple[int, Rows]]:
     """Yield the rows by shard, which is so many pairs of adjacent numbers."""
     shard = rows.pair // size
-    for each in np.unique(shard).tolist():
+    for each in np.flatnonzero(np.bincount(shard)).tolist():
         yield each, rows.take(np.flatnonzero(shard == each))

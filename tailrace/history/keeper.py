@@ -149,7 +149,7 @@ class Keeper:
         return True
 
     def _take_up(self, db: sqlite3.Connection) -> None:
-        self._room = Room(db, self._settings)
+        self._room = Room(db, self.path, self._settings)
         if len(self._names):  # the file was set aside while we ran
             self._names.all_are_new()
         else:
@@ -188,7 +188,7 @@ class Keeper:
             starts = rows.step // tier.chunk * tier.chunk
             if len(starts):
                 self._room.begins(tier.step, int(rows.step.min()))
-            for start in np.unique(starts).tolist():
+            for start in sorted(set(starts.tolist())):
                 some = rows.take(np.flatnonzero(starts == start))
                 db.executemany(
                     "INSERT INTO pieces VALUES (?, ?, ?, ?)",

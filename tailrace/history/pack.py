@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from tailrace.history.codes import COLUMNS, Codes, Rows, concatenated, no_rows
 
 _PIECE = struct.Struct("<Iqi")  # rows, first step, least pair
 _STREAM = struct.Struct("<HHI")  # signal, rows, bytes
-_COLUMN = struct.Struct("<Bh")  # how, base
+_HEADER = np.dtype([("how", "u1"), ("base", "<i2")])  # of a column
 _CONSTANT, _OFFSETS, _DELTAS, _WIDE = 0, 1, 2, 4
 
 Ints = NDArray[np.int64]
@@ -71,23 +72,36 @@ def unpack_piece(data: bytes) -> Rows:
     )
 
 
-def pack_chunk(rows: Rows, *, start: int, step: int, steps: int) -> bytes:
-    """Return the rows of one pair as bytes.
+def pack_chunks(rows: Rows, *, start: int, step: int, steps: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the number of each pair and its rows as bytes.
 
     Args:
-        rows: of one pair, sorted by signal and then by step; a step once in each.
+        rows: sorted by pair, by signal and then by step; a step once in each.
         start: of the chunk, epoch seconds.
         step: length of a step, seconds.
         steps: how many the chunk may have.
     """
-    begins = np.flatnonzero(np.diff(rows.signal, prepend=-1))
-    ends = np.append(begins[1:], len(rows.signal))
+    if not len(rows.step):
+        return
+    changes = (np.diff(rows.pair, prepend=-1) != 0) | (np.diff(rows.signal, prepend=-1) != 0)
+    begins = np.flatnonzero(changes)
+    ends = np.append(begins[1:], len(rows.step)).tolist()
+    headers, narrow, wide = _columns(rows.codes, begins)
     index = (rows.step - start) // step
-    streams = []
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        body = _stream(rows.codes[begin:end], index[begin:end], steps)
-        streams.append(_STREAM.pack(int(rows.signal[begin]), end - begin, len(body)) + body)
-    return zlib.compress(b"".join(streams), 6)
+    signals, pairs = rows.signal[begins].tolist(), rows.pair[begins].tolist()
+    streams: list[bytes] = []
+    for at, (begin, end) in enumerate(zip(begins.tolist(), ends, strict=True)):
+        body = [_places(index[begin:end], steps), headers[at].tobytes()]
+        for column, how in enumerate(headers["how"][at].tolist()):
+            if how & _WIDE:
+                body.append(wide[column][begin:end].tobytes())
+            elif how:
+                body.append(narrow[column, begin:end].tobytes())
+        stream = b"".join(body)
+        streams.append(_STREAM.pack(signals[at], end - begin, len(stream)) + stream)
+        if at + 1 == len(pairs) or pairs[at + 1] != pairs[at]:
+            yield pairs[at], zlib.compress(b"".join(streams), 6)
+            streams = []
 
 
 def unpack_chunk(
@@ -121,38 +135,68 @@ def unpack_chunk(
     return concatenated(found)
 
 
-def _stream(codes: Codes, index: Ints, steps: int) -> bytes:
-    """Return one stream: which steps it has, unless all, and its columns."""
-    parts = []
-    if len(index) < steps:
-        there = np.zeros(steps, np.uint8)
-        there[index] = 1
-        parts.append(np.packbits(there).tobytes())
-    for column in codes.T.astype(np.int64):
-        how, base, values = _column(column)
-        parts.append(_COLUMN.pack(how, base))
-        if how:
-            parts.append(values)
-    return b"".join(parts)
+def _places(index: Ints, steps: int) -> bytes:
+    """Return which steps a stream has; nothing when it has all."""
+    if len(index) == steps:
+        return b""
+    there = np.zeros(steps, np.uint8)
+    there[index] = 1
+    return np.packbits(there).tobytes()
 
 
-def _column(column: Ints) -> tuple[int, int, bytes]:
-    """Return how a column is kept, its base, and the bytes that follow."""
-    base = int(column[0])
-    deltas = np.diff(column)
-    if not deltas.any():
-        return _CONSTANT, base, b""
-    middle = int(np.sort(column)[len(column) // 2])
-    offsets = column - middle
-    how, values = _OFFSETS, offsets
-    if np.abs(deltas).sum() < np.abs(offsets).sum():
-        how, values = _DELTAS, deltas
-    else:
-        base = middle
-    folded = (values << 1) ^ (values >> 63)  # small whatever the sign
-    if folded.max() < 256:
-        return how, base, folded.astype(np.uint8).tobytes()
-    return how | _WIDE, base, folded.astype("<u4").tobytes()
+def _columns(
+    codes: Codes, begins: Ints
+) -> tuple[NDArray[np.void], NDArray[np.uint8], dict[int, NDArray[np.uint32]]]:
+    """Return the columns of all streams as what is kept of them.
+
+    Args:
+        codes: int16[n, COLUMNS], stream by stream.
+        begins: int64[s], where each begins.
+
+    Returns:
+        (headers of `_HEADER`, [s, COLUMNS]; the values that follow, uint8[COLUMNS, n]; for columns
+        in which some are wide, all as uint32[n]).
+    """
+    number = np.diff(np.append(begins, len(codes)))
+    headers = np.zeros((len(begins), COLUMNS), _HEADER)
+    narrow = np.empty((COLUMNS, len(codes)), np.uint8)
+    wide = {}
+    for place in range(COLUMNS):
+        column = np.ascontiguousarray(codes[:, place])
+        headers["base"][:, place] = column[begins]
+        varies = np.minimum.reduceat(column, begins) != np.maximum.reduceat(column, begins)
+        if not varies.any():
+            continue
+        some = np.repeat(varies, number)
+        sizes = number[varies]
+        base, how, folded = _folded(column[some].astype(np.int32), sizes)
+        headers["base"][varies, place], headers["how"][varies, place] = base, how
+        narrow[place, some] = folded
+        if (how & _WIDE).any():
+            wide[place] = np.zeros(len(codes), "<u4")
+            wide[place][some] = folded
+    return headers, narrow, wide
+
+
+def _folded(column: NDArray[np.int32], sizes: Ints) -> tuple[Ints, Ints, NDArray[np.int32]]:
+    """Return bases, how streams are kept, and their values: small and not negative.
+
+    Args:
+        column: int32[n], stream by stream.
+        sizes: int64[s], how many of each.
+    """
+    begins = np.cumsum(sizes) - sizes
+    deltas = np.diff(column, prepend=0)
+    deltas[begins] = 0
+    middle = np.rint(np.add.reduceat(column, begins) / sizes).astype(np.int32)
+    offsets = column - np.repeat(middle, sizes)
+    wander = np.add.reduceat(np.abs(deltas), begins)
+    by_delta = wander < np.add.reduceat(np.abs(offsets), begins)
+    values = np.where(np.repeat(by_delta, sizes), deltas, offsets)
+    folded = (values << 1) ^ (values >> 31)
+    how = np.where(by_delta, _DELTAS, _OFFSETS)
+    how |= np.where(np.maximum.reduceat(folded, begins) > 255, _WIDE, 0)
+    return np.where(by_delta, column[begins], middle), how, folded
 
 
 def _unpack_stream(body: bytes, number: int, steps: int) -> tuple[Ints, Codes]:
@@ -162,21 +206,17 @@ def _unpack_stream(body: bytes, number: int, steps: int) -> tuple[Ints, Codes]:
         at = (steps + 7) // 8
         index = np.flatnonzero(np.unpackbits(np.frombuffer(body, np.uint8, at), count=steps))
     codes = np.empty((number, COLUMNS), np.int16)
-    for column in range(COLUMNS):
-        how, base = _COLUMN.unpack_from(body, at)
-        at += _COLUMN.size
+    header = np.frombuffer(body, _HEADER, COLUMNS, at)
+    at += header.nbytes
+    for column, (how, base) in enumerate(header.tolist()):
         if how == _CONSTANT:
             codes[:, column] = base
             continue
-        many = number - 1 if how & _DELTAS else number
         kind = np.dtype("<u4" if how & _WIDE else np.uint8)
-        folded = np.frombuffer(body, kind, many, at).astype(np.int64)
-        at += many * kind.itemsize
+        folded = np.frombuffer(body, kind, number, at).astype(np.int64)
+        at += folded.size * kind.itemsize
         values = (folded >> 1) ^ -(folded & 1)
-        if how & _DELTAS:
-            codes[:, column] = base + np.concatenate(([0], np.cumsum(values)))
-        else:
-            codes[:, column] = base + values
+        codes[:, column] = base + (np.cumsum(values) if how & _DELTAS else values)
     if len(index) != number:
         raise ValueError(f"{len(index)} steps for {number} rows")
     return index, codes

@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 
 from tailrace.durations import duration_text
 from tailrace.history import database
@@ -22,8 +23,8 @@ VACUUM_SHARE, VACUUM_PAGES = 0.1, 4000
 class Room:
     """The retention and the budget of one open file."""
 
-    def __init__(self, db: sqlite3.Connection, settings: HistorySettings) -> None:
-        self._db, self._settings = db, settings
+    def __init__(self, db: sqlite3.Connection, path: Path, settings: HistorySettings) -> None:
+        self._db, self._path, self._settings = db, path, settings
         self._limit = settings.max_size - database.LOG_BYTES
         self._last = math.nan
         self._settled = -math.inf
@@ -159,12 +160,11 @@ class Room:
 
     def text(self) -> str:
         """Return what is kept, and in how much room."""
-        used, free = database.size(self._db)
         tiers = ", ".join(
             f"{duration_text(tier.step)} for {duration_text(tier.keep)}"
             for tier in self._settings.tiers
         )
         return (
-            f"{tiers}; {(used + free) / 1e6:,.1f} MB on disk of at most "
+            f"{tiers}; {database.on_disk(self._path) / 1e6:,.1f} MB on disk of at most "
             f"{self._settings.max_size / 1e6:,.0f}"
         )

@@ -121,7 +121,7 @@ MISTAKES = {
     "section": (
         "[detecter]\n",
         "{file}:1: unknown section `detecter`, did you mean `detector`?\n"
-        "  remedy: known sections: probes, detector, alerts, services",
+        "  remedy: known sections: probes, detector, alerts, history, page, services",
     ),
     "key far from all": (
         "[detector]\nzzz = 1\n",
