@@ -20,6 +20,7 @@ _COMMANDS = {
     "incidents": "incidents:incidents",
     "explain": "report:explain",
     "pairs": "pairs:pairs",
+    "top": "top:top",
     "record": "record:record",
     "replay": "replay:replay",
     "simulate": "simulate:simulate",
@@ -53,6 +54,7 @@ class _Lazy(click.Group):
         "sudo tailrace run               watch this host, tell of incidents",
         "tailrace incidents              what people were told, and why it happened",
         "tailrace report --since 1h      what changed in the last hour",
+        "tailrace top                    the pairs of this host, live",
         "tailrace doctor                 is everything there that it takes?",
     ),
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alerts import words
 from detector.finding import Finding
 from tailrace.cli.output import emit, print_table
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 COLUMNS = (
     "schema", "id", "client", "server", "port", "transport", "signal", "direction", "onset",
@@ -46,33 +49,51 @@ def emit_findings(
         items,
         output,
         to_json=lambda finding: public_form(finding, reasons.get(finding.id, "")),
-        table=functools.partial(_table, held=reasons),
+        table=functools.partial(print_findings, held=reasons),
         columns=columns,
     )
 
 
-def _table(findings: Sequence[Finding], *, held: Mapping[str, str]) -> None:
+def print_findings(
+    findings: Sequence[Finding],
+    *,
+    held: Mapping[str, str],
+    pictures: Mapping[str, tuple[str, str]] | None = None,
+    today: str = "",
+) -> None:
+    """Write findings as a table; of none, nothing.
+
+    Args:
+        findings: in the order of their rows.
+        held: why findings were not told, by id.
+        pictures: by id, bars of before and after the onset.
+        today: the day (UTC) whose times are shown without it, if all are of it.
+    """
+    from rich.text import Text  # noqa: PLC0415 - slow to import
+
     if not findings:
         return
-    print_table(
-        ("id", "since (UTC)", "pair", "what changed", "state"),
-        (
-            (
-                f.id[:8],
-                words.moment(f.onset).removesuffix(" UTC"),
-                words.pair(f.pair),
-                change(f),
-                f"{f.state}, held back" if f.id in held else f.state,
-            )
-            for f in findings
-        ),
-        folded=[3],
-        style=lambda row: _COLOURS[row[-1].partition(",")[0]],
-    )
+    drawn = pictures or {}
+    moments = [words.moment(f.onset).removesuffix(" UTC") for f in findings]
+    if all(moment.startswith(f"{today} ") for moment in moments):
+        moments = [moment[11:] for moment in moments]
 
+    def row(f: Finding, moment: str) -> list[str | Text]:
+        colour = _COLOURS[f.state]
+        before, after = drawn.get(f.id, ("", ""))
+        state = f"{f.state}, held back" if f.id in held else f.state
+        return [
+            f.id[:8],
+            moment,
+            words.pair(f.pair),
+            change(f),
+            *([Text.assemble((before, "green"), (after, colour))] if drawn else []),
+            Text(state, style=colour),
+        ]
 
-def _moment(epoch_s: float) -> str:
-    return words.moment(epoch_s).removesuffix(" UTC")
+    headings = ["id", "since (UTC)", "pair", "what changed", "state"]
+    headings[4:4] = ["before, after"] if drawn else []
+    print_table(headings, map(row, findings, moments), folded=[2, 3, len(headings) - 1])
 
 
 def change(finding: Finding) -> str:

@@ -19,7 +19,7 @@ COLUMNS = (
     "resolved", "ended_as", "part_of", "root", "root_side", "root_score", "affected", "trigger",
     "impact", "title", "summary", "findings", "picture",
 )  # fmt: skip
-_COLOURS = {"critical": "bold red", "warning": "yellow", "info": "blue"}
+SEVERITY_COLOURS = {"critical": "bold red", "warning": "yellow", "info": "blue"}
 
 
 def emit_changes(changes: Iterable[Change], output: str) -> str:
@@ -84,7 +84,7 @@ def _table(incidents: Sequence[Incident], events: Sequence[str]) -> None:
             for number, i in enumerate(incidents)
         ),
         folded=[3, 4, 5],
-        style=lambda row: _COLOURS[row[2]] if row[-1].startswith("firing") else "",
+        style=lambda row: SEVERITY_COLOURS[row[2]] if row[-1].startswith("firing") else "",
     )
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from tailrace.errors import TailraceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 _T = TypeVar("_T")
 
@@ -72,29 +81,25 @@ def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_table(
     headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str | Text]],
     *,
     right: Iterable[int] = (),
     folded: Iterable[int] = (),
-    style: Callable[[Sequence[str]], str] = lambda _: "",
+    style: Callable[[Sequence[Any]], str] = lambda _: "",
 ) -> None:
     """Write rows as a table, as wide as the terminal, or as they need off a terminal.
 
     Args:
         headings: one per column.
-        rows: cells as plain text.
+        rows: cells as plain text, or with colours of their own.
         right: columns to align right.
         folded: columns whose cells may take several lines; the others keep theirs whole.
         style: a row's colour.
     """
     from rich import box  # noqa: PLC0415 - slow to import
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(
-        highlight=False, width=100_000, no_color=True
-    )  # fmt: skip
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -108,8 +113,40 @@ def print_table(
                          overflow="fold", no_wrap=number not in breakable)  # fmt: skip
     for row in rows:
         # Text: a service's name is never markup
-        table.add_row(*(Text(cell) for cell in row), style=style(row))
-    console.print(table)
+        cells = (cell if isinstance(cell, Text) else Text(cell) for cell in row)
+        table.add_row(*cells, style=style(row))
+    console().print(table)
+
+
+def console() -> Console:
+    """Return what writes to stdout: as wide as the terminal, or without limit and plain off one."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=100_000, no_color=True)
+
+
+@contextlib.contextmanager
+def into(file: Path | None) -> Iterator[None]:
+    """Have what is written to stdout in a file, which is replaced as a whole; None: stdout.
+
+    Raises:
+        TailraceError: it cannot be written; what was there before stays.
+    """
+    if file is None:
+        yield
+        return
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as opened, contextlib.redirect_stdout(opened):
+            yield
+        temporary.replace(file)
+    except OSError as error:
+        raise TailraceError(f"cannot write it: {error.strerror}", where=str(file)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def say(text: str) -> None:

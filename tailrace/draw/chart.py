@@ -21,7 +21,7 @@ _LEAST_TOP: Final = {"s": 1e-6, "ratio": 0.01, "1/s": 1.0, "B/s": 1.0}
 """What the value axis reaches at least: noise around nothing must not fill the picture."""
 _SHADE_ROOM: Final = 2.0
 """A spread that is higher than so many times the line is cut: the line is what is looked at."""
-_LABEL_PX: Final = 6.2
+_LABEL_PX: Final = 6.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Chart:
         unit: of all values: "s", "1/s", "B/s", "ratio", or any other text.
         time: float64[n], epoch seconds, ascending; starts of steps.
         step_s: length of a step, seconds.
-        line: float64[n], NaN for a gap.
+        line: float64[n], NaN for a gap; what is below 0 lies on the axis.
         low: float64[n], the least within each step; None draws no shade.
         high: float64[n], the most.
         since: where the time axis begins, epoch seconds.
@@ -168,11 +168,11 @@ class _Plot:
                        text_anchor="middle")  # fmt: skip
 
     def _points(self, part: slice, values: Floats) -> list[tuple[float, float]]:
-        middle = self._chart.time[part] + self._chart.step_s / 2
-        points = [
-            (self._x(at), self._y(value))
-            for at, value in zip(middle.tolist(), values[part].tolist(), strict=True)
-        ]
+        share = (self._chart.time[part] + self._chart.step_s / 2 - self._chart.since) / self._span_s
+        height = np.clip(values[part] / self._ticks[-1][0], 0.0, 1.0)
+        x = _LEFT + np.clip(share, 0.0, 1.0) * (self._right - _LEFT)
+        y = self._bottom - height * (self._bottom - _TOP)
+        points = list(zip(np.round(x, 1).tolist(), np.round(y, 1).tolist(), strict=True))
         # One value alone has no length, and a line without length is not drawn
         return points if len(points) > 1 else [points[0], (points[0][0] + 0.5, points[0][1])]
 
@@ -188,19 +188,25 @@ class _Plot:
     def marks(self) -> None:
         """Draw what happened when; labels that would lie on each other take two lines."""
         shown = [m for m in self._chart.marks if self._chart.since <= m.at <= self._chart.until]
-        taken: dict[float, float] = {}
-        for mark in sorted(shown, key=lambda m: (m.kind != "onset", m.at)):
+        taken: list[tuple[float, float, float]] = []
+        # The onset's line is drawn last, on top, but its label is placed first
+        for mark in sorted(shown, key=lambda m: (m.kind == "onset", m.at)):
             x = self._x(mark.at)
             markup.add(self._root, "line", class_=f"mark {mark.kind}", x1=x, x2=x, y1=_TOP - 4,
                        y2=self._bottom)  # fmt: skip
-        for mark in sorted(shown, key=lambda m: m.at):
-            x, length = self._x(mark.at), len(mark.label) * _LABEL_PX
+        for mark in sorted(shown, key=lambda m: (m.kind != "onset", m.at)):
+            x, length = self._x(mark.at), (len(mark.label) + 1) * _LABEL_PX
             ends = x + length > self._right
             left = x - length if ends else x
-            y = next((y for y in (_TOP - 8, _TOP - 21) if taken.get(y, -1.0) < left), None)
+            free = (
+                y
+                for y in (_TOP - 8, _TOP - 21)
+                if not any(y == at and left < b and a < left + length for at, a, b in taken)
+            )
+            y = next(free, None)
             if y is None:
                 continue  # its line is there, and its time is in the caption
-            taken[y] = left + length
+            taken.append((y, left, left + length))
             markup.add(self._root, "text", mark.label, class_=f"mark-label {mark.kind}", x=x,
                        y=y, text_anchor="end" if ends else "")  # fmt: skip
 
@@ -243,22 +249,25 @@ def _runs(there: NDArray[np.bool_]) -> Iterator[slice]:
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{markup.number(x)} {markup.number(y)}" for x, y in points)
+    return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
-def expected(line: Floats, time: Floats, *, onset: float, hours: float = 1.0) -> Floats | None:
+def expected(
+    line: Floats, time: Floats, *, onset: float, step_s: float = 0.0, hours: float = 1.0
+) -> Floats | None:
     """Return float64[2], the range of the middle 90 % of values in the time before an onset.
 
     Args:
         line: float64[n], NaN for a gap.
         time: float64[n], epoch seconds.
         onset: epoch seconds.
+        step_s: length of a step, seconds; one that reaches beyond the onset does not count.
         hours: how long before it.
 
     Returns:
         None when there are fewer than five values.
     """
-    before = line[(time >= onset - hours * 3600.0) & (time < onset)]
+    before = line[(time >= onset - hours * 3600.0) & (time < onset) & (time + step_s <= onset)]
     there = before[np.isfinite(before)]
     if len(there) < 5 or not math.isfinite(onset):
         return None

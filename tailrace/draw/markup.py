@@ -9,7 +9,9 @@ from alerts import words
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
-def svg(width: float, height: float, *, css: str, title: str, desc: str) -> Tree.Element:
+def svg(
+    width: float, height: float, *, css: str, title: str, desc: str, role: str = "img"
+) -> Tree.Element:
     """Return the root of a picture; `title` and `desc` are read to those who cannot see it.
 
     Args:
@@ -18,6 +20,7 @@ def svg(width: float, height: float, *, css: str, title: str, desc: str) -> Tree
         css: its class.
         title: what it is, in a few words.
         desc: what it shows, in sentences.
+        role: "img", or "group" when parts of it can be followed or acted on.
     """
     # A plain attribute instead of a namespace of ElementTree's: no prefix on any element
     root = Tree.Element(
@@ -25,7 +28,7 @@ def svg(width: float, height: float, *, css: str, title: str, desc: str) -> Tree
         {
             "xmlns": _NAMESPACE,
             "class": css,
-            "role": "img",
+            "role": role,
             "viewBox": f"0 0 {number(width)} {number(height)}",
             "width": number(width),
             "height": number(height),
@@ -67,5 +70,7 @@ def number(value: float) -> str:
 
 def _clean(text: str) -> str:
     """Return a text without what XML has no way to write (control characters)."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}"
                    for c in text)  # fmt: skip

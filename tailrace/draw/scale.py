@@ -26,9 +26,9 @@ def value_ticks(top: float, unit: str, *, most: int = 5) -> list[tuple[float, st
     Args:
         top: the largest value to show, in `unit`; above 0.
         unit: as in `probes.window.UNITS`.
-        most: about so many.
+        most: so many above 0, or fewer.
     """
-    step = _round_up(top / (most - 1))
+    step = _round_up(top / most)
     factor, name = _scaled(step * math.ceil(top / step - 1e-9), unit)
     count = math.ceil(top / step - 1e-9)
     return [

@@ -85,9 +85,12 @@ def svg(
     every = _merged(edges)
     shown, note = chosen(every, known, most=most)
     places = place([(edge.client, edge.server) for edge in shown], wide=_labelled(shown))
-    title = "Service map"
-    root = markup.svg(max(places.width, 420.0), places.height + _NOTE_HEIGHT, css="map",
-                      title=title, desc=_described(every, known))  # fmt: skip
+    hrefs = [edge.href for edge in every] + [each.href for each in known.values()]
+    linked = bool(links) or any(hrefs)
+    root = markup.svg(
+        max(places.width, 420.0), places.height + _NOTE_HEIGHT, css="map", title="Service map",
+        desc=_described(every, known), role="group" if linked else "img",
+    )  # fmt: skip
     drawing = _Drawing(root, places)
     busiest = max((edge.traffic for edge in shown), default=0.0)
     for edge in sorted(shown, key=_importance, reverse=True):  # what is flagged on top of the rest

@@ -27,7 +27,8 @@ from tests.program.windows import WEB_API, traffic, window
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    ["run"], ["report"], ["explain"], ["pairs"], ["record"], ["replay"], ["simulate"], ["doctor"],
+    ["run"], ["report"], ["explain"], ["pairs"], ["top"], ["record"],
+    ["replay"], ["simulate"], ["doctor"],
     ["config"], ["config", "init"], ["config", "check"], ["config", "show"],
     ["incidents"], ["alert"], ["alert", "test"], ["alert", "confirm"], ["alert", "dismiss"],
     ["alert", "route"],

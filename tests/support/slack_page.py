@@ -116,8 +116,26 @@ def example() -> list[Posted]:
         return server.messages
 
 
-def draw(document: str, file: Path) -> None:
+def draw(
+    document: str,
+    file: Path,
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    scale: float = SCALE,
+    colours: int = 32,
+    dark: bool = False,
+) -> None:
     """Write a page as a PNG, cut to what is on it.
+
+    Args:
+        document: the page.
+        file: where to.
+        width: of the window, in CSS pixels.
+        height: likewise; what is below is not in the picture.
+        scale: pixels of the picture per CSS pixel.
+        colours: how many there are in the picture.
+        dark: whether the page is asked to be dark.
 
     Raises:
         FileNotFoundError: there is no Chromium.
@@ -133,7 +151,8 @@ def draw(document: str, file: Path) -> None:
             [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
              "--no-first-run", "--disable-background-networking", "--disable-component-update",
              "--disable-sync", f"--user-data-dir={directory}/profile", "--hide-scrollbars",
-             f"--force-device-scale-factor={SCALE}", f"--window-size={WIDTH},{HEIGHT}",
+             f"--force-device-scale-factor={scale}", f"--window-size={width},{height}",
+             f"--blink-settings=preferredColorScheme={0 if dark else 1}",
              f"--screenshot={picture}", source.as_uri()],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
@@ -141,9 +160,9 @@ def draw(document: str, file: Path) -> None:
         empty = Image.new("RGB", drawn.size, "white")
         bounds = ImageChops.difference(drawn, empty).getbbox()
         assert bounds is not None
-        bottom = min(drawn.height, bounds[3] + 16 * SCALE)
+        bottom = min(drawn.height, bounds[3] + round(16 * scale))
         cut = drawn.crop((0, 0, drawn.width, bottom))
-        cut.quantize(colors=32).save(file, optimize=True)
+        cut.quantize(colors=colours).save(file, optimize=True)
 
 
 if __name__ == "__main__":
