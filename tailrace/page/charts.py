@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from markupsafe import Markup
 
-from alerts import words
-from alerts.incident import Trigger
 from detector.finding import Finding
 from probes.window import Kind
 from tailrace.draw import chart
 from tailrace.history.reader import Series
+from tailrace.report.pictures import describe
 
 _LINES: Final = {
     Kind.COUNT: ("mean", "min", "max", "mean", "least to most"),
     Kind.SUM: ("mean", "min", "max", "mean", "least to most"),
     Kind.GAUGE: ("mean", "min", "max", "mean", "least to most"),
     Kind.RATIO: ("share", "", "", "", ""),
-    Kind.LATENCY: ("p50", "p50", "p99", "median", "up to the 99th percentile"),
+    # the last hundredth would fill the picture with chance
+    Kind.LATENCY: ("p50", "p50", "p90", "median", "up to the 90th percentile"),
 }
 """Which values are the line and the shade around it, and what the two are called."""
 _LEAST_SPREAD: Final = 0.02
@@ -33,9 +32,6 @@ def drawn(
     since: float,
     until: float,
     finding: Finding | None = None,
-    trigger: Trigger | None = None,
-    width: float = 560.0,
-    height: float = 220.0,
 ) -> Markup:
     """Return the chart of a signal.
 
@@ -45,16 +41,13 @@ def drawn(
         since: where the chart begins, epoch seconds.
         until: where it ends.
         finding: the change to show: when it began, and what was normal before it.
-        trigger: what probably set it off.
-        width: in pixels.
-        height: in pixels.
     """
     line, low, high, name, shade = _LINES[series.kind]
     values = series.values
     picture = chart.svg(
         chart.Chart(
             title=title,
-            desc=title if finding is None else words.what(finding),
+            desc=title if finding is None else describe(finding),
             unit=series.unit,
             time=series.time,
             step_s=series.step_s,
@@ -64,11 +57,11 @@ def drawn(
             since=since,
             until=until,
             band=None if finding is None else _band(series, finding, values[line]),
-            marks=_marks(finding, trigger),
+            marks=[] if finding is None else _marks(finding),
             name=name,
             shade_name=shade,
-            width=width,
-            height=height,
+            width=560.0,
+            height=220.0,
         )
     )
     return Markup(picture)  # noqa: S704 - built as a tree, so it is escaped
@@ -76,7 +69,7 @@ def drawn(
 
 def _band(series: Series, finding: Finding, line: chart.Floats) -> chart.Band | None:
     """Return where values were before the onset; the detector's baseline where none are kept."""
-    kept = chart.expected(line, series.time, onset=finding.onset)
+    kept = chart.expected(line, series.time, onset=finding.onset, step_s=series.step_s)
     if kept is None:
         if finding.before is None:
             return None
@@ -84,19 +77,13 @@ def _band(series: Series, finding: Finding, line: chart.Floats) -> chart.Band | 
         kept = np.array([finding.before - spread, finding.before + spread])
         label = "baseline"
     else:
-        label = "baseline: the middle 90 % before"
+        label = "baseline: 90 % of the hour before"
     return chart.Band(low=float(kept[0]), high=float(kept[1]), until=finding.onset, label=label)
 
 
-def _marks(finding: Finding | None, trigger: Trigger | None) -> Sequence[chart.Mark]:
-    marks: list[chart.Mark] = []
-    if finding is not None:
-        marks.append(chart.Mark(at=finding.onset, kind="onset", label="onset"))
-        if finding.ended is not None:
-            ended = "new normal" if finding.state == "adopted" else "over"
-            marks.append(chart.Mark(at=finding.ended, kind="ended", label=ended))
-    if trigger is not None:
-        marks.append(
-            chart.Mark(at=trigger.at, kind="trigger", label=trigger.kind.replace("_", " "))
-        )
+def _marks(finding: Finding) -> list[chart.Mark]:
+    marks = [chart.Mark(at=finding.onset, kind="onset", label="onset")]
+    if finding.ended is not None:
+        ended = "new normal" if finding.state == "adopted" else "over"
+        marks.append(chart.Mark(at=finding.ended, kind="ended", label=ended))
     return marks

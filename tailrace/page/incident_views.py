@@ -7,21 +7,17 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from alerts import words
 from alerts.incident import Incident
 from alerts.matchers import Matcher, Subject, match
 from alerts.silences import Silence
-from detector.finding import Finding
-from probes.window import is_rollup
-from tailrace.errors import TailraceError
-from tailrace.history.reader import HistoryReader
-from tailrace.page import charts, overview, pair_detail
+from tailrace.page import overview, pair_detail
 from tailrace.page.render import render, short
 from tailrace.page.source import Snapshot, Source, is_open
 from tailrace.page.views import Part, Seldom
+from tailrace.report import pictures
+from tailrace.report.past import Past
 
-BEFORE_S = 600.0
-_POINTS = 240
+CHARTS = 4
 SHOW = {"": "all", "open": "going on", "held": "not told"}
 
 
@@ -70,33 +66,19 @@ class IncidentDetail:
                                silences=quiet),
             "incident-changes": render("parts/incident_changes.html", incident=self.incident,
                                        now=now, short=short),
-            "incident-chart": self._seldom(now, lambda: self._chart(now)),
+            "incident-charts": self._seldom(now, lambda: self._drawn(now)),
             "incident-map": overview.around(snapshot, self.incident),
         }  # fmt: skip
 
-    def _chart(self, now: float) -> Markup:
-        """Return the past of what changed first, from some time before to some time after."""
-        finding = next((f for f in self.incident.symptoms if f.direction in ("up", "down")), None)
-        if finding is None or is_rollup(finding.pair):
-            return Markup("")
-        end = now if finding.ended is None else min(now, finding.ended + BEFORE_S)
-        since, until = _around(finding, end)
-        try:
-            with HistoryReader(self._source.state_dir) as reader:
-                series = reader.series(
-                    finding.pair, finding.signal, since=since, until=until, points=_POINTS
-                )
-        except TailraceError as error:
-            return render("parts/problem.html", problem=str(error))
-        title = f"{pair_detail.name_of(finding.signal)} of {words.pair(finding.pair)}"
-        return charts.drawn(series, title=title, since=since, until=until, finding=finding,
-                            trigger=self.incident.trigger, width=900.0, height=240.0)  # fmt: skip
-
-
-def _around(finding: Finding, end: float) -> tuple[float, float]:
-    """Return from when to when a change is shown, in steps of ten seconds."""
-    before = max(BEFORE_S, end - finding.onset)
-    return 10.0 * ((finding.onset - before) // 10.0), 10.0 * (end // 10.0 + 1.0)
+    def _drawn(self, now: float) -> Markup:
+        """Return the past of what changed first, those of the root before others."""
+        with Past.open(self._source.state_dir) as past:
+            drawn = [
+                (finding, pictures.picture(finding, past, until=now, incident=self.incident))
+                for finding in self.incident.symptoms[:CHARTS]
+            ]
+            shown = [(finding, each) for finding, each in drawn if each is not None]
+            return render("parts/incident_charts.html", charts=shown, problem=past.problem)
 
 
 def silenced_by(label: str, value: str) -> str:

@@ -100,7 +100,7 @@ class PairDetail:
         shown = []
         try:
             with HistoryReader(self._source.state_dir) as reader:
-                known = [signal for signal in SIGNALS if signal in row]
+                known: Sequence[str] = [signal for signal in SIGNALS if signal in row]
                 known = known or _signals(reader, self.pair, since=since, until=until)
                 for signal in ordered(known, changed):
                     series = reader.series(

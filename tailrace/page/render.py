@@ -36,6 +36,7 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "name": words.clean,
         "pair": words.pair,
+        "drawn": Markup,
         "what": words.what,
         "moment": moment,
         "exactly": words.moment,

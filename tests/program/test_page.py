@@ -228,7 +228,7 @@ def test_only_what_changed_is_sent(shop: Scene, visitor: httpx.Client) -> None:
 def test_a_pair_before_and_after(visitor: httpx.Client) -> None:
     text = visitor.get("/pair?client=catalogue&server=postgres&port=5432").text
     assert re.search(r"request latency up: 1\.\d ms → \d+\.\d ms", text)
-    for part in ("onset", "baseline: the middle 90 % before", "Time in the server",
+    for part in ("onset", "baseline: 90 % of the hour before", "Time in the server",
                  "seen by the server", "Request latency, 99th percentile"):  # fmt: skip
         assert part in text
 
