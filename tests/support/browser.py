@@ -25,6 +25,7 @@ def browser(*, width: int = 1280, height: int = 900, dark: bool = False) -> Iter
             "disable-background-networking",
             "disable-component-update",
             "no-first-run",
+            "hide-scrollbars",
             f"user-data-dir={profile}",
         ):
             options.add_argument(f"--{argument}")

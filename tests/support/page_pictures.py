@@ -36,10 +36,7 @@ def draw(driver: Chrome, file: Path, *, width: int, most: int, scale: float = 1.
     height = min(most, driver.execute_script("return document.documentElement.scrollHeight"))
     resize(driver, width, height, scale=scale)
     driver.save_screenshot(str(file))
-    # Few colours are on it: a palette takes a third of the bytes
-    Image.open(file).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-        file, optimize=True
-    )
+    Image.open(file).convert("RGB").save(file, optimize=True)
     print(f"{file}: {file.stat().st_size // 1000} kB")
 
 
