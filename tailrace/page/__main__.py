@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from tailrace.errors import TailraceError
 from tailrace.page.beside import Request
 from tailrace.page.process import serve
 
-serve(Request.from_json(sys.argv[1]))
+try:
+    serve(Request.from_json(sys.argv[1]))
+except (TailraceError, OSError) as error:
+    sys.exit(f"live page: {error}")

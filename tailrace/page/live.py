@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -89,11 +89,20 @@ class Known:
 
 
 def _rows(part: Rows, sent: Rows) -> dict[str, Any]:
-    new = {key: str(html) for key, html in part.items.items() if sent.items.get(key) != html}
-    changed: dict[str, Any] = {"rows": new} if new else {}
-    if list(part.items) != list(sent.items):
-        changed["order"] = list(part.items)
-    return changed
+    """Return what is another in a list: whole lines, only their cells, their order."""
+    rows: dict[str, str] = {}
+    cells: dict[str, Sequence[str]] = {}
+    for key, row in part.items.items():
+        before = sent.items.get(key)
+        if before is None or before.rest != row.rest:
+            rows[key] = str(row.html)
+        elif before.cells != row.cells:
+            cells[key] = row.cells
+    order = [] if list(part.items) == list(sent.items) else list(part.items)
+    changed = {"rows": rows, "cells": cells, "order": order}
+    if not part.items and sent.items:
+        return {"order": []}
+    return {key: each for key, each in changed.items() if each}
 
 
 def text(message: Mapping[str, Any]) -> str:

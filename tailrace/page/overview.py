@@ -33,12 +33,13 @@ class Overview:
         told = [each for each in snapshot.incidents if not each.suppressed]
         held = [each for each in snapshot.incidents if each.suppressed and not each.part_of]
         over = [each for each in told if not is_open(each)]
+        quiet = [each for each in held if is_open(each)]
         listed = pair_list.listed(snapshot)
         return {
-            "verdict": render("parts/verdict.html", incidents=going, snapshot=snapshot, now=now,
+            "announcement": render("parts/announcement.html", incidents=going),
+            "verdict": render("parts/verdict.html", incidents=going, quiet=quiet, snapshot=snapshot, now=now,
                               last=over[0] if over else None),
-            "map": drawn(snapshot, [each for each in snapshot.incidents
-                                    if is_open(each) and not each.part_of]),
+            "map": drawn(snapshot, [*going, *quiet]),
             "recent": render("parts/incident_list.html", incidents=over[:RECENT_SHOWN], now=now),
             "held": render("parts/incident_list.html", incidents=held[:HELD_SHOWN], now=now),
             "pairs": pair_list.rows(listed[:PAIRS_SHOWN]),

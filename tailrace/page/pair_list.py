@@ -12,6 +12,7 @@ from alerts import words
 from alerts.severity import Severity, rank
 from detector.finding import Finding
 from probes.window import Pair
+from tailrace.page import views
 from tailrace.page.render import key_of, latency, quantity, render, short
 from tailrace.page.source import Snapshot
 from tailrace.page.views import Part, Rows
@@ -71,6 +72,14 @@ class Listed:
         value = _failed(self.row)
         return "" if value is None else quantity(value, "connect_errors")
 
+    def line(self) -> views.Row:
+        """Return it as a line of a part."""
+        return views.Row(
+            html=render("parts/pair_row.html", each=self),
+            cells=(self.requests, self.median, self.p99, self.failed),
+            rest=f"{self.severity} {self.wrong}",
+        )
+
 
 class PairList:
     """The list, by what was asked for."""
@@ -118,7 +127,7 @@ def listed(snapshot: Snapshot, *, search: str = "", sort: str = "") -> list[List
 
 def rows(shown: Sequence[Listed]) -> Rows:
     """Return lines of the list as a part."""
-    return Rows({each.key: render("parts/pair_row.html", each=each) for each in shown})
+    return Rows({each.key: each.line() for each in shown})
 
 
 def _wrong(snapshot: Snapshot) -> dict[Pair, str]:

@@ -36,7 +36,7 @@ class Snapshot:
         version: another one means that something changed.
         rows: the current pairs, by pair, as `PairTable.rows` gives them; empty when none is known.
         condition: how the watching does.
-        problem: why current pairs are not known, in words; "" when they are.
+        problem: why not all is known, in words; "" when it is.
         incidents: those of the last day and what still fires, the latest first.
         findings: those that fire, the earliest first.
         silences: that have not ended.
@@ -100,6 +100,7 @@ class Source:
         self._pairs_file = state_dir / state.PAIRS
         self._lock = threading.Lock()
         self._database: Database | None = None
+        self._store_problem = ""
         self._seen: object = None
         self._snapshot = Snapshot(version=0, problem="nothing was read yet")
         self._due = 0.0
@@ -167,8 +168,9 @@ class Source:
                 findings = [f for f in reader.findings(since=now) if f.state == "firing"]
                 quiet = silences.stored(self.state_dir, after=now)
         except StoreError as error:
-            problem = str(error)
+            self._store_problem = str(error)
             self._close()
+        problem = problem or self._store_problem
         return Snapshot(
             version=self._snapshot.version + 1,
             rows=rows,
@@ -184,11 +186,13 @@ class Source:
         try:
             if self._database is None:
                 self._database = Database.open(self.state_dir, read_only=True)
+                self._store_problem = ""
             file = _stamp(self.state_dir / STORE_FILE)
             return file and file[0], self._database.rows("PRAGMA data_version")[0][0]
         except StoreError as error:
+            self._store_problem = str(error)
             self._close()
-            return str(error)
+            return self._store_problem
 
     def _close(self) -> None:
         if self._database is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,15 +12,30 @@ from markupsafe import Markup
 from tailrace.page.source import Snapshot
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of a list.
+
+    Attributes:
+        html: it.
+        cells: the texts in it that change with every window, in order.
+        rest: another one means that something else of it changed, too.
+    """
+
+    html: Markup
+    cells: Sequence[str]
+    rest: str
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A part that is a list, of which only what changed is sent: HTML by key, in order."""
+    """A part that is a list, of which only what changed is sent: lines by key, in order."""
 
-    items: Mapping[str, Markup]
+    items: Mapping[str, Row]
 
     def __html__(self) -> str:
         """Return the whole part."""
-        return "".join(self.items.values())
+        return "".join(row.html for row in self.items.values())
 
 
 Part = Markup | Rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -200,29 +201,47 @@ def events_of(visitor: httpx.Client, path: str) -> str:
     return found[1].replace("&amp;", "&")
 
 
-def first_event(
+@contextlib.contextmanager
+def stream(
     visitor: httpx.Client, address: str, headers: dict[str, str] | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Iterator[Iterator[dict[str, Any]]]:
     with visitor.stream("GET", address, headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        for line in answer.iter_lines():
-            if line.startswith("data: "):
-                return dict(json.loads(line.removeprefix("data: ")))
-    raise AssertionError("the stream ended")
+        yield (
+            json.loads(line.removeprefix("data: "))
+            for line in answer.iter_lines()
+            if line.startswith("data: ")
+        )
 
 
 def test_only_what_changed_is_sent(shop: Scene, visitor: httpx.Client) -> None:
     address = events_of(visitor, "/pairs?q=postgres")
     shop.feed()
-    first = first_event(visitor, address)
-    # Three pairs are found and have other numbers; nothing else is another
-    assert set(first) == {"lists"}
-    assert set(first["lists"]) == {"pairs"}
-    assert 1 <= len(first["lists"]["pairs"]["rows"]) <= 3
+    with stream(visitor, address) as said:
+        # three pairs are found and have other numbers; nothing else is another
+        first = next(said)
+        assert set(first) == {"lists"}
+        shop.feed()
+        second = next(said)
+    assert set(second) == {"lists"}
+    assert set(second["lists"]["pairs"]) == {"cells"}
+    assert 1 <= len(second["lists"]["pairs"]["cells"]) <= 3
     # after an interruption nobody knows what the browser has
-    again = first_event(visitor, address, {"Last-Event-ID": "1"})
+    with stream(visitor, address, {"Last-Event-ID": "1"}) as said:
+        again = next(said)
     assert set(again["parts"]) == {"count", "pages"}
-    assert len(again["lists"]["pairs"]["order"]) == 3
+    assert len(again["lists"]["pairs"]["order"]) == len(again["lists"]["pairs"]["rows"]) == 3
+
+
+def test_what_cannot_be_read_is_said_and_not_taken_for_calm(tmp_path: Path) -> None:
+    tmp_path.joinpath("tailrace.db").write_text("not a database, " * 100)
+    with Beside(Page(listen="127.0.0.1:0"), tmp_path, warning=pytest.fail) as page:
+        shown = httpx.get(page.url, follow_redirects=False, timeout=30)
+        shown = httpx.get(page.url.partition("?")[0], cookies=shown.cookies, timeout=30)
+    assert shown.status_code == 200
+    assert "Not live:" in shown.text
+    assert "Whether something is wrong is not known" in shown.text
+    assert "Nothing is wrong" not in shown.text
 
 
 def test_a_pair_before_and_after(visitor: httpx.Client) -> None:

@@ -165,14 +165,24 @@ def test_a_pair_before_and_after_and_from_both_ends(
 def test_the_focus_stays_where_it_is(shop: Scene, page: Chrome, raised: Incident) -> None:
     go(page, shop, "")
     wait(page, lambda p: text(p, "#connection") == "live", "live")
+    row = "[data-list=pairs] tr:nth-child(2)"
+    before = text(page, row)
     name = page.execute_script(
-        "window.row = document.querySelector('[data-list=pairs] tr:nth-child(2) a');"
-        "row.focus(); return row.id"
+        f"const link = document.querySelector('{row} a'); link.focus(); return link.id"
     )
     shop.feed()
     shop.feed()
-    wait(page, lambda p: p.execute_script("return !row.isConnected"), "an update of the row")
+    wait(page, lambda p: text(p, row) != before, "other numbers in the row")
     assert page.execute_script("return document.activeElement.id") == name
+    # and where all around it is made anew
+    same = page.execute_script(
+        f"const link = document.querySelector('#open-{raised.id}');"
+        "link.focus();"
+        "const html = document.querySelector('[data-part=verdict]').innerHTML;"
+        "apply({parts: {verdict: html}});"
+        "return [link.isConnected, document.activeElement.id]"
+    )
+    assert same == [False, f"open-{raised.id}"]
     quiet(page)
 
 
@@ -210,9 +220,16 @@ def test_a_silence_by_the_keyboard(shop: Scene, page: Chrome, raised: Incident) 
     shop.feed()  # the daemon heeds it
     go(page, shop, f"incidents/{raised.id}")
     assert "Silenced by Ann" in text(page)
+    go(page, shop, "")
+    assert "Nothing is wrong that people are told of" in text(page)
+    assert "Not told: silenced by Ann" in text(page)
+    assert there(".map .node.root[data-service=postgres]")(page)
     go(page, shop, "silences")
     enter(page, f"#end-{made.id}")
     wait(page, lambda p: "Nothing is silenced" in text(p), "its end")
+    shop.feed()
+    go(page, shop, "")
+    assert "Probable cause" in text(page)
     quiet(page)
 
 

@@ -31,6 +31,10 @@ function update(list, changed) {
     if (known.has(key)) known.get(key).replaceWith(row);
     known.set(key, row);
   }
+  for (const [key, texts] of Object.entries(changed.cells || {})) {
+    const cells = known.has(key) ? known.get(key).querySelectorAll("td.number") : [];
+    cells.forEach((cell, at) => { cell.textContent = texts[at]; });
+  }
   if (!changed.order) return;
   changed.order.forEach((key, at) => {
     const row = known.get(key);
