@@ -37,8 +37,8 @@ class Overview:
         listed = pair_list.listed(snapshot)
         return {
             "announcement": render("parts/announcement.html", incidents=going),
-            "verdict": render("parts/verdict.html", incidents=going, quiet=quiet, snapshot=snapshot, now=now,
-                              last=over[0] if over else None),
+            "verdict": render("parts/verdict.html", incidents=going, quiet=quiet,
+                              snapshot=snapshot, now=now, last=over[0] if over else None),
             "map": drawn(snapshot, [*going, *quiet]),
             "recent": render("parts/incident_list.html", incidents=over[:RECENT_SHOWN], now=now),
             "held": render("parts/incident_list.html", incidents=held[:HELD_SHOWN], now=now),
