@@ -162,7 +162,9 @@ def draw(
         assert bounds is not None
         bottom = min(drawn.height, bounds[3] + round(16 * scale))
         cut = drawn.crop((0, 0, drawn.width, bottom))
-        cut.quantize(colors=colours).save(file, optimize=True)
+        # Few pixels may have the colour that matters, and dithering would blur text
+        few = cut.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(file, optimize=True)
 
 
 if __name__ == "__main__":
