@@ -1,4 +1,4 @@
-"""A chunk that is complete: from the pieces of a shard to one chunk per pair, and a summary."""
+"""From pieces as they come to a merged one per section, and to one chunk per pair."""
 
 from __future__ import annotations
 
@@ -9,116 +9,158 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.window import Kind, kind_of
-from tailrace.history.codes import Rows, concatenated
+from tailrace.history.codes import COLUMNS, Rows, concatenated
 from tailrace.history.merge import coarser
 from tailrace.history.names import SHARD
 from tailrace.history.pack import pack_chunks, pack_piece, unpack_chunk, unpack_piece
-from tailrace.history.settings import CHUNK_STEPS, SUMMARY_STEPS
+from tailrace.history.settings import CHUNK_STEPS, Tier
 
 HEADLINES = ("requests", "connect_errors", "resets", "request_latency")
 """Signals of which a summary has the values; of the others it has that they were there."""
+_KINDS = (Kind.COUNT, Kind.RATIO, Kind.LATENCY)
+FEW_PIECES = 12
+"""So many in a section are as quickly read as one."""
 
 
-def close(
-    db: sqlite3.Connection, step: int, start: int, shard: int, signals: Sequence[str]
+def merge(
+    db: sqlite3.Connection, tier: Tier, start: int, shard: int, signals: Sequence[str]
 ) -> None:
-    """Put a shard's pieces into chunks, within a transaction of the caller's.
+    """Put the pieces of a section that is complete into one, if they are many, with a summary.
 
-    What is there already of the same chunk, before the clock was set back, stays in it.
+    Within a transaction of the caller's.
 
     Raises:
         PackError: what is stored cannot be read.
     """
-    at = (step, start, shard)
-    rows = _stored(db, step, start, shard)
-    if len(rows.step):
-        rows = unique(rows, signals, step)
-        db.executemany(
-            "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)",
-            (
-                (step, start, pair, data)
-                for pair, data in pack_chunks(rows, start=start, step=step, steps=CHUNK_STEPS)
-            ),
-        )
+    pieces = _pieces(db, tier, start, tier.section, shard)
+    rows = concatenated(pieces)
+    at = (tier.step, start, shard)
+    if len(pieces) > FEW_PIECES:
+        db.execute("DELETE FROM pieces WHERE step = ? AND start = ? AND shard = ?", at)
         db.execute(
-            "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)",
-            (*at, pack_piece(_summary(rows, signals, step))),
+            "INSERT INTO pieces VALUES (?, ?, ?, 1, ?)", (*at, pack_piece(unique(rows, signals)))
         )
-    db.execute("DELETE FROM pieces WHERE step = ? AND start = ? AND shard = ?", at)
+    else:
+        db.execute("UPDATE pieces SET merged = 1 WHERE step = ? AND start = ? AND shard = ?", at)
+    _store_summary(db, tier, start, shard, _summary(rows, signals, tier))
 
 
-def _stored(db: sqlite3.Connection, step: int, start: int, shard: int) -> Rows:
-    found = [
-        unpack_piece(data)
-        for (data,) in db.execute(
-            "SELECT data FROM pieces WHERE step = ? AND start = ? AND shard = ?",
-            (step, start, shard),
-        )
-    ]
-    found += [
-        unpack_chunk(data, pair=pair, start=start, step=step, steps=CHUNK_STEPS)
+def close(
+    db: sqlite3.Connection, tier: Tier, start: int, shard: int, signals: Sequence[str]
+) -> None:
+    """Put the pieces of a chunk that is complete into chunks, with a summary.
+
+    What is there already of the same chunk, before the clock was set back, stays in it. Within a
+    transaction of the caller's.
+
+    Raises:
+        PackError: what is stored cannot be read.
+    """
+    stored = [
+        unpack_chunk(data, pair=pair, start=start, step=tier.step, steps=CHUNK_STEPS)
         for pair, data in db.execute(
             "SELECT pair, data FROM chunks WHERE step = ? AND start = ? AND pair BETWEEN ? AND ?",
-            (step, start, shard * SHARD, shard * SHARD + SHARD - 1),
+            (tier.step, start, shard * SHARD, shard * SHARD + SHARD - 1),
         )
     ]
-    return concatenated(found)
+    rows = unique(concatenated([*stored, *_pieces(db, tier, start, tier.chunk, shard)]), signals)
+    db.executemany(
+        "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)",
+        (
+            (tier.step, start, pair, data)
+            for pair, data in pack_chunks(rows, start=start, step=tier.step, steps=CHUNK_STEPS)
+        ),
+    )
+    span = (tier.step, start, start + tier.chunk, shard)
+    for table in ("pieces", "summaries"):
+        db.execute(
+            f"DELETE FROM {table} WHERE step = ? AND start >= ? AND start < ? AND shard = ?",  # noqa: S608
+            span,
+        )
+    _store_summary(db, tier, start, shard, _summary(rows, signals, tier))
 
 
-def unique(rows: Rows, signals: Sequence[str], step: int) -> Rows:
+def _pieces(db: sqlite3.Connection, tier: Tier, start: int, length: int, shard: int) -> list[Rows]:
+    return [
+        unpack_piece(data)
+        for (data,) in db.execute(
+            "SELECT data FROM pieces WHERE step = ? AND start >= ? AND start < ? AND shard = ?",
+            (tier.step, start, start + length, shard),
+        )
+    ]
+
+
+def _store_summary(db: sqlite3.Connection, tier: Tier, start: int, shard: int, rows: Rows) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)",
+        (tier.step, start, shard, pack_piece(rows)),
+    )
+
+
+def unique(rows: Rows, signals: Sequence[str]) -> Rows:
     """Return the rows by pair, signal and step; those of the same merged into one."""
-    rows = rows.take(np.lexsort((rows.step, rows.signal, rows.pair)))
-    same = ~_changes(rows, step)
+    key = _keys(rows)
+    order = np.argsort(key, kind="stable")  # they are in order in parts, which makes it fast
+    rows, key = rows.take(order), key[order]
+    same = np.diff(key, prepend=-1) == 0
     if not same.any():
         return rows
     twice = same | np.append(same[1:], False)
-    again = _coarser(rows.take(np.flatnonzero(twice)), signals, step)
-    rows = concatenated([rows.take(np.flatnonzero(~twice)), again])
-    return rows.take(np.lexsort((rows.step, rows.signal, rows.pair)))
+    again = _coarser(rows.take(np.flatnonzero(twice)), signals, 1)
+    return unique(concatenated([rows.take(np.flatnonzero(~twice)), again]), signals)
 
 
-def _summary(rows: Rows, signals: Sequence[str], step: int) -> Rows:
+def _keys(rows: Rows) -> NDArray[np.int64]:
+    """Return numbers in the order of pair, signal and step, the same where all three are."""
+    step = rows.step - (rows.step.min() if len(rows.step) else 0)
+    return (rows.pair.astype(np.int64) << 40) | (rows.signal.astype(np.int64) << 24) | step
+
+
+def _summary(rows: Rows, signals: Sequence[str], tier: Tier) -> Rows:
     """Return the headlines in longer steps, and of other signals that they were there."""
-    headlines = np.isin(
-        rows.signal, [number for number, name in enumerate(signals) if name in HEADLINES]
+    headline = np.array([name in HEADLINES for name in signals], bool)[rows.signal]
+    values = _coarser(rows.take(np.flatnonzero(headline)), signals, tier.section)
+    return concatenated([values, _presence(rows.take(np.flatnonzero(~headline)), signals, tier)])
+
+
+def _presence(rows: Rows, signals: Sequence[str], tier: Tier) -> Rows:
+    """Return one row, without values, for each section in which a stream has any."""
+    if not len(rows.step):
+        return rows
+    section = rows.step // tier.section
+    first, least = section.min(), rows.pair.min()
+    shape = (rows.pair.max() - least + 1, len(signals), section.max() - first + 1)
+    there = np.zeros(shape, bool)
+    there[rows.pair - least, rows.signal, section - first] = True
+    pair, signal, at = np.nonzero(there)
+    return Rows(
+        (pair + least).astype(np.int32),
+        signal.astype(np.int16),
+        (at + first) * tier.section,
+        np.zeros((len(pair), COLUMNS), np.int16),
     )
-    others = rows.take(np.flatnonzero(~headlines))
-    first = np.flatnonzero(_changes(others._replace(step=np.zeros(len(others.step), np.int64)), 1))
-    there = others.take(first)
-    values = _coarser(rows.take(np.flatnonzero(headlines)), signals, step * SUMMARY_STEPS)
-    return concatenated([values, there._replace(codes=np.zeros_like(there.codes))])
 
 
 def _coarser(rows: Rows, signals: Sequence[str], step: int) -> Rows:
-    """Return the rows of longer steps; they come, and go, by pair, signal and step."""
+    """Return the rows of longer steps, kind by kind."""
     longer = rows._replace(step=rows.step // step * step)
-    into = np.cumsum(_changes(longer, step)) - 1
-    kinds = {number: kind_of(signals[number]) for number in np.unique(rows.signal).tolist()}
+    key = _keys(longer)
+    order = np.argsort(key, kind="stable")
+    longer, key = longer.take(order), key[order]
+    kinds = np.array([_kind(name) for name in signals])[longer.signal]
     found = []
-    for kind in (Kind.COUNT, Kind.RATIO, Kind.LATENCY):
-        some = np.flatnonzero(_of_kind(rows.signal, kinds, kind))
+    for kind in _KINDS:
+        some = np.flatnonzero(kinds == _KINDS.index(kind))
         if not len(some):
             continue
-        groups, place = np.unique(into[some], return_inverse=True)
-        codes = coarser(kind, place, rows.codes[some], len(groups))
-        found.append(
-            longer.take(np.atleast_1d(np.searchsorted(into, groups)))._replace(codes=codes)
-        )
+        starts = np.diff(key[some], prepend=-1) != 0
+        into = np.cumsum(starts) - 1
+        codes = coarser(kind, into, longer.codes[some], int(into[-1]) + 1)
+        found.append(longer.take(some[starts])._replace(codes=codes))
     return concatenated(found)
 
 
-def _of_kind(signal: NDArray[np.int16], kinds: dict[int, Kind], wanted: Kind) -> NDArray[np.bool_]:
-    """Return which rows are of a kind; all that are neither ratios nor latencies are one."""
-    other = (Kind.RATIO, Kind.LATENCY)
-    chosen = [
-        n for n, k in kinds.items() if k is wanted or (wanted is Kind.COUNT and k not in other)
-    ]
-    return np.isin(signal, chosen)
-
-
-def _changes(rows: Rows, step: int) -> NDArray[np.bool_]:
-    """Return which rows are the first of their pair, signal and step."""
-    columns = (rows.pair, rows.signal, rows.step // step)
-    if not len(rows.step):
-        return np.empty(0, bool)
-    return np.append(True, np.any([np.diff(column) != 0 for column in columns], axis=0))
+def _kind(signal: str) -> int:
+    """Return how a signal is merged; all that are neither ratios nor latencies are one."""
+    kind = kind_of(signal)
+    return _KINDS.index(kind if kind in _KINDS else Kind.COUNT)

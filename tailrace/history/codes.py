@@ -90,7 +90,7 @@ def encode(value: Floats, width: float = FINE) -> NDArray[np.int64]:
     """Return the codes of finite values: 0 is 0, and the sign is kept."""
     size = np.abs(value)
     with np.errstate(divide="ignore"):
-        code = np.rint(np.log(size / LEAST) / width) + 1
+        code = np.rint((np.log(size) - np.log(LEAST)) / width) + 1
     code = np.where(size < LEAST, 0, np.clip(code, 1, _MOST))
     signed: NDArray[np.int64] = np.where(value < 0, -code, code).astype(np.int64)
     return signed

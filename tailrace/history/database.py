@@ -49,16 +49,17 @@ CREATE TABLE chunks (
 CREATE UNIQUE INDEX chunks_at ON chunks (step, start, pair);
 -- All pairs of a shard, at the steps of a chunk that is not complete
 CREATE TABLE pieces (
-    step  INTEGER NOT NULL,
-    start INTEGER NOT NULL,     -- of the chunk
-    shard INTEGER NOT NULL,     -- pairs whose number // SHARD is this
-    data  BLOB NOT NULL         -- tailrace.history.pack.pack_piece
+    step   INTEGER NOT NULL,
+    start  INTEGER NOT NULL,    -- of the section
+    shard  INTEGER NOT NULL,    -- pairs whose number // SHARD is this
+    merged INTEGER NOT NULL,    -- 1: of a section that has a summary
+    data   BLOB NOT NULL        -- tailrace.history.pack.pack_piece
 );
 CREATE INDEX pieces_at ON pieces (step, start, shard);
--- What pairs are listed by: a chunk of a shard in few, longer steps
+-- What pairs are listed by: a section, or all of a chunk, of a shard, in steps of a section each
 CREATE TABLE summaries (
     step  INTEGER NOT NULL,
-    start INTEGER NOT NULL,
+    start INTEGER NOT NULL,     -- of the section or chunk
     shard INTEGER NOT NULL,
     data  BLOB NOT NULL         -- tailrace.history.pack.pack_piece
 );

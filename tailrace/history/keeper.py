@@ -15,20 +15,21 @@ import numpy as np
 from probes.window import Window
 from tailrace.durations import duration_text
 from tailrace.history import database
-from tailrace.history.close import close
+from tailrace.history.close import close, merge
 from tailrace.history.codes import Rows, concatenated
 from tailrace.history.database import HistoryError
 from tailrace.history.gather import Steps, Sums, rows_of, shards, sums_of
 from tailrace.history.names import MAX_PAIRS, SHARD, Names
 from tailrace.history.pack import PackError, pack_piece
 from tailrace.history.room import Room
-from tailrace.history.settings import HistorySettings
+from tailrace.history.settings import HistorySettings, Tier
 
 MAX_WAITING = 1_000_000
 """Rows that wait while the file cannot be written; what is older is dropped, and counted."""
-CLOSE_AT_ONCE = 4
-"""Shards closed per flush at least, and an eighth of those that wait: the work is spread."""
+TIDY_AT_ONCE = 2
+"""Shards tidied per flush at least, and an eighth of those that wait: the work is spread."""
 PRUNE_EVERY_S = 60.0
+SETTLED_S = 7200
 ROW_BYTES, MARGIN_BYTES = 24, 2_000_000
 """What a row may take at most, and all else that a flush writes."""
 
@@ -161,7 +162,8 @@ class Keeper:
 
     def _cannot(self, error: HistoryError) -> None:
         """Say what is wrong, once; a file that is useless is set aside."""
-        text = f"{error.where}: {error.what}" if error.where not in error.what else error.what
+        named = str(self.path.parent) in error.what
+        text = error.what if named else f"{error.where}: {error.what}"
         if error.useless:
             if self._db is not None:
                 self._db.close()
@@ -185,38 +187,51 @@ class Keeper:
         self._names.store(db)
         for tier, waiting in zip(self._settings.tiers, self._waiting, strict=True):
             rows = concatenated(waiting)
-            starts = rows.step // tier.chunk * tier.chunk
+            starts = rows.step // tier.section * tier.section
             if len(starts):
                 self._room.begins(tier.step, int(rows.step.min()))
             for start in sorted(set(starts.tolist())):
                 some = rows.take(np.flatnonzero(starts == start))
                 db.executemany(
-                    "INSERT INTO pieces VALUES (?, ?, ?, ?)",
+                    "INSERT INTO pieces VALUES (?, ?, ?, 0, ?)",
                     [
                         (tier.step, start, shard, pack_piece(part))
                         for shard, part in shards(some, SHARD)
                     ],
                 )
-        self._close_chunks(db)
+        self._tidy(db)
         lost = dict(self.lost)
         if self._names.refused:
             lost["pairs above the most that are kept"] = self._names.refused
         self._room.remember(window_s=self._window_s, lost=lost)
 
-    def _close_chunks(self, db: sqlite3.Connection) -> None:
-        due: list[tuple[int, int, int]] = []
+    def _tidy(self, db: sqlite3.Connection) -> None:
+        """Merge sections and close chunks that are complete; not all at once."""
+        due: list[tuple[Callable[..., None], Tier, int, int]] = []
         for tier, newest in zip(self._settings.tiers, self._newest, strict=True):
-            due += db.execute(
-                "SELECT DISTINCT step, start, shard FROM pieces WHERE step = ? AND start <= ?"
-                " ORDER BY start",
-                (tier.step, newest - tier.chunk),
-            ).fetchall()
+            current = newest // tier.chunk * tier.chunk
+            due += [
+                (close, tier, start, shard)
+                for start, shard in db.execute(
+                    "SELECT DISTINCT start / :chunk * :chunk, shard FROM pieces"
+                    " WHERE step = :step AND start < :current",
+                    {"chunk": tier.chunk, "step": tier.step, "current": current},
+                )
+            ]
+            due += [
+                (merge, tier, start, shard)
+                for start, shard in db.execute(
+                    "SELECT DISTINCT start, shard FROM pieces"
+                    " WHERE step = ? AND start >= ? AND start <= ? AND merged = 0",
+                    (tier.step, current, newest - tier.section),
+                )
+            ]
         signals = self._names.signal_names()
-        for step, start, shard in due[: CLOSE_AT_ONCE + len(due) // 8]:
-            close(db, step, start, shard, signals)
+        for tidy, tier, start, shard in due[: TIDY_AT_ONCE + len(due) // 8]:
+            tidy(db, tier, start, shard, signals)
 
     def _make_room(self) -> None:
-        if abs(self._last_time - self._prune_due) < PRUNE_EVERY_S:
+        if not abs(self._last_time - self._prune_due) >= PRUNE_EVERY_S:  # or no window yet
             return
         self._prune_due = self._last_time
         assert self._db is not None
@@ -226,7 +241,10 @@ class Keeper:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._names.store(self._db, every=True)
                 self._room.delete_old(self._last_time)
-                gone = self._names.forget(self._room.oldest())
+                # what is under way is stored by then, whatever the clock does
+                long_ago = int(self._last_time) - SETTLED_S
+                oldest = self._room.oldest()
+                gone = self._names.forget(long_ago if oldest is None else min(oldest, long_ago))
                 self._db.executemany(
                     "DELETE FROM pairs WHERE number = ?", [(number,) for number in gone]
                 )

@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 
 _SHARES = np.diff(sorted(QUANTILES))
 """Of the samples, between a quantile and the next."""
+_CELLS = 2
+"""So many for a code: a quantile is the upper end of one."""
 _MOST_CELLS = 4_000_000
 
 
@@ -106,6 +108,7 @@ def _quantiles(
     found = [np.full(steps, np.nan) for _ in wanted]
     if not len(into):
         return found
+    edges = edges * _CELLS
     lowest = int(edges.min())
     width = int(edges.max()) - lowest + 2
     at_once = max(1, _MOST_CELLS // width)
@@ -121,16 +124,16 @@ def _quantiles(
         some = np.flatnonzero(total > 0)
         for q, values in zip(wanted, found, strict=True):
             at = np.argmax(upto[some] >= (q * total[some] * (1 - 1e-12))[:, None], axis=1)
-            values[first + some] = codes.decode(at + lowest, COARSE)
+            values[first + some] = codes.decode((at + lowest) / _CELLS, COARSE)
     return found
 
 
 def _cumulated(into: Ints, samples: Floats, edges: Ints, steps: int, width: int) -> Floats:
-    """Return how many samples are at most at each code: float64[steps, width]."""
+    """Return how many samples are at most at each cell: float64[steps, width]."""
     change = np.zeros(steps * width)
     for place, share in enumerate(_SHARES.tolist()):
         low, high = edges[:, place], edges[:, place + 1]
-        # (low, high], so that all samples up to a quantile are at its code
+        # (low, high], so that all samples up to a quantile are at its cell
         length = np.maximum(high - low, 1)
         begin = np.where(high > low, low + 1, low)
         density = samples * share / length

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tailrace.history.codes import COLUMNS, Codes, Rows, concatenated, no_rows
 
 _PIECE = struct.Struct("<Iqi")  # rows, first step, least pair
-_STREAM = struct.Struct("<HHI")  # signal, rows, bytes
+_STREAM = struct.Struct("<hHI")  # signal, rows, bytes
 _HEADER = np.dtype([("how", "u1"), ("base", "<i2")])  # of a column
 _CONSTANT, _OFFSETS, _DELTAS, _WIDE = 0, 1, 2, 4
 

@@ -18,7 +18,7 @@ from tailrace.history.codes import Rows, concatenated
 from tailrace.history.merge import merged
 from tailrace.history.names import SHARD
 from tailrace.history.pack import PackError, unpack_chunk, unpack_piece
-from tailrace.history.settings import CHUNK_STEPS, SUMMARY_STEPS, Tier
+from tailrace.history.settings import CHUNK_STEPS, Tier
 from tailrace.history.summary import PairSummary, summaries
 
 MOST_STEPS = 60_000
@@ -230,8 +230,8 @@ def _stream_rows(
             )
         )
     for (data,) in db.execute(
-        "SELECT data FROM pieces WHERE step = ? AND start BETWEEN ? AND ? AND shard = ?",
-        (tier.step, first, last, number // SHARD),
+        "SELECT data FROM pieces WHERE step = ? AND start >= ? AND start < ? AND shard = ?",
+        (tier.step, first, last + tier.chunk, number // SHARD),
     ):
         piece = unpack_piece(data)
         parts.append(piece.take((piece.pair == number) & (piece.signal == of)))
@@ -247,9 +247,13 @@ def _summary_rows(
     """Return rows of a span, with the length of their steps."""
     first, last = _starts(tier, since, until)
     found = []
-    for table, length in (("summaries", tier.step * SUMMARY_STEPS), ("pieces", tier.step)):
-        sql = f"SELECT data FROM {table} WHERE step = ? AND start BETWEEN ? AND ?"  # noqa: S608
-        parts = [unpack_piece(data) for (data,) in db.execute(sql, (tier.step, first, last))]
+    for table, length in (
+        ("summaries WHERE", tier.section),
+        ("pieces WHERE merged = 0 AND", tier.step),
+    ):
+        sql = f"SELECT data FROM {table} step = ? AND start >= ? AND start < ?"  # noqa: S608
+        span = (tier.step, first, last + tier.chunk)
+        parts = [unpack_piece(data) for (data,) in db.execute(sql, span)]
         rows = concatenated(parts)
         inside = (rows.step + length > since) & (rows.step < until)
         found.append((length, rows.take(np.flatnonzero(inside))))

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tailrace.durations import duration_text
 from tailrace.history import database
-from tailrace.history.settings import CHUNK_STEPS, HistorySettings, Tier
+from tailrace.history.settings import HistorySettings, Tier
 
 _TABLES = ("chunks", "pieces", "summaries")
 JUMP_S = 3600.0
 """A clock that jumps so far, either way, may be wrong: for as long nothing is deleted by age."""
 FILLED = 0.97
 """What is deleted for room goes down to this share of it."""
-VACUUM_SHARE, VACUUM_PAGES = 0.1, 4000
+VACUUM_SHARE, VACUUM_PAGES = 0.1, 8000
 
 
 class Room:
@@ -75,21 +75,15 @@ class Room:
         }
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", known.items())
 
-    def oldest(self) -> int:
-        """Return the start of the oldest chunk; 0 when there is none."""
-        return min((start for start, _ in self._firsts()), default=0)
+    def oldest(self) -> int | None:
+        """Return the start of the oldest chunk; None when there is none."""
+        return min((start for start, _ in self._firsts()), default=None)
 
     def newest(self) -> int:
-        """Return the end of the newest chunk; 0 when there is none."""
-        return max(
-            (
-                int(found) + step * CHUNK_STEPS
-                for step, _ in self._tiers()
-                for table in ("chunks", "pieces")
-                if (found := self._edge("MAX", table, step)) is not None
-            ),
-            default=0,
-        )
+        """Return the end of the newest chunk of the finest tier; 0 when there is none."""
+        finest = self._settings.tiers[0]
+        ends = [self._edge("MAX", table, finest.step) for table in ("chunks", "pieces")]
+        return max((end + finest.chunk for end in ends if end is not None), default=0)
 
     def _tiers(self) -> list[Tier]:
         return [Tier(*found) for found in self._db.execute("SELECT step, keep FROM tiers")]
@@ -156,7 +150,8 @@ class Room:
         """Give room back that is free in the file, if it is much."""
         used, free = database.size(self._db)
         if free > VACUUM_SHARE * (used + free) + VACUUM_PAGES * database.PAGE_BYTES:
-            self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            # a step of this statement frees one page, and only a script is stepped to its end
+            self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def text(self) -> str:
         """Return what is kept, and in how much room."""

@@ -58,6 +58,10 @@ class History:
                 self._warn("history: the disk is too slow, windows are dropped from it")
             self._dropped += 1
 
+    def waiting(self) -> int:
+        """Return how many windows wait for the thread."""
+        return self._queue.qsize()
+
     def __enter__(self) -> Self:
         return self
 

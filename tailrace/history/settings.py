@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 CHUNK_STEPS = 360
 """So many steps of a tier make a chunk: 6 minutes of 1 s, an hour of 10 s, 6 hours of 1 min."""
-SUMMARY_STEPS = 60
-"""So many steps make one of a summary, by which pairs are listed."""
+SECTION_STEPS = 60
+"""So many make a section of a chunk: one step of the summary by which pairs are listed."""
 
 
 class Tier(NamedTuple):
@@ -27,6 +27,11 @@ class Tier(NamedTuple):
     def chunk(self) -> int:
         """Length of a chunk, seconds."""
         return self.step * CHUNK_STEPS
+
+    @property
+    def section(self) -> int:
+        """Length of a section, seconds."""
+        return self.step * SECTION_STEPS
 
 
 TIERS = (Tier(1, 3600), Tier(10, 86_400), Tier(60, 30 * 86_400))
