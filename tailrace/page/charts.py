@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from markupsafe import Markup
 
+from alerts.incident import Trigger
 from detector.finding import Finding
 from probes.window import Kind
 from tailrace.draw import chart
@@ -32,6 +33,7 @@ def drawn(
     since: float,
     until: float,
     finding: Finding | None = None,
+    trigger: Trigger | None = None,
 ) -> Markup:
     """Return the chart of a signal.
 
@@ -41,6 +43,7 @@ def drawn(
         since: where the chart begins, epoch seconds.
         until: where it ends.
         finding: the change to show: when it began, and what was normal before it.
+        trigger: what probably set it off.
     """
     line, low, high, name, shade = _LINES[series.kind]
     values = series.values
@@ -57,11 +60,11 @@ def drawn(
             since=since,
             until=until,
             band=None if finding is None else _band(series, finding, values[line]),
-            marks=[] if finding is None else _marks(finding),
+            marks=[] if finding is None else _marks(finding, trigger),
             name=name,
             shade_name=shade,
-            width=560.0,
-            height=220.0,
+            width=420.0,
+            height=190.0,
         )
     )
     return Markup(picture)  # noqa: S704 - built as a tree, so it is escaped
@@ -81,9 +84,12 @@ def _band(series: Series, finding: Finding, line: chart.Floats) -> chart.Band | 
     return chart.Band(low=float(kept[0]), high=float(kept[1]), until=finding.onset, label=label)
 
 
-def _marks(finding: Finding) -> list[chart.Mark]:
+def _marks(finding: Finding, trigger: Trigger | None) -> list[chart.Mark]:
     marks = [chart.Mark(at=finding.onset, kind="onset", label="onset")]
     if finding.ended is not None:
         ended = "new normal" if finding.state == "adopted" else "over"
         marks.append(chart.Mark(at=finding.ended, kind="ended", label=ended))
+    if trigger is not None:
+        label = trigger.kind.replace("_", " ")
+        marks.append(chart.Mark(at=trigger.at, kind="trigger", label=label))
     return marks

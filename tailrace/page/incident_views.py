@@ -7,17 +7,22 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from alerts import words
 from alerts.incident import Incident
 from alerts.matchers import Matcher, Subject, match
 from alerts.silences import Silence
-from tailrace.page import overview, pair_detail
+from detector.finding import Finding
+from probes.window import is_rollup
+from tailrace.errors import TailraceError
+from tailrace.history.reader import HistoryReader
+from tailrace.page import charts, overview, pair_detail
 from tailrace.page.render import render, short
 from tailrace.page.source import Snapshot, Source, is_open
 from tailrace.page.views import Part, Seldom
-from tailrace.report import pictures
-from tailrace.report.past import Past
 
 CHARTS = 4
+AROUND_S = 600.0
+_POINTS = 240
 SHOW = {"": "all", "open": "going on", "held": "not told"}
 
 
@@ -71,14 +76,32 @@ class IncidentDetail:
         }  # fmt: skip
 
     def _drawn(self, now: float) -> Markup:
-        """Return the past of what changed first, those of the root before others."""
-        with Past.open(self._source.state_dir) as past:
-            drawn = [
-                (finding, pictures.picture(finding, past, until=now, incident=self.incident))
-                for finding in self.incident.symptoms[:CHARTS]
-            ]
-            shown = [(finding, each) for finding, each in drawn if each is not None]
-            return render("parts/incident_charts.html", charts=shown, problem=past.problem)
+        """Return the past of what changed, the root's first, from some time before to after."""
+        changed = [f for f in self.incident.symptoms if f.direction in ("up", "down")]
+        own = [finding for finding in changed if not is_rollup(finding.pair)]
+        shown = []
+        try:
+            with HistoryReader(self._source.state_dir) as reader:
+                for finding in own[:CHARTS]:
+                    since, until = _around(finding, now)
+                    series = reader.series(
+                        finding.pair, finding.signal, since=since, until=until, points=_POINTS
+                    )
+                    svg = charts.drawn(
+                        series, title=words.what(finding), since=since, until=until,
+                        finding=finding, trigger=self.incident.trigger,
+                    )  # fmt: skip
+                    shown.append((finding, svg))
+        except TailraceError as error:
+            return render("parts/problem.html", problem=str(error))
+        return render("parts/incident_charts.html", charts=shown, short=short)
+
+
+def _around(finding: Finding, now: float) -> tuple[float, float]:
+    """Return from when to when a change is shown: as long before it as after, within bounds."""
+    until = now if finding.ended is None else min(now, finding.ended + AROUND_S)
+    before = min(max(AROUND_S, until - finding.onset), 6.0 * AROUND_S)
+    return finding.onset - before, until
 
 
 def silenced_by(label: str, value: str) -> str:

@@ -33,7 +33,9 @@ class Overview:
         told = [each for each in snapshot.incidents if not each.suppressed]
         held = [each for each in snapshot.incidents if each.suppressed and not each.part_of]
         over = [each for each in told if not is_open(each)]
-        quiet = [each for each in held if is_open(each)]
+        quiet, past = (
+            [each for each in held if is_open(each) is going_on] for going_on in (True, False)
+        )
         listed = pair_list.listed(snapshot)
         return {
             "announcement": render("parts/announcement.html", incidents=going),
@@ -41,7 +43,7 @@ class Overview:
                               snapshot=snapshot, now=now, last=over[0] if over else None),
             "map": drawn(snapshot, [*going, *quiet]),
             "recent": render("parts/incident_list.html", incidents=over[:RECENT_SHOWN], now=now),
-            "held": render("parts/incident_list.html", incidents=held[:HELD_SHOWN], now=now),
+            "held": render("parts/incident_list.html", incidents=past[:HELD_SHOWN], now=now),
             "pairs": pair_list.rows(listed[:PAIRS_SHOWN]),
         }  # fmt: skip
 

@@ -36,7 +36,6 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "name": words.clean,
         "pair": words.pair,
-        "drawn": Markup,
         "what": words.what,
         "moment": moment,
         "exactly": words.moment,
