@@ -54,7 +54,7 @@ return colour.match(/[0-9]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0)
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A shop in which all is well."""
     directory = tmp_path_factory.mktemp("page") / "state"
-    with scene(directory, before_s=240, more=[HOSTILE]) as made:
+    with scene(directory, before_s=260, more=[HOSTILE]) as made:
         made.feed(148)
         yield made
 
@@ -143,6 +143,7 @@ def test_the_map_leads_to_the_incident(shop: Scene, page: Chrome, raised: Incide
 def test_a_pair_before_and_after_and_from_both_ends(
     shop: Scene, page: Chrome, raised: Incident
 ) -> None:
+    shop.feed(30)
     go(page, shop, path_of_pair("catalogue"))
     chart = page.execute_script(CHART)
     assert "Request latency seen by the client" in chart["said"]
