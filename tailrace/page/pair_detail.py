@@ -83,10 +83,9 @@ class PairDetail:
         since = now - duration_s(self.span)
         findings = self._source.findings_of(self.pair, since=since)
         incidents = [i for i in snapshot.incidents if {f.id for f in findings} & set(i.findings)]
-        fires = any(finding.state == "firing" for finding in findings)
         return {
             "pair-state": render(
-                "parts/pair_state.html", pair=self.pair, row=row, now=now, fires=fires,
+                "parts/pair_state.html", pair=self.pair, row=row, now=now,
                 findings=findings[::-1][:FINDINGS_SHOWN], incidents=incidents, short=short,
                 known=bool(row), severity=snapshot.flags().get(self.pair, ""),
             ),
@@ -127,7 +126,7 @@ def _signals(reader: HistoryReader, pair: Pair, *, since: float, until: float) -
 def ordered(known: Sequence[str], changed: Mapping[str, Finding]) -> list[str]:
     """Return the signals to draw: what changed first, then what both ends see, then the rest."""
     both = [signal for ends in BOTH_ENDS[:2] for signal in ends]
-    first = [signal for signal in changed if signal in known]
+    first = [signal for signal in changed if SIGNALS.get(signal) is not Kind.PRESENCE]
     return list(dict.fromkeys([*first, *(s for s in (*both, *FIRST) if s in known)]))
 
 
@@ -147,12 +146,11 @@ def both_ends(row: Row) -> list[End]:
             ends.append(End(name_of(client), quantity(row.get(client), client),
                             quantity(row.get(server), server),
                             quantity(difference.get(client), client)))  # fmt: skip
-    for signal in VIEWS & row.keys():
-        if SIGNALS[signal] is Kind.LATENCY and signal not in ("server_latency", "rtt_min"):
-            at_client = signal in _CLIENT_VIEWS
-            value = _at(row, signal, "p50")
-            ends.append(End(f"{name_of(signal)}, median", value if at_client else NOTHING,
-                            NOTHING if at_client else value, NOTHING))  # fmt: skip
+    for signal in ("client_read_latency", "server_read_latency", "accept_latency"):
+        if signal in row:
+            seen = [_at(row, signal, "p50"), NOTHING]
+            client_end, server_end = seen if signal in _CLIENT_VIEWS else reversed(seen)
+            ends.append(End(f"{name_of(signal)}, median", client_end, server_end, NOTHING))
     return ends
 
 

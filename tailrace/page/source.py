@@ -18,7 +18,7 @@ from alerts.reader import Reader
 from alerts.severity import Severity, rank
 from alerts.silences import Silence
 from detector.finding import Finding
-from probes.window import Pair, is_rollup
+from probes.window import EVERY, Pair, is_rollup
 from tailrace import pairs, state
 from tailrace.condition import Condition
 from tailrace.errors import TailraceError
@@ -85,11 +85,9 @@ def is_open(incident: Incident) -> bool:
 
 def is_part_of(pair: Pair, rollup: Pair) -> bool:
     """Return whether a roll-up takes a pair in."""
-    if pair.transport != rollup.transport:
-        return False
-    if is_rollup(rollup) and rollup.client == pair.client:
-        return True
-    return rollup.server == pair.server and rollup.port == pair.port
+    if rollup.client == EVERY:
+        return pair[1:] == rollup[1:]
+    return (pair.client, pair.transport) == (rollup.client, rollup.transport)
 
 
 class Source:
