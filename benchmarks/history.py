@@ -1,12 +1,12 @@
 """What the history takes on disk and in time, with 1,000 pairs of 10 signals.
 
-    scripts/bench history [--pairs 1000] [--minutes 20] [--days 30] [--fed 1] [--queries 200]
+    scripts/bench history [--pairs 1000] [--minutes 20] [--days 30] [--fed 6] [--queries 100]
 
 First windows of one second, as the daemon has them, for `--minutes`: the CPU that one costs, and
-the room of the finest tier. Then windows of ten seconds for `--fed` days through the same writer;
-the chunks of the first whole day are then copied to the days before until there are `--days` (a
-chunk is the same bytes wherever it begins; `--fed 30` writes all of it, in an hour or two). Then
-questions to what is on disk, each by a reader of its own.
+the room of the finest tier. Then windows of ten seconds for `--fed` hours through the same writer;
+what these hours left is then copied to the hours before until there are `--days` of minutes and a
+day of 10 s (a chunk is the same bytes wherever it begins; `--fed 720` writes all of it, in hours).
+Then questions to what is on disk, each by a reader of its own.
 """
 
 from __future__ import annotations
@@ -137,45 +137,45 @@ def second(directory: Path, load: Load, minutes: int) -> None:
     )
 
 
-def copied(directory: Path, fed: int, days: int) -> None:
-    """Copy the chunks of the coarsest tier's first whole day to the days before."""
+def copied(directory: Path, fed_s: int, days: int) -> None:
+    """Copy the chunks of the hours that were fed to the hours before."""
     db = database.open_writer(directory / database.FILE)
-    first = START + DAY_S if fed > 1 else START
-    for back in range(1, days - fed + 1):
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(
-                "INSERT INTO chunks SELECT step, start - ?, pair, data FROM chunks"
-                " WHERE step = 60 AND start >= ? AND start < ?",
-                (back * DAY_S, first, first + DAY_S),
-            )
-            for start, shard, data in db.execute(
-                "SELECT start, shard, data FROM summaries"
-                " WHERE step = 60 AND start >= ? AND start < ?",
-                (first, first + DAY_S),
-            ).fetchall():
-                rows = unpack_piece(data)
+    for step, reach in ((10, DAY_S), (60, days * DAY_S)):
+        for back in range(fed_s, reach, fed_s):
+            of = {"step": step, "back": back, "first": START, "end": START + fed_s}
+            with db:
+                db.execute("BEGIN IMMEDIATE")
                 db.execute(
-                    "INSERT INTO summaries VALUES (60, ?, ?, ?)",
-                    (
-                        start - back * DAY_S,
-                        shard,
-                        pack_piece(rows._replace(step=rows.step - back * DAY_S)),
-                    ),
+                    "INSERT INTO chunks SELECT step, start - :back, pair, data FROM chunks"
+                    " WHERE step = :step AND start >= :first AND start < :end",
+                    of,
                 )
-    db.execute("UPDATE tiers SET first = ? WHERE step = 60", (START - (days - fed) * DAY_S,))
+                copies = db.execute(
+                    "SELECT start, shard, data FROM summaries"
+                    " WHERE step = :step AND start >= :first AND start < :end",
+                    of,
+                ).fetchall()
+                for start, shard, data in copies:
+                    rows = unpack_piece(data)
+                    moved = pack_piece(rows._replace(step=rows.step - back))
+                    db.execute(
+                        "INSERT INTO summaries VALUES (?, ?, ?, ?)",
+                        (step, start - back, shard, moved),
+                    )
+        first = START + fed_s - reach
+        db.execute("UPDATE tiers SET first = ? WHERE step = ?", (first, step))
     db.close()
 
 
 def month(directory: Path, load: Load, given: argparse.Namespace) -> None:
     """Print what many days take on disk, and how long questions to them take."""
     keeper = Keeper(directory / database.FILE, HistorySettings(max_size=10**12))
-    number = given.fed * 8640 + 361  # and an hour, so that the day's last chunk is complete
+    number = given.fed * 360 + 181  # and a while, so that the last chunks are complete
     took, _ = feed(keeper, load.windows(START, 10.0, number))
-    for _ in range(40):  # the work of closing chunks is spread over flushes
+    for _ in range(100):  # the work of closing chunks is spread over flushes
         keeper.flush()
     keeper.close()
-    copied(directory, given.fed, given.days)
+    copied(directory, given.fed * 3600, given.days)
     db = database.open_writer(directory / database.FILE)
     print(f"a window of ten seconds: {took.mean():.2f} ms of CPU, storing included")
     for step, chunks, size in db.execute(
@@ -195,7 +195,7 @@ def month(directory: Path, load: Load, given: argparse.Namespace) -> None:
 def questions(directory: Path, load: Load, given: argparse.Namespace) -> None:
     """Print how long questions take."""
     rng = np.random.default_rng(3)
-    until = START + given.fed * DAY_S + 3600
+    until = START + given.fed * 3600 + 1800
     spans = {"1 hour": 3600, "1 day": DAY_S, f"{given.days} days": given.days * DAY_S}
     for name, span in spans.items():
         for kind in (Kind.COUNT, Kind.RATIO, Kind.LATENCY):
@@ -229,9 +229,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--minutes", type=int, default=20, help="of windows of a second")
     parser.add_argument("--days", type=int, default=30, help="to have on disk")
-    parser.add_argument("--fed", type=int, default=1, help="of them written window by window")
-    parser.add_argument("--queries", type=int, default=200, help="of each sort")
+    parser.add_argument("--fed", type=int, default=6, help="hours to write, a multiple of 6")
+    parser.add_argument("--queries", type=int, default=100, help="of each sort")
     given = parser.parse_args()
+    if given.fed % 6:
+        parser.error("--fed: chunks of minutes have six hours")
     with tempfile.TemporaryDirectory() as place:
         load = Load(given.pairs)
         second(Path(place), load, given.minutes)

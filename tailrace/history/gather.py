@@ -20,6 +20,8 @@ from tailrace.history.codes import COLUMNS, QUANTILES, Rows, summed
 
 _BUCKET_BITS = (BUCKETS - 1).bit_length()
 _SIGNAL_BITS = 16
+_MOST = 1e200
+"""So large a value can still be multiplied by any number of seconds or samples."""
 _KIND = {Kind.RATIO: 1, Kind.LATENCY: 2}
 
 Ints = NDArray[np.int64]
@@ -72,7 +74,8 @@ def sums_of(window: Window, pair: Ints, signal: Ints) -> Sums:
     usable = (numbers >= 0) & (names >= 0) & np.isfinite(value) & ((kind != 1) | (count > 0))
     rows = np.flatnonzero(usable)
     kind, value, count = kind[rows], value[rows], count[rows]
-    weight = np.where(kind == 0, width_s(window), np.maximum(count, 1.0))
+    value = np.clip(value, -_MOST, _MOST)
+    weight = np.choose(kind, (width_s(window), count, np.maximum(count, 1.0)))
     place = np.full(len(window), -1, np.int64)
     place[rows] = np.arange(len(rows))
     entry = place[window.histograms.row]

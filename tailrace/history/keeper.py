@@ -26,8 +26,8 @@ from tailrace.history.settings import HistorySettings, Tier
 
 MAX_WAITING = 1_000_000
 """Rows that wait while the file cannot be written; what is older is dropped, and counted."""
-TIDY_AT_ONCE = 2
-"""Shards tidied per flush at least, and an eighth of those that wait: the work is spread."""
+TIDY_AT_ONCE = 1
+"""A shard is tidied per flush, and an eighth of those that wait: the work is spread."""
 PRUNE_EVERY_S = 60.0
 SETTLED_S = 7200
 ROW_BYTES, MARGIN_BYTES = 24, 2_000_000
@@ -203,6 +203,8 @@ class Keeper:
         lost = dict(self.lost)
         if self._names.refused:
             lost["pairs above the most that are kept"] = self._names.refused
+        if self._names.refused_signals:
+            lost["times a signal above the most that are kept"] = self._names.refused_signals
         self._room.remember(window_s=self._window_s, lost=lost)
 
     def _tidy(self, db: sqlite3.Connection) -> None:

@@ -22,6 +22,7 @@ class Names:
 
     Attributes:
         refused: pairs that had no place, so far.
+        refused_signals: times that a signal had none.
     """
 
     def __init__(self, max_pairs: int = MAX_PAIRS) -> None:
@@ -35,6 +36,7 @@ class Names:
         self._last: tuple[tuple[Pair, ...], NDArray[np.int64]] | None = None
         self._seen = np.zeros(max_pairs, np.int64)
         self.refused = 0
+        self.refused_signals = 0
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -93,6 +95,7 @@ class Names:
         number = self._signals.get(name)
         if number is None:
             if len(self._signals) >= MAX_SIGNALS:
+                self.refused_signals += 1
                 return -1
             number = self._signals[name] = self._new_signals[name] = len(self._signals)
         return number

@@ -64,8 +64,8 @@ class HistoryReader:
     def pairs(self, *, since: float, until: float) -> list[PairSummary]:
         """Return every pair of which something was seen in [since, until), by name.
 
-        What has left the finest tier is told apart by a sixth of its chunk only: by the minute
-        for a day, and by the hour before, if the tiers are the default ones.
+        Told apart by 60 steps of the tier that reaches back so far, the latest by steps: with the
+        default tiers that is a minute within an hour, ten within a day, and an hour before.
 
         Raises:
             TailraceError: the file cannot be read.

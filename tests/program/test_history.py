@@ -574,7 +574,37 @@ def test_what_waits_for_the_disk_is_bounded_and_counted(
     assert not np.isnan(mean[250:]).any()
 
 
+def test_signals_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailrace.history.names.MAX_SIGNALS", 2)
+    keeper = Said().keeper(tmp_path)
+    rows = [(WEB_API, name, 1e300, math.nan) for name in ("requests", "mine", "yours")]
+    keep(keeper, [window(rows, time=START)])
+    keeper.close()
+    found = overview(tmp_path)
+    assert found is not None
+    assert found.lost == {"times a signal above the most that are kept": 1}
+    with HistoryReader(tmp_path) as reader:
+        assert reader.pairs(since=0, until=2e9)[0].signals == ("mine", "requests")
+
+
 # The thread
+
+
+def test_a_fault_of_ours_ends_the_history_and_not_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("no good")
+
+    monkeypatch.setattr("tailrace.history.keeper.sums_of", broken)
+    said = Said()
+    history = History(tmp_path, HistorySettings(), note=said.notes.append,
+                      warn=said.warnings.append)  # fmt: skip
+    for each in rates([1.0] * (3 * QUEUE_WINDOWS)):
+        history.add(each)
+    history.close()
+    [warning] = [one for one in said.warnings if "dropped" not in one]
+    assert "by a fault of Tailrace (ZeroDivisionError: no good): please report it" in warning
 
 
 def test_a_slow_disk_delays_nobody_and_is_counted(tmp_path: Path) -> None:
