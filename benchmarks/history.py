@@ -151,16 +151,16 @@ def copied(directory: Path, fed_s: int, days: int) -> None:
                     of,
                 )
                 copies = db.execute(
-                    "SELECT start, shard, data FROM summaries"
+                    "SELECT start, shard, whole, data FROM summaries"
                     " WHERE step = :step AND start >= :first AND start < :end",
                     of,
                 ).fetchall()
-                for start, shard, data in copies:
+                for start, shard, whole, data in copies:
                     rows = unpack_piece(data)
                     moved = pack_piece(rows._replace(step=rows.step - back))
                     db.execute(
-                        "INSERT INTO summaries VALUES (?, ?, ?, ?)",
-                        (step, start - back, shard, moved),
+                        "INSERT INTO summaries VALUES (?, ?, ?, ?, ?)",
+                        (step, start - back, shard, whole, moved),
                     )
         first = START + fed_s - reach
         db.execute("UPDATE tiers SET first = ? WHERE step = ?", (first, step))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probes.window import Kind, kind_of
-from tailrace.history.codes import COLUMNS, Rows, concatenated
+from tailrace.history.codes import Rows, concatenated
 from tailrace.history.merge import coarser
 from tailrace.history.names import SHARD
 from tailrace.history.pack import pack_chunks, pack_piece, unpack_chunk, unpack_piece
 from tailrace.history.settings import CHUNK_STEPS, Tier
 
 HEADLINES = ("requests", "connect_errors", "resets", "request_latency")
-"""Signals of which a summary has the values; of the others it has that they were there."""
+"""Signals that a summary has."""
 _KINDS = (Kind.COUNT, Kind.RATIO, Kind.LATENCY)
 FEW_PIECES = 12
 """So many in a section are as quickly read as one."""
@@ -42,7 +43,7 @@ def merge(
         )
     else:
         db.execute("UPDATE pieces SET merged = 1 WHERE step = ? AND start = ? AND shard = ?", at)
-    _store_summary(db, tier, start, shard, _summary(rows, signals, tier))
+    _store_summary(db, (*at, 0), _headlines(rows, signals, tier.section))
 
 
 def close(
@@ -77,7 +78,9 @@ def close(
             f"DELETE FROM {table} WHERE step = ? AND start >= ? AND start < ? AND shard = ?",  # noqa: S608
             span,
         )
-    _store_summary(db, tier, start, shard, _summary(rows, signals, tier))
+    sections = _headlines(rows, signals, tier.section)
+    _store_summary(db, (tier.step, start, shard, 0), sections)
+    _store_summary(db, (tier.step, start, shard, 1), _headlines(sections, signals, tier.chunk))
 
 
 def _pieces(db: sqlite3.Connection, tier: Tier, start: int, length: int, shard: int) -> list[Rows]:
@@ -90,11 +93,8 @@ def _pieces(db: sqlite3.Connection, tier: Tier, start: int, length: int, shard: 
     ]
 
 
-def _store_summary(db: sqlite3.Connection, tier: Tier, start: int, shard: int, rows: Rows) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)",
-        (tier.step, start, shard, pack_piece(rows)),
-    )
+def _store_summary(db: sqlite3.Connection, at: tuple[int, int, int, int], rows: Rows) -> None:
+    db.execute("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?, ?)", (*at, pack_piece(rows)))
 
 
 def unique(rows: Rows, signals: Sequence[str]) -> Rows:
@@ -116,29 +116,20 @@ def _keys(rows: Rows) -> NDArray[np.int64]:
     return (rows.pair.astype(np.int64) << 40) | (rows.signal.astype(np.int64) << 24) | step
 
 
-def _summary(rows: Rows, signals: Sequence[str], tier: Tier) -> Rows:
-    """Return the headlines in longer steps, and of other signals that they were there."""
-    headline = np.array([name in HEADLINES for name in signals], bool)[rows.signal]
-    values = _coarser(rows.take(np.flatnonzero(headline)), signals, tier.section)
-    return concatenated([values, _presence(rows.take(np.flatnonzero(~headline)), signals, tier)])
-
-
-def _presence(rows: Rows, signals: Sequence[str], tier: Tier) -> Rows:
-    """Return one row, without values, for each section in which a stream has any."""
-    if not len(rows.step):
-        return rows
-    section = rows.step // tier.section
-    first, least = section.min(), rows.pair.min()
-    shape = (rows.pair.max() - least + 1, len(signals), section.max() - first + 1)
-    there = np.zeros(shape, bool)
-    there[rows.pair - least, rows.signal, section - first] = True
-    pair, signal, at = np.nonzero(there)
-    return Rows(
-        (pair + least).astype(np.int32),
-        signal.astype(np.int16),
-        (at + first) * tier.section,
-        np.zeros((len(pair), COLUMNS), np.int16),
+def _headlines(rows: Rows, signals: Sequence[str], step: int) -> Rows:
+    """Return the headline signals in longer steps."""
+    return _coarser(
+        rows.take(np.flatnonzero(are_headlines(rows.pair, rows.signal, signals))), signals, step
     )
+
+
+def are_headlines(
+    pair: NDArray[Any], signal: NDArray[Any], signals: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Return which rows are of headline signals; of pairs that have none of them, all are."""
+    headline = np.array([name in HEADLINES for name in signals], bool)[signal]
+    found: NDArray[np.bool_] = headline | ~np.isin(pair, np.unique(pair[headline]))
+    return found
 
 
 def _coarser(rows: Rows, signals: Sequence[str], step: int) -> Rows:

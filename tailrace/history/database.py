@@ -37,7 +37,9 @@ CREATE TABLE pairs (
     server    TEXT NOT NULL,
     port      INTEGER NOT NULL,
     transport TEXT NOT NULL,
-    last      INTEGER NOT NULL  -- epoch seconds; nothing of it is later
+    first     INTEGER NOT NULL, -- epoch seconds, when it was first seen
+    last      INTEGER NOT NULL, -- and last; what is stored of it is no later
+    signals   BLOB NOT NULL     -- which it ever had, a bit each by number, the first is the highest
 );
 -- One pair over CHUNK_STEPS steps of a tier
 CREATE TABLE chunks (
@@ -56,14 +58,15 @@ CREATE TABLE pieces (
     data   BLOB NOT NULL        -- tailrace.history.pack.pack_piece
 );
 CREATE INDEX pieces_at ON pieces (step, start, shard);
--- What pairs are listed by: a section, or all of a chunk, of a shard, in steps of a section each
+-- What pairs are listed by: headline signals of a shard
 CREATE TABLE summaries (
     step  INTEGER NOT NULL,
     start INTEGER NOT NULL,     -- of the section or chunk
     shard INTEGER NOT NULL,
+    whole INTEGER NOT NULL,     -- 0: in steps of a section, 1: a chunk as one step
     data  BLOB NOT NULL         -- tailrace.history.pack.pack_piece
 );
-CREATE UNIQUE INDEX summaries_at ON summaries (step, start, shard);
+CREATE UNIQUE INDEX summaries_at ON summaries (step, start, shard, whole);
 """
 
 

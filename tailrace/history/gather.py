@@ -19,7 +19,7 @@ from tailrace.history import codes
 from tailrace.history.codes import COLUMNS, QUANTILES, Rows, summed
 
 _BUCKET_BITS = (BUCKETS - 1).bit_length()
-_SIGNAL_BITS = 16
+SIGNAL_BITS = 16
 _MOST = 1e200
 """So large a value can still be multiplied by any number of seconds or samples."""
 _KIND = {Kind.RATIO: 1, Kind.LATENCY: 2}
@@ -75,7 +75,8 @@ def sums_of(window: Window, pair: Ints, signal: Ints) -> Sums:
     rows = np.flatnonzero(usable)
     kind, value, count = kind[rows], value[rows], count[rows]
     value = np.clip(value, -_MOST, _MOST)
-    weight = np.choose(kind, (width_s(window), count, np.maximum(count, 1.0)))
+    weight = np.where(kind == 2, np.maximum(count, 1.0), count)
+    weight[kind == 0] = width_s(window)
     place = np.full(len(window), -1, np.int64)
     place[rows] = np.arange(len(rows))
     entry = place[window.histograms.row]
@@ -92,7 +93,7 @@ def sums_of(window: Window, pair: Ints, signal: Ints) -> Sums:
         number = np.concatenate([number, weight[bare]])
         order = np.argsort(entry, kind="stable")
         entry, bucket, number = entry[order], bucket[order], number[order]
-    key = numbers[rows] << _SIGNAL_BITS | names[rows]
+    key = numbers[rows] << SIGNAL_BITS | names[rows]
     return Sums(key, kind, weight, value * weight, value, value, entry, bucket, number)
 
 
@@ -138,8 +139,8 @@ def rows_of(sums: Sums, step: int) -> Rows:
     if len(latencies):
         made[latencies] = codes.encode_latencies(*_quantiles(sums, latencies))
     return Rows(
-        (sums.key >> _SIGNAL_BITS).astype(np.int32),
-        (sums.key & ((1 << _SIGNAL_BITS) - 1)).astype(np.int16),
+        (sums.key >> SIGNAL_BITS).astype(np.int32),
+        (sums.key & ((1 << SIGNAL_BITS) - 1)).astype(np.int16),
         np.full(len(sums.key), step, np.int64),
         made,
     )

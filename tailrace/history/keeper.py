@@ -18,7 +18,7 @@ from tailrace.history import database
 from tailrace.history.close import close, merge
 from tailrace.history.codes import Rows, concatenated
 from tailrace.history.database import HistoryError
-from tailrace.history.gather import Steps, Sums, rows_of, shards, sums_of
+from tailrace.history.gather import SIGNAL_BITS, Steps, Sums, rows_of, shards, sums_of
 from tailrace.history.names import MAX_PAIRS, SHARD, Names
 from tailrace.history.pack import PackError, pack_piece
 from tailrace.history.room import Room
@@ -27,7 +27,7 @@ from tailrace.history.settings import HistorySettings, Tier
 MAX_WAITING = 1_000_000
 """Rows that wait while the file cannot be written; what is older is dropped, and counted."""
 TIDY_AT_ONCE = 1
-"""A shard is tidied per flush, and an eighth of those that wait: the work is spread."""
+"""A shard is tidied per flush, and a sixteenth of those that wait: the work is spread."""
 PRUNE_EVERY_S = 60.0
 SETTLED_S = 7200
 ROW_BYTES, MARGIN_BYTES = 24, 2_000_000
@@ -95,6 +95,7 @@ class Keeper:
             self._window_s = window.nominal
         pairs = self._names.pairs(window.pairs, int(window.time))
         sums = sums_of(window, pairs, self._names.signals(window.signals))
+        self._names.have(sums.key >> SIGNAL_BITS, sums.key & ((1 << SIGNAL_BITS) - 1))
         self._steps.add(window.time, sums)
 
     def _done(self, tier: int, step: int, sums: Sums) -> None:
@@ -229,7 +230,7 @@ class Keeper:
                 )
             ]
         signals = self._names.signal_names()
-        for tidy, tier, start, shard in due[: TIDY_AT_ONCE + len(due) // 8]:
+        for tidy, tier, start, shard in due[: TIDY_AT_ONCE + len(due) // 16]:
             tidy(db, tier, start, shard, signals)
 
     def _make_room(self) -> None:

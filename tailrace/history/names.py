@@ -35,6 +35,8 @@ class Names:
         self._turned_away: set[Pair] = set()
         self._last: tuple[tuple[Pair, ...], NDArray[np.int64]] | None = None
         self._seen = np.zeros(max_pairs, np.int64)
+        self._first = np.zeros(max_pairs, np.int64)
+        self._has = np.zeros((max_pairs, MAX_SIGNALS), bool)
         self.refused = 0
         self.refused_signals = 0
 
@@ -47,16 +49,19 @@ class Names:
             str(name): int(number)
             for number, name in db.execute("SELECT number, name FROM signals")
         }
-        self._pairs = {
-            Pair(*names): int(number)
-            for number, *names in db.execute(
-                "SELECT number, client, server, port, transport FROM pairs ORDER BY last DESC"
-            )
-        }
+        stored = db.execute(
+            "SELECT client, server, port, transport, number, first, signals FROM pairs"
+        ).fetchall()
+        self._pairs = {Pair(*row[:4]): int(row[4]) for row in stored}
         # After a crash the file may not know when each was seen last
         highest = max(self._pairs.values(), default=-1)
         self._seen = np.zeros(max(self._max_pairs, highest + 1), np.int64)
         self._seen[list(self._pairs.values())] = newest
+        self._first = np.zeros(len(self._seen), np.int64)
+        self._has = np.zeros((len(self._seen), MAX_SIGNALS), bool)
+        for *_, number, first, signals in stored:
+            bits = np.unpackbits(np.frombuffer(signals, np.uint8))[:MAX_SIGNALS]
+            self._first[number], self._has[number, : len(bits)] = first, bits
         taken = set(self._pairs.values())
         self._free = [n for n in range(max(taken, default=-1)) if n not in taken]
         self._last = None
@@ -68,13 +73,13 @@ class Names:
     def pairs(self, wanted: tuple[Pair, ...], now: int) -> NDArray[np.int64]:
         """Return the numbers of pairs that are seen now; -1 for those that have no place."""
         if self._last is None or self._last[0] is not wanted:
-            found = np.array([self._pair(pair) for pair in wanted], np.int64)
+            found = np.array([self._pair(pair, now) for pair in wanted], np.int64)
             self._last = (wanted, found)
         numbers = self._last[1]
         self._seen[numbers[numbers >= 0]] = now
         return numbers
 
-    def _pair(self, pair: Pair) -> int:
+    def _pair(self, pair: Pair, now: int) -> int:
         number = self._pairs.get(pair)
         if number is not None:
             return number
@@ -85,7 +90,12 @@ class Names:
             return -1
         number = heapq.heappop(self._free) if self._free else len(self._pairs)
         self._pairs[pair] = self._new_pairs[pair] = number
+        self._first[number] = now
         return number
+
+    def have(self, pair: NDArray[np.int64], signal: NDArray[np.int64]) -> None:
+        """Note which pairs have which signals, both by number."""
+        self._has[pair, signal] = True
 
     def signals(self, wanted: Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of signals; -1 for those that have no place."""
@@ -107,9 +117,20 @@ class Names:
     def store(self, db: sqlite3.Connection, *, every: bool = False) -> None:
         """Store what is new, or everything, within a transaction of the caller's."""
         pairs = self._pairs if every else self._new_pairs
+        numbers = list(pairs.values())
+        has = np.packbits(self._has[numbers, : len(self._signals)], axis=1)
         db.executemany(
-            "INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?, ?, ?)",
-            [(number, *pair, int(self._seen[number])) for pair, number in pairs.items()],
+            "INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    number,
+                    *pair,
+                    int(self._first[number]),
+                    int(self._seen[number]),
+                    signals.tobytes(),
+                )
+                for (pair, number), signals in zip(pairs.items(), has, strict=True)
+            ],
         )
         db.executemany(
             "INSERT OR REPLACE INTO signals VALUES (?, ?)",
@@ -126,6 +147,7 @@ class Names:
         numbers = {n for n in self._pairs.values() if self._seen[n] < oldest}
         self._pairs = {pair: n for pair, n in self._pairs.items() if n not in numbers}
         for number in sorted(numbers):
+            self._has[number] = False
             heapq.heappush(self._free, number)
         if numbers:
             self._turned_away.clear()

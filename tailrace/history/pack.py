@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,15 @@ def pack_piece(rows: Rows) -> bytes:
     return _PIECE.pack(len(rows.step), first, least) + zlib.compress(body, 1)
 
 
-def unpack_piece(data: bytes) -> Rows:
-    """Return the rows of a piece.
+def unpack_piece(
+    data: bytes,
+    choose: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]] = lambda pair, _: pair >= 0,
+) -> Rows:
+    """Return the rows of a piece, or only some.
+
+    Args:
+        data: it.
+        choose: which rows, by the numbers of their pairs and of their signals.
 
     Raises:
         PackError: it is none.
@@ -56,19 +64,21 @@ def unpack_piece(data: bytes) -> Rows:
     try:
         number, first, least = _PIECE.unpack_from(data)
         body = zlib.decompress(data[_PIECE.size :])
-        step, pair, signal = (
+        steps, pairs, names = (
             np.frombuffer(body, kind, number, offset * number)
             for kind, offset in (("<u4", 0), ("<u2", 4), ("<i2", 6))
         )
-        low, high = np.frombuffer(body, np.uint8, 2 * number * COLUMNS, 8 * number).reshape(2, -1)
+        planes = np.frombuffer(body, np.uint8, 2 * number * COLUMNS, 8 * number)
     except (struct.error, zlib.error, ValueError) as error:
         raise PackError(str(error)) from error
-    codes = (low.astype(np.uint16) | high.astype(np.uint16) << 8).view(np.int16)
+    pair = pairs.astype(np.int32) + np.int32(least)
+    rows = np.flatnonzero(choose(pair, names))
+    low, high = planes.reshape(2, COLUMNS, number)[:, :, rows].astype(np.uint16)
     return Rows(
-        pair.astype(np.int32) + np.int32(least),
-        signal.astype(np.int16),
-        step.astype(np.int64) + first,
-        codes.reshape(COLUMNS, number).T.copy(),
+        pair[rows],
+        names[rows].astype(np.int16),
+        steps[rows].astype(np.int64) + first,
+        (low | high << 8).view(np.int16).T.copy(),
     )
 
 

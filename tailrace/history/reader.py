@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from probes.window import UNITS, Kind, Pair, kind_of
 from tailrace.history import codes, database
+from tailrace.history.close import are_headlines
 from tailrace.history.codes import Rows, concatenated
 from tailrace.history.merge import merged
 from tailrace.history.names import SHARD
 from tailrace.history.pack import PackError, unpack_chunk, unpack_piece
 from tailrace.history.settings import CHUNK_STEPS, Tier
-from tailrace.history.summary import PairSummary, summaries
+from tailrace.history.summary import Known, PairSummary, summaries
 
 MOST_STEPS = 60_000
 """So many steps are read for one answer at most; a coarser tier serves for more."""
@@ -64,8 +65,9 @@ class HistoryReader:
     def pairs(self, *, since: float, until: float) -> list[PairSummary]:
         """Return every pair of which something was seen in [since, until), by name.
 
-        Told apart by 60 steps of the tier that reaches back so far, the latest by steps: with the
-        default tiers that is a minute within an hour, ten within a day, and an hour before.
+        Its begin and end are taken as exactly as 60 steps of the tier that reaches back so far:
+        with the default tiers that is a minute within an hour, ten within a day, and an hour
+        before. When a pair was last seen is told by the chunk: 6 minutes, an hour, 6 hours.
 
         Raises:
             TailraceError: the file cannot be read.
@@ -77,17 +79,12 @@ class HistoryReader:
                 tier = _tier_for(db, since, until)
                 if tier is None:
                     return []
-                names = {
-                    number: Pair(*of)
-                    for number, *of in db.execute(
-                        "SELECT number, client, server, port, transport FROM pairs"
-                    )
-                }
                 signals = _signals(db)
-                rows = _summary_rows(db, tier, since, until)
+                known = _pairs(db, signals)
+                rows = _summary_rows(db, tier, signals, (since, until))
         except (sqlite3.Error, PackError) as error:
             raise self._explained(error) from error
-        return summaries(rows, names=names, signals=signals)
+        return summaries(rows, known=known, signals=signals, until=until)
 
     def series(
         self, pair: Pair, signal: str, *, since: float, until: float, points: int = 300
@@ -168,6 +165,18 @@ def _signals(db: sqlite3.Connection) -> dict[int, str]:
     return {int(number): str(name) for number, name in db.execute("SELECT * FROM signals")}
 
 
+def _pairs(db: sqlite3.Connection, signals: Mapping[int, str]) -> dict[int, Known]:
+    """Return what is known of the pairs, by number."""
+    found = {}
+    for number, *of, first, bits in db.execute(
+        "SELECT number, client, server, port, transport, first, signals FROM pairs"
+    ):
+        has = np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8))).tolist()
+        names = tuple(sorted(signals[each] for each in has if each in signals))
+        found[int(number)] = Known(Pair(*of), int(first), names)
+    return found
+
+
 def _tier_for(db: sqlite3.Connection, since: float, until: float) -> Tier | None:
     """Return the finest tier that has all that is there of a span; None when there is nothing."""
     reach = [
@@ -233,8 +242,7 @@ def _stream_rows(
         "SELECT data FROM pieces WHERE step = ? AND start >= ? AND start < ? AND shard = ?",
         (tier.step, first, last + tier.chunk, number // SHARD),
     ):
-        piece = unpack_piece(data)
-        parts.append(piece.take((piece.pair == number) & (piece.signal == of)))
+        parts.append(unpack_piece(data, lambda pairs, names: (pairs == number) & (names == of)))
     rows = concatenated(parts)
     inside = (rows.step + tier.step > since) & (rows.step < until)
     rows = rows.take(np.flatnonzero(inside))
@@ -242,18 +250,41 @@ def _stream_rows(
 
 
 def _summary_rows(
-    db: sqlite3.Connection, tier: Tier, since: float, until: float
+    db: sqlite3.Connection, tier: Tier, signals: Mapping[int, str], span: tuple[float, float]
 ) -> list[tuple[int, Rows]]:
-    """Return rows of a span, with the length of their steps."""
+    """Return the headlines of a span, with the length of their steps.
+
+    Of chunks that are within it as a whole, else of sections, and of steps that have no summary.
+    """
+    since, until = span
     first, last = _starts(tier, since, until)
-    found = []
-    for table, length in (
-        ("summaries WHERE", tier.section),
-        ("pieces WHERE merged = 0 AND", tier.step),
+    named = [signals.get(number, "") for number in range(max(signals, default=-1) + 1)]
+    wholes = {
+        (int(start), int(shard))
+        for start, shard in db.execute(
+            "SELECT start, shard FROM summaries"
+            " WHERE step = ? AND start >= ? AND start <= ? AND whole = 1",
+            (tier.step, since, until - tier.chunk),
+        )
+    }
+    chunks: list[Rows] = []
+    sections: list[Rows] = []
+    steps: list[Rows] = []
+    bounds = (tier.step, first, last + tier.chunk)
+    for start, shard, whole, data in db.execute(
+        "SELECT start, shard, whole, data FROM summaries"
+        " WHERE step = ? AND start >= ? AND start < ?",
+        bounds,
     ):
-        sql = f"SELECT data FROM {table} step = ? AND start >= ? AND start < ?"  # noqa: S608
-        span = (tier.step, first, last + tier.chunk)
-        parts = [unpack_piece(data) for (data,) in db.execute(sql, span)]
+        if whole == ((start, shard) in wholes):
+            (chunks if whole else sections).append(unpack_piece(data))
+    for (data,) in db.execute(
+        "SELECT data FROM pieces WHERE step = ? AND start >= ? AND start < ? AND merged = 0",
+        bounds,
+    ):
+        steps.append(unpack_piece(data, lambda pair, signal: are_headlines(pair, signal, named)))
+    found = []
+    for length, parts in ((tier.chunk, chunks), (tier.section, sections), (tier.step, steps)):
         rows = concatenated(parts)
         inside = (rows.step + length > since) & (rows.step < until)
         found.append((length, rows.take(np.flatnonzero(inside))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,29 @@ from tailrace.history.merge import merged
 Floats = NDArray[np.float64]
 
 
+class Known(NamedTuple):
+    """What the store knows of a pair.
+
+    Attributes:
+        pair: it.
+        first: when it was first seen, epoch seconds.
+        signals: what was ever measured, by name.
+    """
+
+    pair: Pair
+    first: int
+    signals: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSummary:
     """What a pair did in some time.
 
     Attributes:
         pair: whose.
-        first, last: begin of the first and end of the last step with something of it, epoch
-            seconds.
-        signals: what was measured, by name.
+        first, last: when it was first and last seen in it, epoch seconds, as exactly as
+            `HistoryReader.pairs` tells times apart.
+        signals: what was ever measured, by name.
         requests_per_s: mean; NaN when unknown, as all that follows.
         error_share: connect errors and resets, of its connections.
         p50_s, p99_s: of the latency of requests, seconds.
@@ -43,20 +58,22 @@ class PairSummary:
 def summaries(
     parts: Sequence[tuple[int, Rows]],
     *,
-    names: Mapping[int, Pair],
+    known: Mapping[int, Known],
     signals: Mapping[int, str],
+    until: float,
 ) -> list[PairSummary]:
     """Return one summary per pair, by name.
 
     Args:
         parts: rows, and the length of their steps in seconds.
-        names: pairs by number.
+        known: the pairs by number.
         signals: their names by number.
+        until: end of what was asked for, epoch seconds.
     """
     rows = concatenated([part for _, part in parts])
     end = np.concatenate([part.step + length for length, part in parts] or [np.empty(0, np.int64)])
-    known = np.isin(rows.pair, list(names))
-    rows, end = rows.take(known), end[known]
+    named = np.isin(rows.pair, list(known))
+    rows, end = rows.take(named), end[named]
     order = np.argsort(rows.pair, kind="stable")
     rows, end = rows.take(order), end[order]
     numbers, into = np.unique(rows.pair, return_inverse=True)
@@ -74,16 +91,12 @@ def summaries(
     requests = merged(Kind.COUNT, *of("requests"), total)["mean"]
     latency = merged(Kind.LATENCY, *of("request_latency"), total)
     errors = _error_share(of("connect_errors"), of("resets"), total)
-    has = [
-        tuple(sorted(signals[number] for number in numbers_ if number in signals))
-        for numbers_ in _signals_of(into, rows.signal, total)
-    ]
     found = [
         PairSummary(
-            pair=names[number],
-            first=float(first[at]),
-            last=float(last[at]),
-            signals=has[at],
+            pair=known[number].pair,
+            first=float(max(first[at], known[number].first)),
+            last=min(float(last[at]), until),
+            signals=known[number].signals,
             requests_per_s=float(requests[at]),
             error_share=float(errors[at]),
             p50_s=float(latency["p50"][at]),
@@ -108,10 +121,3 @@ def _error_share(
         most = np.maximum(most, summed(into, of, total))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.minimum(errors / most, 1.0)
-
-
-def _signals_of(into: NDArray[np.int64], signal: NDArray[np.int16], total: int) -> list[set[int]]:
-    found: list[set[int]] = [set() for _ in range(total)]
-    for cell in np.unique(into << 16 | signal.astype(np.int64)).tolist():
-        found[cell >> 16].add(cell & 0xFFFF)
-    return found

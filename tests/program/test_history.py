@@ -153,7 +153,7 @@ def test_pairs_are_summed_up(tmp_path: Path) -> None:
     assert [each.pair for each in early] == [WEB_API]
     assert cron.signals == ("connect_errors", "requests", "resets")
     assert web.signals == ("connect_errors", "connections", "request_latency", "requests")
-    assert (web.first, web.last) == (START, pytest.approx(START + 800, abs=60))
+    assert (web.first, web.last) == (START, pytest.approx(START + 800, abs=10))
     assert cron.first == START + 600
     for each in (cron, late):
         assert each.requests_per_s == pytest.approx(7.0, rel=0.0101)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from alerts.store import Store
 from detector.engine import Detector
 from detector.settings import DetectorSettings
+from probes.window import Window
 from tailrace import config, recording
 from tailrace.cli import main
 from tailrace.daemon import Daemon
@@ -20,8 +22,10 @@ from tailrace.history.reader import HistoryReader
 from tailrace.history.service import History
 from tailrace.history.settings import HistorySettings, Tier
 from tests.program.test_daemon import Listener
-from tests.program.windows import traffic
+from tests.program.test_run_injected import play
+from tests.program.windows import WEB_API, traffic
 
+__all__ = ["play"]  # a fixture
 pytestmark = pytest.mark.usefixtures("alone")
 
 SLOW = """\
@@ -95,6 +99,29 @@ def test_what_a_simulated_fault_did_is_there_to_be_seen(tmp_path: Path) -> None:
     assert check.state == "ok"
     assert check.detail.startswith("1s: the last 8m of 1h, 10s: the last 8m of 1d; 3 pairs; ")
     assert check.detail.endswith(" MB on disk of at most 1,500")
+
+
+def test_run_keeps_the_past_unless_it_is_told_not_to(
+    tmp_path: Path,
+    play: Callable[[Iterable[Window]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    windows = list(traffic(40))
+    play(windows)
+    assert main(["run", "--state-dir", str(tmp_path / "on")]) == 0
+    assert "history: 1s for 1h, 10s for 1d, 1m for 30d; " in capsys.readouterr().err
+    with HistoryReader(tmp_path / "on") as reader:
+        series = reader.series(
+            WEB_API, "requests", since=windows[0].time, until=windows[-1].time + 1.0
+        )
+    assert series.values["mean"] == pytest.approx([w.value[1] for w in windows], rel=0.0101)
+
+    file = tmp_path / "tailrace.toml"
+    file.write_text("[history]\nenabled = false\n")
+    play(windows)
+    assert main(["run", "--state-dir", str(tmp_path / "off"), "--config", str(file)]) == 0
+    assert "history" not in capsys.readouterr().err
+    assert not (tmp_path / "off" / "history.db").exists()
 
 
 def test_the_doctor_says_what_is_lost_and_set_aside(tmp_path: Path) -> None:
