@@ -87,6 +87,7 @@ class ReceiverHealth:
         receiver: its name.
         pending: messages still owed to it.
         oldest_pending: when the oldest of them was stored, epoch seconds.
+        sent: messages that it has, as far back as the store keeps them.
         dropped: messages given up, as far back as the store keeps them.
         last_success: epoch seconds; None when there was none.
         last_failure: epoch seconds; None when there was none.
@@ -97,6 +98,7 @@ class ReceiverHealth:
     receiver: str
     pending: int
     oldest_pending: float | None
+    sent: int
     dropped: int
     last_success: float | None
     last_failure: float | None
@@ -260,6 +262,7 @@ class Outbox:
         """Return how deliveries go, one entry per receiver ever registered, by name."""
         rows = self._database.rows(
             "SELECT receivers.*, coalesce(sum(state = 'pending'), 0) AS pending,"
+            " coalesce(sum(state = 'sent'), 0) AS sent,"
             " coalesce(sum(state = 'dropped'), 0) AS dropped,"
             " min(CASE WHEN state = 'pending' THEN created END) AS oldest"
             " FROM receivers LEFT JOIN deliveries ON receiver = name GROUP BY name ORDER BY name"
@@ -269,6 +272,7 @@ class Outbox:
                 receiver=row["name"],
                 pending=row["pending"],
                 oldest_pending=row["oldest"],
+                sent=row["sent"],
                 dropped=row["dropped"],
                 last_success=row["last_success"],
                 last_failure=row["last_failure"],

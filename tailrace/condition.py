@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 _LEVELS = (
     "everything is measured",
@@ -24,6 +24,8 @@ _LOST = {
     "overruns": "times that events of conntrack were lost, and all was asked for anew",
     "translations": "translated connections that found no room",
 }
+LOST_KINDS: Final = tuple(_LOST)
+"""Every kind of loss that is told apart."""
 
 
 class Cost(Protocol):

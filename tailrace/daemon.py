@@ -109,6 +109,18 @@ class Deliverer(Protocol):
         """Return how deliveries go."""
 
 
+class Exporter(Protocol):
+    """What the loop needs of an exporter; it never waits."""
+
+    def window(
+        self, window: Window, findings: Sequence[Finding], changes: Sequence[IncidentChange]
+    ) -> None:
+        """Take a window, what began or ended with it, and what became of incidents."""
+
+    def status(self, status: Status, detector: Detector, *, storing: bool) -> None:
+        """Take how the daemon does after a window."""
+
+
 class Daemon:
     """Feeds windows to the detector and its findings to all others.
 
@@ -128,6 +140,7 @@ class Daemon:
         triggers: what has happened to services since it was last asked.
         feed: the changes that are shown and not told, as they were stored; None for none.
         least_change: the least change that is news, by signal; None for the detector's own.
+        exporter: told of each window for other tools; None for none.
         clock: epoch seconds.
     """
 
@@ -149,11 +162,12 @@ class Daemon:
         triggers: Callable[[], Sequence[Trigger]] = tuple,
         feed: Feed | None = None,
         least_change: Callable[[str], float] | None = None,
+        exporter: Exporter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._detector, self._store, self._deliverer = detector, store, deliverer
         self._voice, self._recorder, self._pairs_file = voice, recorder, pairs_file
-        self._history = history
+        self._history, self._exporter = history, exporter
         self._clock = clock
         self._memory, self._memory_kept = memory, b""
         self._ask_condition, self._condition = condition, Condition()
@@ -190,7 +204,10 @@ class Daemon:
             if self._stopping:
                 break
             self.step(window)
-            self._voice.status(self._status(time.monotonic() - started))
+            status = self._status(time.monotonic() - started)
+            self._voice.status(status)
+            if self._exporter is not None:
+                self._exporter.status(status, self._detector, storing=not self._store_failed)
             if self._stopping or (limit is not None and self._windows >= limit):
                 break
         self._commit([])
@@ -211,6 +228,7 @@ class Daemon:
         self._pairs.add(window)
         self._look_at_itself()
         findings: list[Finding] = []
+        changes: list[IncidentChange] = []
         if len(window):
             # A window without a row says nothing, and a recording cannot hold it: replay and
             # run see the same
@@ -219,7 +237,8 @@ class Daemon:
             self._lasted.update(self._aftermath.update(window, self._detector.firing()))
             width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
             self._feed.update(self._detector.changes(), end=window.time + width)
-            self._owed_incidents += self._incidents.update(window, findings, self._triggers())
+            changes = self._incidents.update(window, findings, self._triggers())
+            self._owed_incidents += changes
         due = time.monotonic() >= self._snapshot_due
         if findings or self._owed or self._owed_incidents or self._lasted or due:
             self._commit(findings)
@@ -230,6 +249,8 @@ class Daemon:
         for finding in findings:
             self._voice.finding(finding)
         self._publish(window)
+        if self._exporter is not None:
+            self._exporter.window(window, findings, changes)
         if time.monotonic() >= self._prune_due:
             self._prune_due = time.monotonic() + PRUNE_EVERY_S
             with contextlib.suppress(StoreError):

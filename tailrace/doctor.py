@@ -16,6 +16,7 @@ from typing import Any
 from tailrace import config, pairs, promise, state
 from tailrace.check import Check
 from tailrace.errors import ConfigError, TailraceError
+from tailrace.export.checks import export_checks
 from tailrace.history.doctor import history_check
 
 BTF = Path("/sys/kernel/btf/vmlinux")
@@ -42,6 +43,7 @@ def examine(state_dir: Path, config_path: Path | None, *, now: float) -> Iterato
     yield _daemon(state_dir, now)
     yield from promise.calibration_checks(state_dir, now=now)
     yield from promise.budget_checks(state_dir, now=now)
+    yield from export_checks(state_dir, config_path, now=now)
     yield _pyarrow()
 
 

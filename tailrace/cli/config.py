@@ -90,6 +90,26 @@ SAMPLE = """\
 # Names under which it is reached beside its addresses, e.g. through that proxy.
 # hosts = []
 
+[metrics]
+# Where Prometheus finds /metrics: an address and port, or "off". Nothing in it can be changed by
+# who reads it; beyond this host (0.0.0.0:9470, [::]:9470) whoever reaches it can read it.
+# listen = "off"
+# What service pairs' metrics are called: "tailrace", or "opentelemetry" for the names of Flowmill
+# and OpenTelemetry's eBPF collector (tcp.bytes by source and destination). OTLP's, too.
+# names = "tailrace"
+# So many service pairs have series of their own; the rest is one, `other`. OTLP's, too.
+# max_pairs = 1000
+
+[otlp]
+# Where metrics, findings and incidents are sent by OTLP (protobuf over HTTP), if tailrace[otlp] is
+# there: the base URL of a collector, or "off"; /v1/metrics and /v1/logs are put behind it.
+# endpoint = "off"
+# interval = "1m"
+# timeout = "10s"
+# For what needs a login; headers_file has a line `name: value` each.
+# headers = {}
+# attributes = {}                      # of the resource: { "deployment.environment.name" = "prod" }
+
 # Receivers: as many as you like, each with its own name. Paths of files with secrets are
 # relative to this file. `tailrace alert test NAME` tries one out. All take timeout_s, the longest
 # wait for an answer in seconds.
@@ -268,13 +288,13 @@ def show(output: str, config_path: Path | None) -> None:
 def _toml(config_dict: Mapping[str, Any]) -> str:
     """Return the configuration as TOML: what our values are is written as in JSON."""
     blocks = []
-    for name in ("probes", "detector", "history", "page"):
+    for name in ("probes", "detector", "history", "page", "metrics", "otlp"):
         plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
         blocks.append("\n".join([f"[{name}]", *_lines(plain)]))
         blocks += [
             "\n".join([f"[{name}.{key}]", *_lines(inner)])
             for key, inner in config_dict[name].items()
-            if key not in plain
+            if key not in plain and inner
         ]
     if not config_dict["alerts"]["observe_only"]:
         blocks.append("[alerts]\nobserve_only = []")  # without a table the defaults hold
@@ -287,4 +307,10 @@ def _toml(config_dict: Mapping[str, Any]) -> str:
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    return [
+        f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()
+    ]
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)

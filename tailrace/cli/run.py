@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from alerts.deliver import Deliverer
     from alerts.store import Store
     from tailrace.config import Config
+    from tailrace.export.exporter import Exporter
+    from tailrace.observe import Observer
     from tailrace.status import Voice
 
 _STOP_S = 5.0
@@ -126,6 +128,9 @@ def run(
             triggers=lambda: [trigger_of(event) for event in observer.events()],
             feed=Feed(store.changes(still=True)),
             least_change=knobs.least_change,
+            exporter=_exporter(
+                settings, store, observer, voice=voice, directory=directory, stack=stack
+            ),
         )
 
         def stop() -> None:
@@ -138,6 +143,36 @@ def run(
         daemon.run(observer.windows(), limit=observe.windows_within(duration_s, window_s))
         voice.note("stopped; what was learned is kept")
     ctx.exit(interrupt.exit_code)
+
+
+def _exporter(
+    settings: Config,
+    store: Store,
+    observer: Observer,
+    *,
+    voice: Voice,
+    directory: Path,
+    stack: contextlib.ExitStack,
+) -> Exporter | None:
+    """Return the started exporter; None when nothing is to be exported."""
+    from tailrace.config_export import export_settings  # noqa: PLC0415 - pydantic is slow
+
+    wanted = export_settings(settings.metrics, settings.otlp)
+    if not wanted:
+        return None
+    from tailrace.export.exporter import Exporter  # noqa: PLC0415 - few need it
+
+    exporter = Exporter(
+        wanted,
+        store=store,
+        services=lambda: observer.services,
+        state_dir=directory,
+        warn=voice.warning,
+        note=voice.note,
+    )
+    stack.callback(exporter.stop)
+    exporter.start()
+    return exporter
 
 
 def _deliverer(store: Store, settings: Config, stack: contextlib.ExitStack) -> Deliverer | None:

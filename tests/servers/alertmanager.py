@@ -57,7 +57,7 @@ class Alertmanager:
         return answer
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -69,7 +69,7 @@ def running(directory: Path, hook_url: str) -> Iterator[Alertmanager]:
     """Run one; its files are in `directory`."""
     assert PROGRAM is not None, "install prometheus-alertmanager"
     (directory / "config.yml").write_text(CONFIG.format(url=hook_url))
-    url = f"http://127.0.0.1:{_free_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [
