@@ -6,7 +6,7 @@ python=$root/.venv/bin/python
 # Only the system's own Python sees the real BCC, which no package registry for Python has
 system_python=/usr/bin/python3
 run_packages=(python3-bpfcc python3-venv libbpf1)
-test_packages=(postgresql nginx redis-server wrk nftables iproute2 conntrack unbound bind9-dnsutils docker.io openssl prometheus prometheus-alertmanager)
+test_packages=(postgresql chromium chromium-driver nginx redis-server wrk nftables iproute2 conntrack unbound bind9-dnsutils docker.io openssl prometheus prometheus-alertmanager)
 bench_packages=(bpftrace gcc libc6-dev redis-tools softflowd tcpdump wrk)
 # a statically linked busybox is what the emulated machine starts from
 kernel_packages=(qemu-system-x86 kmod busybox-static xz-utils debian-archive-keyring)

@@ -6,13 +6,11 @@ any of them the defaults hold.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -38,6 +36,8 @@ from tailrace.config_alerts import Notifications
 from tailrace.config_errors import explain
 from tailrace.config_export import Metrics, Otlp, tables
 from tailrace.config_history import History
+from tailrace.config_page import Page
+from tailrace.config_receivers import check_secret, files_of, receiver_table, with_files_at
 from tailrace.durations import (
     duration_s,
     duration_text,
@@ -186,6 +186,7 @@ class Config(_Section):
     detector: Detector = Detector()
     alerts: Alerts = Alerts()
     history: History = History()
+    page: Page = Page()
     metrics: Metrics = Metrics()
     otlp: Otlp = Otlp()
     services: tuple[Service, ...] = ()
@@ -227,7 +228,7 @@ class Config(_Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the effective configuration as it is written in TOML; no secret is in it."""
-        receivers = [_receiver_to_dict(receiver) for receiver in self.alerts.receivers]
+        receivers = [receiver_table(receiver) for receiver in self.alerts.receivers]
         services = [
             {
                 key: str(value) if key == "address" else value
@@ -260,6 +261,7 @@ class Config(_Section):
                 },
             },
             "history": self.history.table(),
+            "page": self.page.table(),
             "alerts": {"receivers": receivers, **self.alerts.tables()},
             **tables(self.metrics, self.otlp),
         }
@@ -322,7 +324,11 @@ def read(path: Path) -> Config:
 
 
 def check_files(config: Config, *, only: str | None = None) -> None:
-    """Check that the files which receivers name can be read; their content is never shown.
+    """Check that the files with secrets can be read; their content is never shown.
+
+    Args:
+        config: what names them.
+        only: the one receiver to look at; None for all, and the page.
 
     Raises:
         ConfigError: one cannot.
@@ -332,61 +338,17 @@ def check_files(config: Config, *, only: str | None = None) -> None:
     for receiver in config.alerts.receivers:
         if only is not None and receiver.name != only:
             continue
-        for key, file in _files(receiver).items():
-            try:
-                empty = not file.read_bytes().strip()
-            except OSError as error:
-                problem = f"cannot read {file}: {error.strerror}"
-            else:
-                if not empty:
-                    continue
-                problem = f"{file} is empty"
-            raise ConfigError(
-                problem,
-                where=f"receiver `{receiver.name}`, key `{key}`",
-                remedy="write the secret into that file, readable by the user Tailrace runs as",
-            )
-
-
-def _receiver_to_dict(receiver: ReceiverSettings) -> dict[str, Any]:
-    """Return a receiver as it is written in TOML: its name and type first, no secret in it."""
-    known = {"name": receiver.name, "type": receiver.type}
-    for each in dataclasses.fields(receiver):
-        value = getattr(receiver, each.name)
-        if value is None or (each.name == "timeout_s" and value == each.default):
-            continue
-        if each.name == "url":
-            value = _without_secrets(value)
-        known[each.name] = str(value) if isinstance(value, Path) else value
-    return known
-
-
-def _files(receiver: ReceiverSettings) -> dict[str, Path]:
-    """Return the files that a receiver's settings name, by key."""
-    named = {each.name: getattr(receiver, each.name) for each in dataclasses.fields(receiver)}
-    return {key: file for key, file in named.items() if key.endswith("_file") and file is not None}
-
-
-def _without_secrets(url: str) -> str:
-    """Return a URL's host only: an incoming webhook's path is its password."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return (
-        f"{parts.scheme}://{host}/…"
-        if parts.path.strip("/") or parts.query
-        else f"{parts.scheme}://{host}"
-    )
+        for key, file in files_of(receiver).items():
+            check_secret(file, where=f"receiver `{receiver.name}`, key `{key}`")
+    if only is None and config.page.enabled and config.page.password_file is not None:
+        check_secret(config.page.password_file, where="[page], key `password_file`")
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
-    receivers = tuple(_with_files_at(base, receiver) for receiver in config.alerts.receivers)
+    receivers = tuple(with_files_at(base, receiver) for receiver in config.alerts.receivers)
     alerts = config.alerts.model_copy(update={"receivers": receivers})
-    return config.model_copy(update={"alerts": alerts, "otlp": config.otlp.at(base)})
-
-
-def _with_files_at(base: Path, receiver: ReceiverSettings) -> ReceiverSettings:
-    files: dict[str, Any] = {key: base / file for key, file in _files(receiver).items()}
-    return dataclasses.replace(receiver, **files)
+    page, otlp = config.page.relative_to(base), config.otlp.at(base)
+    return config.model_copy(update={"alerts": alerts, "page": page, "otlp": otlp})
 
 
 def _rate_text(per_week_value: float) -> str:

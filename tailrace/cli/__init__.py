@@ -28,6 +28,7 @@ _COMMANDS = {
     "config": "config:config",
     "alert": "alert:alert",
     "silence": "silence:silence",
+    "page": "page:page",
 }
 """Each command's module in this package, imported only when it is needed."""
 

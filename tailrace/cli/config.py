@@ -80,6 +80,16 @@ SAMPLE = """\
 # tiers = ["1s for 1h", "10s for 1d", "1m for 30d"]
 # max_size = "1.5GB"
 
+[page]
+# The live page: map, incidents, pairs and their history, for a browser on this host. `tailrace
+# page` prints its address, with the token that it asks for.
+# enabled = true
+# Beyond this host it wants a password, and a proxy before it that speaks TLS.
+# listen = "127.0.0.1:9465"
+# password_file = "page.password"
+# Names under which it is reached beside its addresses, e.g. through that proxy.
+# hosts = []
+
 [metrics]
 # Where Prometheus finds /metrics: an address and port, or "off". Nothing in it can be changed by
 # who reads it; beyond this host (0.0.0.0:9470, [::]:9470) whoever reaches it can read it.
@@ -278,7 +288,7 @@ def show(output: str, config_path: Path | None) -> None:
 def _toml(config_dict: Mapping[str, Any]) -> str:
     """Return the configuration as TOML: what our values are is written as in JSON."""
     blocks = []
-    for name in ("probes", "detector", "history", "metrics", "otlp"):
+    for name in ("probes", "detector", "history", "page", "metrics", "otlp"):
         plain = {k: v for k, v in config_dict[name].items() if not isinstance(v, Mapping)}
         blocks.append("\n".join([f"[{name}]", *_lines(plain)]))
         blocks += [

@@ -137,6 +137,7 @@ def run(
             daemon.stop()
             observer.stop()
 
+        _page(settings, directory, stack, voice)
         voice.note(f"watching this host in windows of {window_s:g} s, state in {directory}")
         interrupt = stack.enter_context(observe.stopped_by_signals(stop))
         daemon.run(observer.windows(), limit=observe.windows_within(duration_s, window_s))
@@ -189,3 +190,18 @@ def _deliverer(store: Store, settings: Config, stack: contextlib.ExitStack) -> D
     deliverer.start()
     stack.callback(deliverer.stop, _STOP_S)
     return deliverer
+
+
+def _page(settings: Config, directory: Path, stack: contextlib.ExitStack, voice: Voice) -> None:
+    """Listen for visitors of the live page; without it, the daemon goes on."""
+    if not settings.page.enabled:
+        return
+    from tailrace.errors import TailraceError  # noqa: PLC0415
+    from tailrace.page.beside import Beside  # noqa: PLC0415
+
+    try:
+        page = stack.enter_context(Beside(settings.page, directory, warning=voice.warning))
+    except TailraceError as error:
+        voice.warning(f"no live page: {error}")
+        return
+    voice.note(f"live page: {page.url}")

@@ -121,7 +121,8 @@ MISTAKES = {
     "section": (
         "[detecter]\n",
         "{file}:1: unknown section `detecter`, did you mean `detector`?\n"
-        "  remedy: known sections: probes, detector, alerts, history, metrics, otlp, services",
+        "  remedy: known sections: probes, detector, alerts, history, page, metrics, otlp, "
+        "services",
     ),
     "key far from all": (
         "[detector]\nzzz = 1\n",
