@@ -33,6 +33,13 @@ def merge(
     Raises:
         PackError: what is stored cannot be read.
     """
+    chunk = start // tier.chunk * tier.chunk
+    if db.execute(
+        "SELECT 1 FROM summaries WHERE step = ? AND start = ? AND shard = ? AND whole = 1",
+        (tier.step, chunk, shard),
+    ).fetchone():  # the clock was set back into a chunk that was complete
+        close(db, tier, chunk, shard, signals)
+        return
     pieces = _pieces(db, tier, start, tier.section, shard)
     rows = concatenated(pieces)
     at = (tier.step, start, shard)

@@ -1,7 +1,7 @@
 """Numbers as small integers on a logarithmic scale, and the rows that are made of them.
 
-A value is kept within 1 %, an extreme or a quantile within 2 %: what a picture shows. Small
-integers so close to each other are what compresses well.
+A value is kept within 1 %, a quantile within 2 %, an extreme within 3 %: what a picture shows.
+Small integers so close to each other are what compresses well.
 """
 
 from __future__ import annotations
