@@ -24,7 +24,7 @@ WEEK_S: Final = 604_800.0
 DAY_S: Final = 86_400.0
 LEAST_CAPACITY: Final = 5.0
 """A user who allows one false alert a week is still told of the first five things that happen."""
-PROVEN_A_DAY: Final = 3
+PROVEN_A_DAY: Final = 12
 """What comes and goes is proven by its own data so many times a day; then it takes tokens."""
 PATIENCE_S: Final = 600.0
 """How long an incident waits for a token before it is listed in a digest: by then the detector has

@@ -23,25 +23,6 @@ def incident_id(first: Finding) -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Told:
-    """What receivers know of an incident, so that only what matters is told again.
-
-    Attributes:
-        at: when it was told last, epoch seconds.
-        severity: as it was told.
-        root: the service that was told to be the root.
-        affected: services that were told to feel it.
-        adopted: how many changes were told to be the new normal.
-    """
-
-    at: float
-    severity: Severity
-    root: str
-    affected: tuple[str, ...]
-    adopted: int
-
-
-@dataclass(slots=True, kw_only=True)
 class Case:
     """An open incident.
 
@@ -64,7 +45,7 @@ class Case:
         roots: where the cause lies, the most probable first.
         trigger: what probably set it off.
         picture: the first symptom's signal before and after the onset.
-        told: what receivers know of it; None for nothing.
+        fired: whether it was confirmed, so that receivers may have been told of it.
         dirty: whether findings changed since it was judged.
     """
 
@@ -86,7 +67,7 @@ class Case:
     roots: tuple[Root, ...] = ()
     trigger: Trigger | None = None
     picture: str = ""
-    told: Told | None = None
+    fired: bool = False
     dirty: bool = True
 
     @property
@@ -101,7 +82,6 @@ class Case:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        told = self.told
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             **{name: sorted(getattr(self, name)) for name in _SETS},
@@ -111,9 +91,7 @@ class Case:
             ],
             "roots": [[r.service, r.side, r.score, r.why] for r in self.roots],
             "trigger": _trigger_values(self.trigger),
-            "told": None if told is None else
-            [told.at, told.severity, told.root, list(told.affected), told.adopted],
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -122,12 +100,6 @@ class Case:
             Symptom(finding=report.from_state(finding), rate=rate, share=share)
             for finding, rate, share in data["symptoms"]
         ]
-        told = None
-        if data["told"] is not None:
-            at, severity, root, affected, adopted = data["told"]
-            told = Told(
-                at=at, severity=severity, root=root, affected=tuple(affected), adopted=adopted
-            )
         return cls(
             **{name: data[name] for name in _PLAIN},
             firing=set(data["firing"]),
@@ -140,13 +112,12 @@ class Case:
                 for service, side, score, why in data["roots"]
             ),
             trigger=_trigger_of(data["trigger"]),
-            told=told,
         )
 
 
 _PLAIN: Final = (
     "id", "detected", "grown", "changed", "state", "latest_adopted", "calm_since", "flaps",
-    "severity", "lasting", "picture", "dirty",
+    "severity", "lasting", "picture", "fired", "dirty",
 )  # fmt: skip
 _SETS: Final = ("firing", "unexplained", "adopted")
 

@@ -131,6 +131,10 @@ class ServiceGraph:
         self._adjacent()
         return self._callers.get(service, ())
 
+    def clients(self, pair: Pair) -> Collection[str]:
+        """Return the client of a pair; of a roll-up of clients, all that its server has."""
+        return self.callers(pair.server) if pair.client == EVERY else (pair.client,)
+
     def reaches(self, caller: str, callee: str) -> bool:
         """Return whether `caller` is `callee`, or calls it directly."""
         if caller == callee:

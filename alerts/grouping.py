@@ -17,8 +17,9 @@ that explains it, and ties nothing: two faults that one caller feels stay two in
 from __future__ import annotations
 
 import json
+import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 from alerts import blame, impact, life, telling
@@ -34,8 +35,7 @@ from alerts.trigger import Triggers
 from detector.finding import Finding
 from probes.window import EVERY, Window
 
-VERSION: Final = 1
-FLAPS_KEPT_S: Final = 3600.0
+VERSION: Final = 2
 """What comes back within this time of its end has the longer recovery that it had earned."""
 MOST_FLAPS: Final = 1000
 YOUNG_S: Final = 120.0
@@ -66,12 +66,18 @@ class Incidents:
         self._of_finding: dict[str, str] = {}
         self._flaps: dict[str, tuple[float, int]] = {}
         self._triggers = Triggers()
-        self._window_s = 1.0
+        self._window_s = math.nan
+        self._last = math.nan
 
     @property
     def together_s(self) -> float:
         """Onsets this close are simultaneous, seconds: one change may begin in two windows."""
-        return max(TOGETHER_S, 2.0 * self._window_s)
+        return max(TOGETHER_S, 2.0 * self.window_s)
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window, seconds; 1 until it is known."""
+        return 1.0 if math.isnan(self._window_s) else self._window_s
 
     def __len__(self) -> int:
         return len(self._open)
@@ -96,10 +102,19 @@ class Incidents:
             triggers: what has happened to services since the last call.
         """
         width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
-        self._window_s = next((w for w in (window.nominal, window.width) if w > 0), self._window_s)
+        self._window_s = self._length(window)
+        self._last = window.time
         self.graph.update(window)
         self.history.update(window)
         return self.step(findings, now=window.time + width, triggers=triggers)
+
+    def _length(self, window: Window) -> float:
+        """Return how long windows are; where they do not say, as long as the least gap was."""
+        if said := next((w for w in (window.nominal, window.width) if w > 0), None):
+            return said
+        gap = window.time - self._last
+        # Of a NaN and a number, min returns the first
+        return min(gap, self._window_s) if gap > 0 else self._window_s
 
     def step(
         self, findings: Iterable[Finding], *, now: float, triggers: Iterable[Trigger] = ()
@@ -143,16 +158,17 @@ class Incidents:
 
     def _opened(self, finding: Finding, *, now: float) -> Case:
         case = Case(id=incident_id(finding), detected=now, grown=now, changed=now)
-        ended, flaps = self._flaps.get(_key(finding), (0.0, 0))
-        if 0.0 <= now - ended <= FLAPS_KEPT_S:
+        ended, flaps = self._flaps.get(_key(finding), (-math.inf, 0))
+        if 0.0 <= now - ended <= life.flaps_within_s(flaps, window_s=self.window_s):
             case.flaps = flaps + 1
         self._open[case.id] = case
         return case
 
     def _near(self, finding: Finding) -> list[Case]:
         """Return the incidents that a finding can have to do with: no rule looks further."""
-        client, server = finding.pair.client, finding.pair.server
-        around = {client, server, *self.graph.callees(server), *self.graph.callers(client)}
+        clients, server = self.graph.clients(finding.pair), finding.pair.server
+        callers = (caller for client in clients for caller in self.graph.callers(client))
+        around = {EVERY, *clients, server, *self.graph.callees(server), *callers}
         ids = {id_ for service in around for id_ in self._at.get(service, ())}
         return [self._open[id_] for id_ in sorted(ids)]
 
@@ -193,13 +209,12 @@ class Incidents:
     def _merge(self, younger: Case, older: Case, *, now: float) -> Change:
         """Make one incident part of another; return how the one ends."""
         self._judge(younger, now=now)
-        was_told = younger.told is not None
         younger.state, younger.changed = "resolved", now
         ended = telling.describe(
             younger,
             resolved=now,
             ended_as="merged",
-            suppressed="" if was_told else f"part of {older.id}",
+            suppressed="" if younger.fired else f"part of {older.id}",
             part_of=older.id,
         )
         self._close(younger)
@@ -217,7 +232,7 @@ class Incidents:
         older.grown, older.dirty = now, True
         if older.firing:
             older.calm_since, older.latest_adopted = None, False
-        return Change(ended, "resolved" if was_told else None)
+        return Change(ended, "resolved" if younger.fired else None)
 
     # A finding that ended
 
@@ -247,7 +262,7 @@ class Incidents:
             case.changed = now
             self._judge(case, now=now)
         changes: list[Change] = []
-        for turn in life.advance(case, now=now, window_s=self._window_s):
+        for turn in life.advance(case, now=now, window_s=self.window_s):
             if turn.event is not None:
                 first = telling.in_order(case)[0]
                 case.picture = self.history.picture(first.pair, first.signal) or case.picture
@@ -275,7 +290,7 @@ class Incidents:
         roots = [root.service for root in case.roots]
         ends = {end for f in case.findings if f.id in case.unexplained for end in f.pair[:2]}
         services = [*roots, *sorted(ends - {EVERY, *roots})]
-        return self._triggers.probable(services, case.started, blur_s=self._window_s)
+        return self._triggers.probable(services, case.started, blur_s=self.window_s)
 
     def _forget(self, case: Case, *, now: float) -> None:
         self._close(case)
@@ -302,7 +317,7 @@ class Incidents:
         """Return all state; `from_bytes` goes on from it as if never stopped."""
         state = {
             "version": VERSION,
-            "window_s": self._window_s,
+            "window_s": [self._window_s, self._last],
             "graph": self.graph.to_json(),
             "history": self.history.to_json(),
             "open": [case.to_json() for case in self._open.values()],
@@ -323,7 +338,7 @@ class Incidents:
             state: dict[str, Any] = json.loads(data)
             if state["version"] != VERSION:
                 raise ValueError(f"open incidents of version {state['version']}, not {VERSION}")
-            self._window_s = state["window_s"]
+            self._window_s, self._last = state["window_s"]
             self.graph = ServiceGraph.from_json(state["graph"])
             self.history = History.from_json(state["history"])
             cases = [Case.from_json(case) for case in state["open"]]
@@ -350,27 +365,7 @@ def _not_ahead(case: Case, now: float) -> None:
     case.detected, case.grown = min(case.detected, now), min(case.grown, now)
     if case.calm_since is not None:
         case.calm_since = min(case.calm_since, now)
-    if case.told is not None:
-        case.told.at = min(case.told.at, now)
 
 
 def _key(finding: Finding) -> str:
     return "\0".join([*map(str, finding.pair), finding.signal, finding.direction])
-
-
-def replayed(
-    steps: Iterable[tuple[Window, Sequence[Finding]]], incidents: Incidents
-) -> Iterator[Change]:
-    """Yield what receivers would be told, and at the end what is still pending.
-
-    Args:
-        steps: windows and what the detector found with each.
-        incidents: empty, or as a replay before left it.
-    """
-    for window, findings in steps:
-        for change in incidents.update(window, findings):
-            if change.event is not None or change.incident.state == "resolved":
-                yield change
-    for incident in incidents.current():
-        if incident.state == "pending":
-            yield Change(incident, None)

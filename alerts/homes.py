@@ -70,4 +70,4 @@ def _links(case: Case, finding: Finding, explains: Explains, together_s: float) 
 
 def _age(case: Case) -> tuple[Any, ...]:
     """Return the order in which incidents stay when they turn out to be one."""
-    return (case.told is None, case.detected, case.id)
+    return (not case.fired, case.detected, case.id)

@@ -1,33 +1,33 @@
-"""The life of an incident: pending, firing, recovering, resolved; and what is told of it.
+"""The life of an incident: pending, firing, recovering, resolved.
 
-Pure functions of one `Case` and of the time, which is the end of a window.
+Pure functions of one `Case` and of the time, which is the end of a window. Who is told of what
+becomes of it, and how often, is up to `alerts.notify`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from alerts import impact, telling
-from alerts.case import Case, Told
-from alerts.incident import EndedAs, Event
+from alerts import impact
+from alerts.case import Case
+from alerts.incident import EndedAs
 from alerts.relation import witness
-from alerts.severity import rank
 
 WAIT_S: Final = 3.0
 """The first message waits so long for further findings after each, as they may name the root ..."""
 MOST_WAIT_S: Final = 10.0
 """... and never longer than this in all."""
-CONFIRM_S, CONFIRM_WINDOWS = 5.0, 3.0
-"""What is no hard failure and has no second witness is believed once it fires for so long."""
+CONFIRM_S: Final = 5.0
+"""What is no hard failure and has no second witness is believed once it fires for so long, and in
+the next window."""
 RECOVER_S, RECOVER_WINDOWS = 10.0, 3.0
 """What was over for so long is resolved; twice as long for each time that it came back ..."""
 MOST_RECOVER_S: Final = 600.0
 """... up to this."""
-UPDATE_EVERY_S: Final = 60.0
-"""Another root or further services that feel it are told so often at most; severity at once."""
-CLEARLY: Final = 0.1
-"""A root that is another is told when it is more probable by this much."""
+FLAPS_WITHIN: Final = 12.0
+"""An incident like one before is the same that flaps if it begins within so many times as long as
+that one had to be over; later, it is another."""
 DID_NOT_LAST: Final = "did not last"
 
 
@@ -35,22 +35,27 @@ class Turn(NamedTuple):
     """What became of an incident in a step.
 
     Attributes:
-        event: what receivers are to be told; None for nothing.
+        event: whether it fires from now on, or is over; None for anything else.
         resolved: when it was over; None while it is not.
         ended_as: how it ended; None while it did not.
         suppressed: why nobody is told; "" for no reason.
     """
 
-    event: Event | None
+    event: Literal["firing", "resolved"] | None
     resolved: float | None = None
     ended_as: EndedAs | None = None
     suppressed: str = ""
 
 
-def recovery_s(case: Case, window_s: float) -> float:
-    """Return how long an incident has to be over before it is resolved."""
+def recovery_s(flaps: int, *, window_s: float) -> float:
+    """Return how long an incident that came back so often has to be over to be resolved."""
     least = max(RECOVER_S, RECOVER_WINDOWS * window_s)
-    return float(min(least * 2.0 ** min(case.flaps, 30), max(MOST_RECOVER_S, least)))
+    return float(min(least * 2.0 ** min(flaps, 30), max(MOST_RECOVER_S, least)))
+
+
+def flaps_within_s(flaps: int, *, window_s: float) -> float:
+    """Return for how long after its end another like an incident is the same that flaps."""
+    return FLAPS_WITHIN * recovery_s(flaps, window_s=window_s)
 
 
 def advance(case: Case, *, now: float, window_s: float) -> Iterator[Turn]:
@@ -76,7 +81,7 @@ def _confirm(case: Case, *, now: float, window_s: float) -> list[Turn]:
     waited = waited or window_s > WAIT_S
     if confirmed and (waited or not case.firing):
         case.state, case.changed = "firing", now
-        remember(case, now=now)
+        case.fired = True
         return [Turn("firing")]
     return []
 
@@ -88,17 +93,13 @@ def is_confirmed(case: Case, *, now: float, window_s: float) -> bool:
         return True
     if len({witness(finding) for finding in findings} - {""}) > 1:
         return True
-    patience_s = max(CONFIRM_S, CONFIRM_WINDOWS * window_s)
+    patience_s = max(CONFIRM_S, window_s)
     return bool(case.firing) and now - case.detected >= patience_s
 
 
 def _follow(case: Case, *, now: float) -> list[Turn]:
     if case.firing:
-        if not _matters(case, now=now):
-            return []
-        case.changed = now
-        remember(case, now=now)
-        return [Turn("updated")]
+        return []
     if case.latest_adopted:
         return [_end(case, now=now)]
     case.state, case.changed = "recovering", now
@@ -110,7 +111,7 @@ def _recover(case: Case, *, now: float, window_s: float) -> list[Turn]:
         case.state, case.changed = "firing", now
         case.flaps += 1
         return [Turn(None)]
-    if case.latest_adopted or now - _over(case) >= recovery_s(case, window_s):
+    if case.latest_adopted or now - _over(case) >= recovery_s(case.flaps, window_s=window_s):
         return [_end(case, now=now)]
     return []
 
@@ -126,35 +127,3 @@ def _over(case: Case) -> float:
 
 def _ended_as(case: Case) -> EndedAs:
     return "adopted" if case.adopted else "resolved"
-
-
-def _matters(case: Case, *, now: float) -> bool:
-    """Return whether what changed since receivers were told is worth another message."""
-    told = case.told
-    if told is None:
-        return False
-    if rank(case.severity) < rank(told.severity):
-        return True
-    if now - told.at < UPDATE_EVERY_S:
-        return False
-    wider = set(telling.affected(case.findings, case.roots)) - {*told.affected, told.root}
-    return _another_root(case, told.root) or bool(wider) or len(case.adopted) > told.adopted
-
-
-def _another_root(case: Case, told: str) -> bool:
-    """Return whether another service is clearly more probable than the one that was told."""
-    before = sum(root.score for root in case.roots if root.service == told)
-    return case.roots[0].score - before >= CLEARLY
-
-
-def remember(case: Case, *, now: float) -> None:
-    """Take note of what receivers are told of an incident now."""
-    before = () if case.told is None else case.told.affected
-    feel = {*before, *telling.affected(case.findings, case.roots)}
-    case.told = Told(
-        at=now,
-        severity=case.severity,
-        root=case.roots[0].service,
-        affected=tuple(sorted(feel)),
-        adopted=len(case.adopted),
-    )

@@ -12,6 +12,7 @@ roots (`alerts.blame`) rests on these rules, which are about the ways in which t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
@@ -23,7 +24,8 @@ from probes.window import EVERY, Kind, kind_of
 TOGETHER_S: Final = 15.0
 """Onsets this close belong together: they are estimates, a few seconds wide."""
 LATER_S: Final = 180.0
-"""An effect may begin so much later than its cause, and so may what else fails at one place."""
+"""An effect may begin so much later than its cause, and so may what else fails at one place; of
+long windows, twice the time within which onsets are together."""
 SAME_PAIR_S: Final = 600.0
 """What a pair does within this time of its other changes is one story: by then the detector has
 taken for normal what did not end."""
@@ -33,6 +35,13 @@ _EARLIER_S: Final = 3.0
 """What an onset is uncertain by."""
 _SUSPECTED: Final = 0.25
 """A place with less of the suspicion does not count for putting findings together."""
+
+_BAD: Final = re.compile(
+    "laten|durat|delay|elapsed|response_?time|error|fail|fault|timeout|drop|loss|lost|retr|5xx|slow",
+    re.IGNORECASE,
+)
+_GOOD: Final = re.compile("availab|success|apdex", re.IGNORECASE)
+"""What a gauge of a foreign recording is about, by its name: nothing else says it."""
 
 Nature = Literal["harm", "fall", "rise", "new", "other"]
 _TRAFFIC: Final = frozenset({"connections", "requests", "bytes_sent"})
@@ -81,8 +90,15 @@ def nature(finding: Finding) -> Nature:
         return "new" if finding.direction == "new" else "fall"
     if finding.signal in _ALL_TRAFFIC:
         return "rise" if finding.direction == "up" else "fall"
-    harmful = kind_of(finding.signal) in (Kind.RATIO, Kind.LATENCY)
-    return "harm" if harmful and finding.direction == "up" else "other"
+    return "harm" if finding.direction == _worse(finding.signal) else "other"
+
+
+def _worse(signal: str) -> str:
+    """Return the direction in which a signal other than traffic is worse; "" when unknown."""
+    kind = kind_of(signal)
+    if kind in (Kind.RATIO, Kind.LATENCY) or (kind is Kind.GAUGE and _BAD.search(signal)):
+        return "up"
+    return "down" if kind is Kind.GAUGE and _GOOD.search(signal) else ""
 
 
 _TELLING: Final = ("connect_errors", "resets", "silent_pair", "request_latency", "requests")
@@ -112,6 +128,8 @@ def suspects(finding: Finding) -> Mapping[Place, float]:
         at = {(side, side): 1.0}
     elif finding.cause in _OF_CAUSE:
         at = _OF_CAUSE[finding.cause]
+    elif finding.signal == "retransmits":
+        at = _OF_CAUSE["timed_out"]  # the detector names no side where nothing is answered
     else:
         at = _OF_NATURE[nature(finding)]
     names = {"client": client, "server": server}
@@ -138,6 +156,10 @@ def pause_s(one: Finding, other: Finding) -> float:
     return 0.0 if first.ended is None else max(second.onset - first.ended, 0.0)
 
 
+def _later_s(together_s: float) -> float:
+    return max(LATER_S, 2.0 * together_s)
+
+
 def same_place(one: Finding, other: Finding, *, together_s: float) -> bool:
     """Return whether two findings began together at a service that both may lie at.
 
@@ -149,7 +171,7 @@ def same_place(one: Finding, other: Finding, *, together_s: float) -> bool:
     if not mine & theirs or pause_s(one, other) > together_s:
         return False
     named = mine == theirs and len(mine) == 1
-    return abs(one.onset - other.onset) <= (LATER_S if named else together_s)
+    return abs(one.onset - other.onset) <= (_later_s(together_s) if named else together_s)
 
 
 def same_pair(one: Finding, other: Finding, *, together_s: float) -> bool:
@@ -164,8 +186,8 @@ def same_pair(one: Finding, other: Finding, *, together_s: float) -> bool:
     pause = pause_s(one, other)
     if pause > together_s:
         same = (one.signal, one.direction) == (other.signal, other.direction)
-        return same and pause <= SAME_PAIR_S
-    return pause > 0.0 or abs(one.onset - other.onset) <= SAME_PAIR_S
+        return same and pause <= max(SAME_PAIR_S, together_s)
+    return pause > 0.0 or abs(one.onset - other.onset) <= max(SAME_PAIR_S, together_s)
 
 
 def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s: float) -> bool:
@@ -176,8 +198,9 @@ def explains(cause: Finding, effect: Finding, graph: ServiceGraph, *, together_s
     later_s = effect.onset - cause.onset
     what, why = nature(effect), nature(cause)
     # The onsets of a pair that does little are as far apart as its requests
-    sooner_s = LATER_S if cause.pair == effect.pair and why == "harm" else together_s
-    if cause.id == effect.id or not -sooner_s <= later_s <= LATER_S:
+    most_s = _later_s(together_s)
+    sooner_s = most_s if cause.pair == effect.pair and why == "harm" else together_s
+    if cause.id == effect.id or not -sooner_s <= later_s <= most_s:
         return False
     if pause_s(cause, effect) > together_s:
         return False  # it was over before
@@ -222,7 +245,9 @@ def _within_a_pair(cause: Finding, effect: Finding, what: Nature, why: Nature) -
 
 def _harm_explains(cause: Finding, effect: Finding, what: Nature, graph: ServiceGraph) -> bool:
     client, server = effect.pair.client, effect.pair.server
-    felt_by_caller = server in suspected(effect) and graph.reaches(server, cause.pair.client)
+    felt_by_caller = server in suspected(effect) and any(
+        graph.reaches(server, caller) for caller in graph.clients(cause.pair)
+    )
     if what == "harm":
         return felt_by_caller
     if what == "other":

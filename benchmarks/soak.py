@@ -185,7 +185,7 @@ def _soak(given: argparse.Namespace, directory: Path, stack: ExitStack) -> None:
         mine.get(finding["server"], wrong).append(finding)
     print(f"\n{given.minutes:g} minutes, {share:.2%} of a core in the daemon, {memory:.0f} MB")
     for line in running.said().splitlines():
-        if "level=warning" in line and "event=finding" not in line:
+        if "level=warning" in line and "event=incident" not in line:
             print(line)
     _tell("findings about the healthy load, all wrong", wrong, began, pressure)
     if slow:

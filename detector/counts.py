@@ -34,13 +34,16 @@ class CountBank(Bank):
 
     The null is "the mean of this window, given the past, lies inside [lower, upper]" and the
     likelihood ratios are taken from the band's edge, which is valid for every mean inside
-    because they are monotone in it. The spread between single windows goes into the dispersion
-    of the negative binomial; the wander of block means, which a model of independent windows
-    would take for a change, goes into the band.
+    because they are monotone in it. Of a window without events a ratio is at most one over the
+    share of such windows, whatever the law: a job that runs now and then has pauses. The spread
+    between single windows goes into the dispersion of the negative binomial; the wander of block
+    means, which a model of independent windows would take for a change, goes into the band.
 
     Observations: `value` (events per second) and `trials` (seconds).
-    Learned: rate, rate**2, windows.
+    Learned: rate, rate**2, windows without events, windows.
     """
+
+    moments = 4
 
     factor = np.array([1.2, 1.6, 3.0, 8.0, 0.65, 0.3, 0.05], np.float32)
     up = factor > 1.0
@@ -52,6 +55,7 @@ class CountBank(Bank):
         "band": Column("f4"),
         "shape": Column("f4", (7,), 1.0),
         "slope": Column("f4", (7,)),
+        "pause": Column("f4"),
     }
     kept = ("least", "width")
     _log_factor = np.log(factor)[:, None]
@@ -73,6 +77,9 @@ class CountBank(Bank):
         # single precision holds for any x; the first logarithm is only computed anew by `refresh`
         ratio: Floats = t["slope"][:, at] * (obs.value * t["span"][at] + shape)
         ratio -= self._log_factor * shape
+        if len(empty := np.flatnonzero(obs.value == 0.0)):
+            falls = np.flatnonzero(~self.up)[:, None]
+            ratio[falls, empty] = np.minimum(ratio[falls, empty], t["pause"][at][empty])
         return ratio
 
     def absorb(self, at: At, obs: Obs) -> None:
@@ -80,7 +87,8 @@ class CountBank(Bank):
         current, rate = self.table["current"], obs.value
         current[0, at] += rate
         current[1, at] += rate * rate
-        current[2, at] += np.float32(1.0)
+        current[2, at] += rate == 0.0
+        current[3, at] += np.float32(1.0)
         self.table["width"][at] = obs.trials
 
     def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
@@ -95,7 +103,7 @@ class CountBank(Bank):
     def deviation(self, at: At, block: Floats) -> Floats:
         """Return float32[m]: ln of a block's rate over the baseline's, drawn to 0 by few events."""
         t = self.table
-        usual = t["mean"][at] * t["span"][at] * block[2] + 1.0
+        usual = t["mean"][at] * t["span"][at] * block[-1] + 1.0
         moved: Floats = np.log((block[0] * t["span"][at] + 1.0) / usual)
         return moved
 
@@ -108,17 +116,18 @@ class CountBank(Bank):
         """Keep one block's rate within twice the band of the baseline."""
         t, moments = self.table, block[0]
         mean, reach = t["mean"][at], np.exp(2.0 * t["band"][at])
-        rate = moments[0] / moments[2]
+        rate = moments[0] / moments[-1]
         most = np.maximum(mean * reach, FLOOR_RATE)
         scale = np.clip(rate, mean / reach, most) / np.maximum(rate, 1e-9)
         scale = np.where(rate > 0, scale, 1.0).astype(np.float32)
-        return [moments * np.stack([scale, scale**2, np.ones_like(scale)]), *block[1:]]
+        one = np.ones_like(scale)
+        return [moments * np.stack([scale, scale**2, one, one]), *block[1:]]
 
     def refresh(self, at: At) -> None:
         """Recompute mean, band, shape and what follows from them."""
         t = self.table
         base, span = t["base"][:, at], t["width"][at]
-        windows = np.maximum(base[2], 1.0)
+        windows = np.maximum(base[-1], 1.0)
         mean = base[0] / windows
         scale = np.maximum(mean, 1e-9) ** 2
         spread = t["spread"][:, at]
@@ -152,6 +161,7 @@ class CountBank(Bank):
         factor = self.factor[:, None]
         t["slope"][:, at] = np.log1p((factor - 1.0) * shape / (shape + factor * edge))
         t["mean"][at], t["band"][at], t["shape"][:, at], t["span"][at] = mean, band, shape, span
+        t["pause"][at] = np.log(windows / np.maximum(base[2], 1e-9))
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""
@@ -170,7 +180,7 @@ class CountBank(Bank):
         before = float(t["mean"][i])
         after = float(run.statistics[0] / max(run.statistics[2], 1e-9))
         new, seconds = after * run.seconds, max(run.seconds, 1e-9)
-        learned_s = max(float(base[2] * t["span"][i]), 1e-9)
+        learned_s = max(float(base[-1] * t["span"][i]), 1e-9)
         old = before * learned_s
         events = round(new) + round(old)
         share = seconds / (seconds + learned_s)
@@ -185,7 +195,7 @@ class CountBank(Bank):
                 "baseline": before,
                 "band": f"x{1 / band:.3g} .. x{band:.3g}",
                 "dispersion": float(1.0 / t["shape"][:, i].max()),
-                "windows learned": float(base[2]),
+                "windows learned": float(base[-1]),
                 "events since onset": float(round(new)),
                 "effect, 95 % interval": (
                     f"x{ratio * np.exp(-1.96 * error):.3g} .. x{ratio * np.exp(1.96 * error):.3g}"

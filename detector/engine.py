@@ -295,6 +295,7 @@ class Detector:
             **self._told.to_state(),
             "muted": sorted(self._rollups.muted),
             "repeated": sorted(self._repeats.muted),
+            "improved": [[*k[0], k[1], n] for k, n in self._repeats.improved.items()],
         }
         return state.pack(meta, arrays)
 
@@ -332,7 +333,10 @@ class Detector:
         self._rollups.members.table.load(columns("rollups"))
         self._rollups.members.rebuild()
         self._rollups.muted = set(meta["muted"])
-        self._repeats.muted = set(meta.get("repeated", ()))  # an earlier version told them all
+        self._repeats.muted = set(meta["repeated"])
+        self._repeats.improved = {
+            (Pair(*pair), signal): times for *pair, signal, times in meta["improved"]
+        }
         for i, bank in enumerate(self._banks):
             bank.table.load(columns(f"bank{i}"))
             bank.episodes.table.load(columns(f"episodes{i}"))

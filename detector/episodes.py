@@ -25,9 +25,15 @@ that come by chance is not the end of them."""
 RECOVERY_WINDOWS = 5
 FLAP_S = 900.0
 """A change within this time of the last one's end is flapping: the next end takes twice as long."""
+MOST_FLAPS = 2.0
+"""So often at most. What flaps for hours is one incident; a finding ends soon, so that the next
+trouble of the stream is another."""
 ADOPT_WINDOWS = 30
 MOST_BACK = 60.0
 """Windows that an onset may lie before suspicion arose."""
+FELL, FELL_NATS, RISEN_NATS = 0.5, 3.0, 1.0
+"""Evidence that has fallen to half of what it was, by so many nats, was of something else: what
+comes then begins where it rises again, by so many."""
 
 
 class Suspects(NamedTuple):
@@ -72,8 +78,9 @@ class Episodes:
 
     `table` columns, ordered by `of`: `of` (number of the stream), `start` (of the run of evidence,
     epoch s; NaN without), `up`, `run`, `seconds`, `windows` (sums over it), `first` (nats at its
-    first window); `fire` (1, -1; 0 when nothing is told), `best` (alternative), `onset`,
-    `detected`, `nats`, `told_windows`, `recovery`, `calm`, `flaps`, `ended`.
+    first window), `peak` (most of them), `floor` (those that something else left); `fire` (1, -1;
+    0 when nothing is told), `best` (alternative), `onset`, `detected`, `nats`, `told_windows`,
+    `recovery`, `calm`, `flaps`, `ended`.
     """
 
     def __init__(self, run: int) -> None:
@@ -86,6 +93,8 @@ class Episodes:
                 "seconds": Column("f8"),
                 "windows": Column("f4"),
                 "first": Column("f4"),
+                "peak": Column("f4"),
+                "floor": Column("f4"),
                 "fire": Column("i1"),
                 "best": Column("i1"),
                 "onset": Column("f8"),
@@ -166,7 +175,12 @@ class Episodes:
         t = self.table
         r = bank.table["r"][:, t["of"][here]]
         up = r[bank.up].sum(axis=0) >= r[~bank.up].sum(axis=0)
+        nats = np.log(np.maximum(r.mean(axis=0), 1.0))
         goes_on = hot & (t["up"][here] == up) & ~np.isnan(t["start"][here])
+        peak, floor = t["peak"][here], t["floor"][here]
+        fell = goes_on & (nats <= FELL * peak) & (peak - nats >= FELL_NATS)
+        rests = goes_on & (floor > 0.0) & (nats < floor + RISEN_NATS)
+        goes_on &= ~(fell | rests)
         begins, ends = hot & ~goes_on, ~hot & (t["fire"][here] == 0)
         on, new = here[goes_on], here[begins]
         t["run"][:, on] += added[0][:, goes_on]
@@ -174,7 +188,9 @@ class Episodes:
         t["windows"][on] += 1.0
         t["run"][:, new], t["seconds"][new] = added[0][:, begins], added[1][begins]
         t["windows"][new], t["start"][new], t["up"][new] = 1.0, moment.time, up[begins]
-        t["first"][new] = np.log(np.maximum(r[:, begins].mean(axis=0), 1.0))
+        left = np.where(fell, nats, np.where(rests, np.minimum(nats, floor), 0.0))
+        t["first"][new], t["floor"][new], t["peak"][new] = nats[begins], left[begins], nats[begins]
+        t["peak"][on] = np.maximum(peak, nats)[goes_on]
         t["start"][here[ends]] = np.nan
 
     def _fire(self, bank: Bank, rows: Ints, mass: Floats, spacing: Floats, moment: Moment) -> None:
@@ -183,7 +199,8 @@ class Episodes:
         # Evidence grew evenly from the onset on: suspicion arose when some of it was there
         growth = (nats - t["first"][rows]) / np.maximum(t["windows"][rows] - 1.0, 1.0)
         growth = np.where(t["windows"][rows] > 1.0, np.maximum(growth, 1e-3), np.inf)
-        before = np.clip(np.floor(t["first"][rows] / growth - 0.5), 0.0, MOST_BACK)
+        gained = t["first"][rows] - t["floor"][rows]
+        before = np.clip(np.floor(gained / growth - 0.5), 0.0, MOST_BACK)
         again = moment.time - t["ended"][rows] < FLAP_S
         t["flaps"][rows] = np.where(again, t["flaps"][rows] + 1.0, 0.0)
         t["onset"][rows] = t["start"][rows] - before * spacing
@@ -216,7 +233,7 @@ class Episodes:
         lasts = calm == 0
         t["run"][:, rows[lasts]] += added[0][:, lasts]
         t["seconds"][rows[lasts]] += added[1][lasts]
-        hold = RECOVERY_WINDOWS * 2.0 ** np.minimum(t["flaps"][rows], 6.0)
+        hold = RECOVERY_WINDOWS * 2.0 ** np.minimum(t["flaps"][rows], MOST_FLAPS)
         back = (recovery >= RECOVERED) & (calm >= hold)
         lasting = moment.end - t["detected"][rows] >= moment.adopt_s
         settled = ~back & lasting & (t["told_windows"][rows] >= ADOPT_WINDOWS)

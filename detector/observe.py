@@ -36,6 +36,8 @@ SUBSTANCE = frozenset({"connections", "requests"})
 AMOUNTS = frozenset({"bytes_sent", "bytes_received"})
 """Signals that say whether anything moves between a pair: of counts, of amounts."""
 ATTEMPTS = frozenset({"connect_errors"})
+ASSUMED = 100.0
+"""Attempts that a share without their number is taken for: a foreign recording may not say."""
 ROUNDING = 1e-9
 """Shares and products that are off by this are off by rounding alone."""
 
@@ -67,7 +69,8 @@ def usable(model: Ints | int, value: Floats, count: Floats) -> NDArray[np.bool_]
         good: NDArray[np.bool_] = (value > 0.0) if model == LATENCY else (value >= 0.0)
         good &= value < 1e15
         if model == RATIO:
-            good &= (count > 0) & (count < 1e15) & (value <= 1.0 + ROUNDING)
+            known = (count > 0) & (count < 1e15)
+            good &= (known | np.isnan(count)) & (value <= 1.0 + ROUNDING)
         return good
     found = np.zeros(len(value), dtype=bool)
     for each in range(len(MODEL)):
@@ -117,6 +120,8 @@ def read(model: int, window: Window, part: Part, timed: tuple[Floats, Floats | N
     """
     value = window.value[part.row]
     count = window.count[part.row] if model in COUNTED else np.zeros(0)
+    if model == RATIO and np.isnan(count).any():
+        count = np.where(np.isnan(count), ASSUMED, count)
     return Reading(part, value, count, *timed).only(usable(model, value, count))
 
 

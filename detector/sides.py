@@ -31,6 +31,9 @@ _NEWEST: Final = 0.5
 """Weight of a window in what is recent: a change is found within a few."""
 _MOST: Final = 0.5
 """A side is named that explains more of the rise than this."""
+UNANSWERED: Final = 0.5
+"""Who sends so much of it again gets no answer at all: that is no way on which packets are lost,
+but one that ends, or a server that does not accept."""
 
 _OF_CAUSE: Final[Mapping[tuple[str, str], Side]] = {
     ("connect_errors", "refused"): "server",

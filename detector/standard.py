@@ -36,8 +36,8 @@ def usable(kind: Kinds, value: Floats, count: Floats) -> NDArray[np.bool_]:
     # NaN fails every comparison; what is beyond all measure is as good as infinite
     good = np.abs(value) < np.where(kind == GAUGE, 1e30, 1e15)
     good &= (kind == GAUGE) | (value >= 0.0)
-    counted = (count > 0) & (count < 1e15) & (value <= 1.0 + 1e-9)
-    good &= (kind != RATIO) | counted
+    known = ((count > 0) & (count < 1e15)) | np.isnan(count)
+    good &= (kind != RATIO) | (known & (value <= 1.0 + 1e-9))
     good &= (kind != LATENCY) | (value > 0.0)
     return good
 

@@ -17,7 +17,7 @@ import numpy as np
 from detector.table import Array
 
 MAGIC = b"TAILRACE-DETECTOR\n"
-VERSION = 6
+VERSION = 7
 DIGEST = 16
 
 

@@ -19,7 +19,7 @@ from detector.intake import Plan
 from detector.parts import Moment, Part
 from detector.presence import Presence, Presences
 from detector.repeats import FLOWS
-from detector.sides import Side, Sides, of_cause
+from detector.sides import UNANSWERED, Side, Sides, of_cause
 from probes.window import EVERY, Pair, Window, is_rollup
 
 Ints = NDArray[np.int64]
@@ -85,6 +85,8 @@ class Told:
                 cause=cause,
                 side=self._side(number, up, cause),
             )
+            if signal == "retransmits" and (finding.after or 0.0) >= UNANSWERED:
+                finding = dataclasses.replace(finding, side="")
             self.open["stream", number] = finding
             findings.append(finding)
         habit = self._catalog.streams["habit"]

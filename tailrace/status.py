@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TextIO
 
 from alerts import words
+from alerts.incident import Incident
 from detector.finding import Finding
 from tailrace.condition import Condition, percent
 from tailrace.durations import duration_text
@@ -45,6 +46,9 @@ class Voice(Protocol):
 
     def finding(self, finding: Finding) -> None:
         """Say that a finding fires or ended."""
+
+    def incident(self, incident: Incident) -> None:
+        """Say that an incident fires or is over."""
 
     def status(self, status: Status) -> None:
         """Say how it goes, once per window; the voice decides how often to repeat it."""
@@ -90,6 +94,11 @@ class Terminal:
     def finding(self, finding: Finding) -> None:
         """Print what changed above the status."""
         self._print(finding_line(finding), "red" if finding.state == "firing" else "green")
+
+    def incident(self, incident: Incident) -> None:
+        """Print what it is, and where its cause probably lies, above the status."""
+        colour = "green" if incident.state == "resolved" else "red"
+        self._print(incident_line(incident), f"bold {colour}")
 
     def status(self, status: Status) -> None:
         """Redraw the line."""
@@ -142,7 +151,7 @@ class Logs:
 
     def finding(self, finding: Finding) -> None:
         """Log what changed."""
-        self._log.warning(
+        self._log.info(
             "finding",
             id=finding.id,
             state=finding.state,
@@ -152,6 +161,20 @@ class Logs:
             signal=finding.signal,
             direction=finding.direction,
             text=sentence(finding),
+        )
+
+    def incident(self, incident: Incident) -> None:
+        """Log what it is, in full."""
+        root = incident.root
+        level = self._log.info if incident.severity == "info" else self._log.warning
+        level(
+            "incident",
+            id=incident.id,
+            state=incident.state,
+            severity=incident.severity,
+            root=root.service,
+            side=root.side,
+            text=incident.summary,
         )
 
     def status(self, status: Status) -> None:
@@ -215,6 +238,19 @@ def finding_line(finding: Finding) -> str:
     if finding.ended is not None:
         text += f", for {words.duration(finding.ended - finding.onset)}"
     return f"{words.moment(at)[11:19]}  {finding.state:<8}  {finding.id[:8]}  {text}"
+
+
+def incident_line(incident: Incident) -> str:
+    """Return an incident as one line of a terminal."""
+    over = incident.resolved if incident.state == "resolved" else None
+    root = incident.root
+    text = (
+        f"{incident.severity}: {words.clean(incident.title)}; probably {words.clean(root.service)}"
+    )
+    if over is not None:
+        text += f"; over after {words.duration(over - incident.started)}"
+    at = incident.detected if over is None else over
+    return f"{words.moment(at)[11:19]}  INCIDENT  {incident.id[:8]}  {text}"
 
 
 def status_line(status: Status) -> str:

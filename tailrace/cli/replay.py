@@ -93,8 +93,9 @@ class _Replay:
             yield from findings
 
     def incidents(self) -> Iterator[Change]:
-        """Yield what would be told of incidents, and at the end what is still pending."""
-        from alerts.grouping import Incidents, replayed  # noqa: PLC0415 - slow to import
+        """Yield what would be told of incidents, and at the end what is still open."""
+        from alerts.grouping import Incidents  # noqa: PLC0415 - slow to import
+        from alerts.replay import replayed  # noqa: PLC0415
 
         return replayed(self.steps(), Incidents())
 

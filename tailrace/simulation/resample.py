@@ -1,10 +1,11 @@
 """More of the same: windows like those of a recording, for as long as is wanted.
 
 Stretches of some minutes of the recording follow one another, all pairs together, so that what
-moved together does so again. A stretch is followed by one that begins where the levels were most
-like those at its end (the matched-block bootstrap: Carlstein et al., Bernoulli 4, 1998), so that
-joins are no steps, unless the recording shows something once that is like nothing else in it. Of
-each window the numbers and the latencies are drawn anew from what was learned (`calibrate`).
+moved together does so again. A stretch is followed by one that begins where the levels had been
+most like those before its end (the matched-block bootstrap: Carlstein et al., Bernoulli 4, 1998),
+so that joins are no steps and jobs go on in time, unless the recording shows something once that is
+like nothing else in it. Of each window the numbers and the latencies are drawn anew from what was
+learned (`calibrate`).
 """
 
 from __future__ import annotations
@@ -31,15 +32,19 @@ from tailrace.simulation.calibrate import (
 from tailrace.simulation.laws import DAY_S
 from tailrace.simulation.samples import histograms_of
 
-STRETCH_S = 180.0
+STRETCH_S = 600.0
 """Mean length of a stretch."""
-_CANDIDATES = 512
+_CANDIDATES = 2048
 """Places for the next stretch of which the most alike is taken."""
 _EVENLY = 0.5
 """What it weighs that a place was taken once more than the others, beside being alike: it adds up,
 so that in the long run all are taken as often."""
 _AROUND = 8
 """Windows over which levels are smoothed to compare them."""
+_LAGS = (0, 9, 18, 36, 72, 144)
+"""So many windows before a join levels are compared, too: a job that is due here is due there."""
+_EARLIER = 0.1
+"""What each of the earlier ones weighs, beside the last: the join must be no step first of all."""
 _BLOCK, _CELLS = 256, 200_000
 """Windows, and windows times series, that are drawn at once."""
 
@@ -68,6 +73,7 @@ class Resampled:
         self.levels = _features(known.series.x)
         total = len(known.follows)
         self._stretch = int(np.clip(STRETCH_S / known.window, 5, max(total / 4, 5)))
+        self._lags = np.array([lag for lag in _LAGS if lag <= total // 8])
         self._at, self._left = 0, self._length()
         self._seen = np.zeros(total)
         self.joins: list[tuple[int, int]] = []
@@ -121,8 +127,9 @@ class Resampled:
         places = places[far & self._known.follows[places]]
         if not len(places):
             return int(self._rng.integers(0, total))
-        apart = self.levels[places - 1] - self.levels[self._at]
-        unlike = (apart**2).sum(axis=1)
+        before = self.levels[np.maximum(places[:, None] - 1 - self._lags, 0)]
+        apart = before - self.levels[np.maximum(self._at - self._lags, 0)]
+        unlike = (apart**2).sum(axis=2) @ np.where(self._lags > 0, _EARLIER, 1.0)
         # what is like nothing else would be left for good and never come again
         upto = np.append(0.0, np.cumsum(self._seen))
         ahead = np.minimum(places + self._stretch, total)

@@ -5,11 +5,12 @@ client -> web -> api1 and api2; api1 -> redis and postgres; api2 -> redis; worke
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 from alerts.grouping import Incidents
-from detector.finding import Finding, finding_id
+from detector.finding import Finding, State, finding_id
 from probes.window import Pair, Window
 from tests.program.windows import window
 
@@ -81,3 +82,8 @@ def fallen(pair: Pair, factor: float = 0.0, **more: Any) -> Finding:
 def silent(pair: Pair, **more: Any) -> Finding:
     values = {"before": None, "after": 0.0, "ratio": None, "unit": ""}
     return change(pair, "silent_pair", "gone", **(values | more))
+
+
+def over(finding: Finding, after_s: float = 30.0, state: State = "resolved") -> Finding:
+    """Return a finding as it is when it has ended, so long after its onset."""
+    return dataclasses.replace(finding, state=state, ended=finding.onset + after_s)

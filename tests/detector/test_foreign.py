@@ -11,6 +11,7 @@ from traffic import SIGNALS, PairModel, Rows, Traffic, between, simulate
 from detector.engine import Detector
 from detector.finding import Finding
 from probes.window import Pair, Window, no_histograms
+from tests.program import windows
 
 PAIR = Pair("web", "db", 5432)
 
@@ -136,3 +137,15 @@ def test_a_job_that_bursts_every_minute_is_no_finding() -> None:
     burst = Traffic(request_rate=200.0, connection_rate=5.0)
     model = PairModel(pair=PAIR, fault=lambda i, _: burst if i % 60 < 5 else idle)
     assert told(list(simulate([model], 900))) == []
+
+
+def test_a_share_without_its_attempts_is_judged() -> None:
+    rng, detector = np.random.default_rng(3), Detector()
+    found = []
+    for tick in range(260):
+        share = rng.binomial(400, 0.3 if tick >= 250 else 0.002) / 400
+        row, at = (PAIR, "connect_errors", share, np.nan), 1.7e9 + 60.0 * tick
+        found += detector.update(windows.window([row], time=at, width=60.0, nominal=60.0))
+    assert [(f.signal, f.direction, f.onset) for f in found] == [
+        ("connect_errors", "up", 1.7e9 + 250 * 60)
+    ]

@@ -60,6 +60,19 @@ def test_a_burst_that_is_worse_than_before_is_told() -> None:
     assert [tick // 100 for tick, _, direction in found if direction == "up"] == [4, 16]
 
 
+def test_what_gets_better_and_is_as_before_again_and_again_is_told_twice() -> None:
+    def quick(tick: int, traffic: Traffic) -> Traffic:
+        return replace(traffic, latency_s=0.0003 if tick > 400 and tick // 100 % 2 else 0.001)
+
+    model = PairModel(pair=PAIR, normal=Traffic(request_rate=30.0), fault=quick)
+    detector, told = Detector(), []
+    for tick, window in enumerate(simulate([model], 1700, seed=5)):
+        told += [f for f in detector.update(window) if f.signal == "request_latency"]
+        if tick == 950:
+            detector = Detector.from_bytes(detector.to_bytes())
+    assert [(f.direction, f.state) for f in told] == [("down", "firing"), ("down", "resolved")] * 2
+
+
 @pytest.mark.parametrize(("rate", "per_minute"), [(15.0, 1.02), (100.0, 1.02), (15.0, 1.04)])
 def test_a_slow_leak_is_told(rate: float, per_minute: float) -> None:
     def leaks(tick: int, traffic: Traffic) -> Traffic:

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from detector.engine import Detector
+from detector.finding import Finding
 from detector.sides import Sides
 from probes.histogram import bucket_of
 from probes.window import Pair, Window
@@ -97,3 +99,14 @@ def test_while_a_pair_is_changed_its_baseline_stays() -> None:
 )
 def test_a_cause_tells_the_side(signal: str, direction: str, cause: str, side: str) -> None:
     assert Sides().guilty(0, signal, direction, cause) == side
+
+
+@pytest.mark.parametrize(("share", "side"), [(0.1, "network"), (0.95, "")])
+def test_who_gets_no_answer_at_all_has_no_lossy_way(share: float, side: str) -> None:
+    rng = np.random.default_rng(1)
+    detector, found = Detector(), list[Finding]()
+    for tick in range(400):
+        lost = rng.binomial(200, share if tick >= 380 else 0.0005) / 200
+        row = (PAIR, "retransmits", lost, 200.0)
+        found += detector.update(window([row], time=1.7e9 + tick))
+    assert [(each.signal, each.side) for each in found] == [("retransmits", side)]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from alerts.errors import StoreError
+from alerts.incident import Incident
 from alerts.policy import Route, Rules
 from alerts.store import Store
 from detector import engines
@@ -41,6 +42,7 @@ class Listener:
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.findings: list[Finding] = []
+        self.incidents: list[Incident] = []
         self.statuses: list[Status] = []
 
     def note(self, text: str) -> None:
@@ -51,6 +53,9 @@ class Listener:
 
     def finding(self, finding: Finding) -> None:
         self.findings.append(finding)
+
+    def incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)
 
     def status(self, status: Status) -> None:
         self.statuses.append(status)
@@ -140,6 +145,7 @@ def test_an_incident_from_window_to_report(
     assert main(["replay", str(file), "--incidents", "-o", "jsonl"]) == 0
     replayed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each.pop("event") for each in replayed] == ["firing", "resolved"]
+    assert [each.to_json() for each in voice.incidents] == replayed
     with Store.open(tmp_path, read_only=True) as store:
         assert [row.payload for row in store.outbox.deliveries()] == replayed
     where = ["--state-dir", str(tmp_path), "--since", "10000d"]

@@ -156,6 +156,7 @@ def test_from_windows_to_a_webhook(
     said = captured.err
     assert "played, not observed" in said
     assert "event=finding" in said
+    assert "level=warning event=incident" in said
     assert 'event="message delivered"' in said
     assert url not in said
     types = [str(body["type"]) for body in bodies]

@@ -10,6 +10,7 @@ import structlog
 
 from tailrace.condition import Condition
 from tailrace.status import Logs, Status, Terminal, status_line, voice
+from tests.alerts.examples import ended, finding, incident
 
 
 class Tty(io.StringIO):
@@ -95,3 +96,15 @@ def test_a_terminal_has_one_line_that_is_current() -> None:
     assert "receiver=a" not in shown
     assert "not delivered: receiver=b" in shown
     assert "warning: it is full" in shown
+
+
+def test_a_terminal_has_the_root_of_an_incident_and_how_long_it_was() -> None:
+    stream = Tty()
+    fires, over = incident(finding()), incident(ended(finding(), after_s=90.0))
+    with Terminal(stream) as terminal:
+        terminal.incident(fires)
+        terminal.incident(over)
+    shown = " ".join(stream.getvalue().split())
+    assert f"INCIDENT {fires.id[:8]} {fires.severity}: " in shown
+    assert f"probably {fires.root.service}" in shown
+    assert "over after 90 s" in shown

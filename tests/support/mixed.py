@@ -117,7 +117,11 @@ def postgres(at: Namespace, directory: Path, *, port: int = POSTGRES) -> dict[st
         [*as_postgres, found["initdb"], "-A", "trust", "-U", "postgres", "-D", directory / "data"],
         check=True, capture_output=True, cwd="/",
     )  # fmt: skip
-    options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+    # Without fsync: how long the disk takes is up to whatever else this machine does
+    options = {
+        "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "",
+        "fsync": "off",
+    }  # fmt: skip
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     # Each of its processes makes a session of its own, with the weight of any other: see `first`
     at.run(found["postgres"], "-D", directory / "data", *words, user="postgres", realtime=True)

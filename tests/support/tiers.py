@@ -22,9 +22,9 @@ from tests.support.traffic import say
 
 APP = Path(__file__).with_name("tier_app.py")
 WEB, ORDERS, CATALOG, REDIS, POSTGRES = 8080, 8001, 8002, 6379, 5432
-POOL, QUERY_S = 6, 0.03
+POOL, QUERY_S = 6, 0.036
 """Connections of each application to PostgreSQL, and how long a query takes: one connection alone
-is nearly enough for the load, and would keep requests waiting for each other."""
+is not enough for the load."""
 
 _NGINX = """
 user root; worker_processes 1; daemon off;
