@@ -228,7 +228,7 @@ class Daemon:
         self._pairs.add(window)
         self._look_at_itself()
         findings: list[Finding] = []
-        changes: list[IncidentChange] = []
+        incidents: list[IncidentChange] = []
         if len(window):
             # A window without a row says nothing, and a recording cannot hold it: replay and
             # run see the same
@@ -237,8 +237,8 @@ class Daemon:
             self._lasted.update(self._aftermath.update(window, self._detector.firing()))
             width = next((w for w in (window.width, window.nominal) if w > 0), 0.0)
             self._feed.update(self._detector.changes(), end=window.time + width)
-            changes = self._incidents.update(window, findings, self._triggers())
-            self._owed_incidents += changes
+            incidents = self._incidents.update(window, findings, self._triggers())
+            self._owed_incidents += incidents
         due = time.monotonic() >= self._snapshot_due
         if findings or self._owed or self._owed_incidents or self._lasted or due:
             self._commit(findings)
@@ -248,12 +248,12 @@ class Daemon:
             self._tell_until = time.monotonic() + TELL_AFTER_S
         for finding in findings:
             self._voice.finding(finding)
-        for change in changes:
+        for change in incidents:
             if change.event is not None:
                 self._voice.incident(change.incident)
         self._publish(window)
         if self._exporter is not None:
-            self._exporter.window(window, findings, changes)
+            self._exporter.window(window, findings, incidents)
         if time.monotonic() >= self._prune_due:
             self._prune_due = time.monotonic() + PRUNE_EVERY_S
             with contextlib.suppress(StoreError):

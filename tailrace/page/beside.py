@@ -140,7 +140,10 @@ class Beside:
 
     def _visitor(self) -> bool:
         """Wait until somebody connects; return whether somebody did."""
-        select.select([self._socket, self._woken], [], [])
+        poll = select.poll()  # select() knows no descriptor above 1023
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        poll.poll()
         return not self._stopping.is_set()
 
     def _serve(self) -> int:
