@@ -32,7 +32,7 @@ from tailrace.simulation.calibrate import (
 from tailrace.simulation.laws import DAY_S
 from tailrace.simulation.samples import histograms_of
 
-STRETCH_S = 600.0
+STRETCH_S = 240.0
 """Mean length of a stretch."""
 _CANDIDATES = 2048
 """Places for the next stretch of which the most alike is taken."""
