@@ -43,7 +43,7 @@ _AROUND = 8
 """Windows over which levels are smoothed to compare them."""
 _LAGS = (0, 9, 18, 36, 72, 144)
 """So many windows before a join levels are compared, too: a job that is due here is due there."""
-_EARLIER = 0.1
+_EARLIER = 0.07
 """What each of the earlier ones weighs, beside the last: the join must be no step first of all."""
 _BLOCK, _CELLS = 256, 200_000
 """Windows, and windows times series, that are drawn at once."""
