@@ -130,7 +130,8 @@ def test_what_is_less_severe_than_a_route_takes_is_told_once_it_is_worse(store):
     commit(store, [ended(numbered(1, ratio=1.5))], snapshot=None, now=T0 + 10)
     assert events(store) == []
     assert set(store.held_back().values()) == {"no route takes it (severity info)"}
-    worse = incident(finding(ratio=1.5), finding(signal="rtt"), id=incident(finding()).id)
+    slow = finding(signal="connect_latency")
+    worse = incident(finding(ratio=1.5), slow, id=incident(finding()).id)
     store.commit([], snapshot=None, now=T0 + 60, incidents=[Change(worse, "updated")])
     assert [event for _, event in events(store)] == ["firing"]  # it is new to who hears of it
     assert len(store.held_back()) == 1
