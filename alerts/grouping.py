@@ -36,18 +36,18 @@ from detector.finding import Finding
 from probes.window import EVERY, Window
 
 VERSION: Final = 2
-"""What comes back within this time of its end has the longer recovery that it had earned."""
 MOST_FLAPS: Final = 1000
 YOUNG_S: Final = 120.0
 """What happened to services is heard of late: an incident of this age still looks for it."""
 
 
 class Change(NamedTuple):
-    """An incident that changed, and what receivers are to be told of it.
+    """An incident that changed.
 
     Attributes:
         incident: as it is now.
-        event: what it means to receivers; None for nothing.
+        event: whether it fires from now on or is over, or in a replay also what is worth an update;
+            None for anything else. Who is told of that, `alerts.notify` decides.
     """
 
     incident: Incident

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -174,7 +173,8 @@ def _in_order(known: Any) -> bool:
 
 
 def _pieces(path: Path, pa: Any, parquet: Any) -> Iterator[Part]:
-    compute = importlib.import_module("pyarrow.compute")
+    from pyarrow import compute  # noqa: PLC0415 - as in _arrow
+
     left, lines, before = None, np.zeros(0, np.int64), 0
     with parquet.ParquetFile(path) as file:
         columns = [name for name in COLUMNS if name in file.schema_arrow.names]
@@ -193,7 +193,8 @@ def _pieces(path: Path, pa: Any, parquet: Any) -> Iterator[Part]:
             # The newest window may go on in the next piece
             newest = compute.equal(table["time"], compute.max(table["time"])).to_numpy()
             whole = np.ones(len(lines), np.bool_) if last else ~newest.astype(np.bool_)
-            yield _part(path, table.filter(pa.array(whole)), lines[whole], pa)
+            if whole.any():
+                yield _part(path, table.filter(pa.array(whole)), lines[whole], pa)
             left, lines = table.filter(pa.array(~whole)), lines[~whole]
 
 

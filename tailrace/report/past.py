@@ -111,7 +111,7 @@ class Past:
             except TailraceError as error:
                 self._fail(error)
                 return None
-            line = _line(series, finding)
+            line = line_of(series, finding)
             if np.isfinite(line.line).any():
                 return line
         return None
@@ -123,7 +123,8 @@ class Past:
         self._reader = None
 
 
-def _line(series: Series, finding: Finding) -> Line:
+def line_of(series: Series, finding: Finding | None = None) -> Line:
+    """Return a signal's past as it is drawn; of a latency the quantile that a finding is about."""
     values = series.values
     if series.kind is Kind.LATENCY:
         key = _quantile(finding)
@@ -137,9 +138,9 @@ def _line(series: Series, finding: Finding) -> Line:
                  high=values["max"], shade_name="least to most")  # fmt: skip
 
 
-def _quantile(finding: Finding) -> str:
+def _quantile(finding: Finding | None) -> str:
     """Return the stored quantile nearest to the one that moved."""
-    moved = finding.evidence.get("quantile", 0.5)
+    moved = 0.5 if finding is None else finding.evidence.get("quantile", 0.5)
     wanted = moved if isinstance(moved, float) else 0.5
     return min(_QUANTILES, key=lambda key: abs(_QUANTILES[key] - wanted))
 

@@ -20,6 +20,8 @@ BASELINE_S: Final = 3600.0
 _AFTER_S, _AFTER_END_S = 1800.0, 600.0
 _WIDTH, _HEIGHT = 1100.0, 230.0
 _BARS, _BARS_S = 12, 900.0
+_LEAST_SPREAD: Final = 0.02
+"""Of a baseline that is one number, as a share of it: a band must be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,30 +56,70 @@ def picture(
     if line is None:
         return None
     trigger = None if incident is None else incident.trigger
-    expected = chart.expected(line.line, line.time, onset=finding.onset, step_s=line.step_s)
     caption = describe(finding, trigger)
-    drawn = chart.Chart(
-        title=f"{words.subject(line.signal)} of {words.pair(finding.pair)}",
-        desc=caption,
-        unit=line.unit,
-        time=line.time,
-        step_s=line.step_s,
-        line=line.line,
-        low=line.low,
-        high=line.high,
-        since=since,
-        until=end,
-        band=None if expected is None else chart.Band(
-            low=float(expected[0]), high=float(expected[1]), until=finding.onset,
-            label="baseline: 90 % of the hour before",
-        ),
-        marks=_marks(finding, trigger),
-        name=line.name,
-        shade_name=line.shade_name,
-        width=_WIDTH,
-        height=_HEIGHT,
+    title = f"{words.subject(line.signal)} of {words.pair(finding.pair)}"
+    svg = drawn(
+        line, title=title, desc=caption, since=since, until=end, size=(_WIDTH, _HEIGHT),
+        finding=finding, trigger=trigger,
     )  # fmt: skip
-    return Picture(svg=chart.svg(drawn), caption=caption)
+    return Picture(svg=svg, caption=caption)
+
+
+def drawn(
+    line: Line,
+    *,
+    title: str,
+    desc: str,
+    since: float,
+    until: float,
+    size: tuple[float, float],
+    finding: Finding | None = None,
+    trigger: Trigger | None = None,
+) -> str:
+    """Return the chart of a signal as SVG.
+
+    Args:
+        line: its past.
+        title: what it is called.
+        desc: what there is to see, for those who cannot.
+        since: where the chart begins, epoch seconds.
+        until: where it ends.
+        size: width and height, pixels.
+        finding: the change to show: when it began, and what was normal before it.
+        trigger: what probably set it off.
+    """
+    return chart.svg(
+        chart.Chart(
+            title=title,
+            desc=desc,
+            unit=line.unit,
+            time=line.time,
+            step_s=line.step_s,
+            line=line.line,
+            low=line.low,
+            high=line.high,
+            since=since,
+            until=until,
+            band=None if finding is None else _band(line, finding),
+            marks=[] if finding is None else _marks(finding, trigger),
+            name=line.name,
+            shade_name=line.shade_name,
+            width=size[0],
+            height=size[1],
+        )
+    )
+
+
+def _band(line: Line, finding: Finding) -> chart.Band | None:
+    """Return where values were before the onset; the detector's baseline where none are kept."""
+    kept = chart.expected(line.line, line.time, onset=finding.onset, step_s=line.step_s)
+    label = "baseline: 90 % of the hour before"
+    if kept is None:
+        if finding.before is None:
+            return None
+        spread = _LEAST_SPREAD * abs(finding.before)
+        kept, label = np.array([finding.before - spread, finding.before + spread]), "baseline"
+    return chart.Band(low=float(kept[0]), high=float(kept[1]), until=finding.onset, label=label)
 
 
 def _span(finding: Finding, until: float) -> tuple[float, float]:
