@@ -89,3 +89,13 @@ def test_what_was_part_of_another_before_it_was_told_is_no_line():
     lines = list(replayed(steps, Incidents()))
     assert {line.incident.ended_as for line in lines} == {None}
     assert [line.event for line in lines] == ["firing", None]
+
+
+def test_of_long_windows_the_next_one_confirms_what_is_mild() -> None:
+    mild = slow(WEB_API1, ratio=1.5, after=0.003, detected=T0 + 300)
+    found = {1: [mild], 3: [over(mild, 900.0)]}
+    steps = [
+        (dataclasses.replace(calm(T0 + 300.0 * n), width=300.0, nominal=300.0), found.get(n, []))
+        for n in range(-5, 9)
+    ]
+    assert [line.event for line in replayed(steps, Incidents())] == ["firing", "resolved"]

@@ -10,6 +10,7 @@ from traffic import PairModel, Traffic, simulate
 
 from detector.engine import Detector
 from probes.window import Pair
+from tests.program import windows
 
 CALM = 900
 PAIR = Pair("caller", "web", 80)
@@ -98,3 +99,28 @@ def test_a_wave_that_has_been_seen_is_no_news(period: int) -> None:
     for tick, window in enumerate(simulate([model], 4 * period, seed=2, wobble=0.1)):
         late += [f for f in detector.update(window) if tick > period]
     assert late == []
+
+
+def test_a_job_that_is_late_once_has_not_stopped() -> None:
+    """Windows of ten seconds: 20 s of requests in every 150 s, and once 200 s without."""
+    rng, detector, found = np.random.default_rng(8), Detector(), []
+    for tick in range(900):
+        late = 5 if tick >= 600 else 0
+        runs = (tick - late) % 15 < 2 and not 600 <= tick < 600 + late
+        row = (PAIR, "requests", rng.poisson(300) / 10.0 if runs else 0.0, np.nan)
+        at = 1.7e9 + 10.0 * tick
+        told = detector.update(windows.window([row], time=at, width=10.0, nominal=10.0))
+        found += [(tick, f.direction) for f in told if tick > 100]
+    assert found == []
+
+
+def test_a_stream_that_was_in_trouble_again_and_again_is_soon_well_again() -> None:
+    def faults(tick: int, traffic: Traffic) -> Traffic:
+        return replace(traffic, latency_s=0.02 if tick >= 120 and tick % 60 < 20 else 0.002)
+
+    detector, lasted = Detector(), []
+    for tick, window in enumerate(simulate([PairModel(pair=PAIR, fault=faults)], 620, seed=6)):
+        ended = [f for f in detector.update(window) if f.state == "resolved"]
+        lasted += [(tick - 20) % 60 for f in ended if f.signal == "request_latency"]
+    assert len(lasted) >= 8  # each is a finding of its own
+    assert max(lasted) <= 30

@@ -23,6 +23,7 @@ from tailrace.simulation.calibrate import fit
 from tailrace.simulation.fleet import Fleet
 from tailrace.simulation.resample import Resampled
 from tailrace.simulation.scenario import Fault, Pairs, Scenario, built_in
+from tests.program import windows
 from tests.program.windows import WEB_API, same, traffic, window
 
 LOOPBACK = Path(__file__).parent / "recordings" / "loopback.csv.gz"
@@ -267,6 +268,22 @@ def test_stretches_join_without_a_step_and_none_is_left_out() -> None:
     random = np.abs(level[np.random.default_rng(0).permutation(3600)] - level).mean(axis=1)
     assert np.median(across) < np.quantile(apart, 0.9)
     assert np.median(across) < 0.6 * np.median(random)
+
+
+def test_a_job_goes_on_in_time_where_stretches_join() -> None:
+    job, rng = Pair("crawl", "a", 80), np.random.default_rng(0)
+    recorded = [
+        windows.window([(job, "requests", float(rng.poisson(30)) if t % 150 < 20 else 0.0, np.nan)],
+                       time=1.76e9 + t)
+        for t in range(3600)
+    ]  # fmt: skip
+    known, odd = fit(recorded), []
+    for seed in (1, 2):
+        made = streams(Resampled(known, seed=seed, lasts=8 * 3600).windows())
+        pauses = np.diff(np.flatnonzero(made[job, "requests"].x))
+        pauses = pauses[pauses > 30]
+        odd.append(np.mean(np.abs(pauses - 131) > 11))
+    assert np.mean(odd) < 0.27  # a third, if the last windows alone were compared
 
 
 def test_what_is_like_nothing_else_comes_again_as_often() -> None:
