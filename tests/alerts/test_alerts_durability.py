@@ -24,6 +24,7 @@ from alerts.store import Store
 from tests.alerts.examples import T0, commit, finding, numbered, written
 from tests.servers.base import Answer
 from tests.servers.webhook import SECRET, WebhookServer
+from tests.support.disks import small_disk
 
 ROOT = Path(__file__).parents[2]
 
@@ -268,19 +269,9 @@ def test_somebody_who_may_only_read_can_report(daemon):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Return a directory with room for a megabyte, or skip."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("needs root to mount a small tmpfs")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", megabytes=1) as path:
+        yield path
 
 
 def fill(store):
@@ -312,12 +303,12 @@ def check_full_then_freed(store, path, free):
         assert len(again.outbox.deliveries(state="pending")) == stored + 1
 
 
-def test_a_full_disk_loses_nothing_and_goes_on_once_there_is_room(small_disk):
-    ballast = small_disk / "ballast"
+def test_a_full_disk_loses_nothing_and_goes_on_once_there_is_room(disk):
+    ballast = disk / "ballast"
     ballast.write_bytes(b"x" * 200_000)
-    store = Store.open(small_disk)
+    store = Store.open(disk)
     store.register_receivers(["pager"])
-    check_full_then_freed(store, small_disk, ballast.unlink)
+    check_full_then_freed(store, disk, ballast.unlink)
 
 
 def test_a_full_database_loses_nothing_and_goes_on_once_there_is_room(tmp_path):
@@ -328,11 +319,11 @@ def test_a_full_database_loses_nothing_and_goes_on_once_there_is_room(tmp_path):
     check_full_then_freed(store, tmp_path, lambda: db.execute("PRAGMA max_page_count = 100000"))
 
 
-def test_a_daemon_that_starts_on_a_full_disk_says_so(small_disk):
+def test_a_daemon_that_starts_on_a_full_disk_says_so(disk):
     with contextlib.suppress(OSError):
-        (small_disk / "ballast").write_bytes(b"x" * 1_100_000)
+        (disk / "ballast").write_bytes(b"x" * 1_100_000)
     with pytest.raises(StoreError, match="no room left") as caught:
-        Store.open(small_disk)
+        Store.open(disk)
     assert caught.value.reason == "disk_full"
 
 
