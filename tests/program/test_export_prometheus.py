@@ -24,8 +24,8 @@ from tests.program import exporting
 from tests.program.test_daemon import Listener
 from tests.program.windows import traffic
 from tests.servers import prometheus
-from tests.servers.alertmanager import free_port
 from tests.servers.otlp import OtlpServer
+from tests.servers.programs import free_port
 from tests.servers.prometheus import Prometheus, promtool
 from tests.servers.webhook import WebhookServer
 

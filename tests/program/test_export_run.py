@@ -15,8 +15,8 @@ from probes.window import Window
 from tailrace.cli import main
 from tests.program.test_run_injected import play
 from tests.program.windows import traffic
-from tests.servers.alertmanager import free_port
 from tests.servers.otlp import OtlpServer
+from tests.servers.programs import free_port
 
 __all__ = ["play"]
 ROOT = Path(__file__).parents[2]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +12,9 @@ from typing import Any
 import httpx
 
 from tests.servers.base import Answer, LocalServer, Request
+from tests.servers.programs import PATH, free_port, ready
 
-PROGRAM = shutil.which("prometheus-alertmanager", path="/usr/bin:/usr/local/bin:/usr/sbin")
+PROGRAM = shutil.which("prometheus-alertmanager", path=PATH)
 
 CONFIG = """\
 route:
@@ -57,46 +55,18 @@ class Alertmanager:
         return answer
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running(directory: Path, hook_url: str) -> Iterator[Alertmanager]:
     """Run one; its files are in `directory`."""
     assert PROGRAM is not None, "install prometheus-alertmanager"
     (directory / "config.yml").write_text(CONFIG.format(url=hook_url))
     url = f"http://127.0.0.1:{free_port()}"
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                PROGRAM,
-                f"--config.file={directory / 'config.yml'}",
-                f"--storage.path={directory / 'data'}",
-                f"--web.listen-address={url.removeprefix('http://')}",
-                "--cluster.listen-address=",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        _wait_until_ready(process, url, directory / "log")
+    words = (
+        PROGRAM,
+        f"--config.file={directory / 'config.yml'}",
+        f"--storage.path={directory / 'data'}",
+        f"--web.listen-address={url.removeprefix('http://')}",
+        "--cluster.listen-address=",
+    )
+    with ready(*words, url=url, log=directory / "log"):
         yield Alertmanager(url)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"Alertmanager did not start: {log.read_text()}")

@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx
 
-from tests.servers.alertmanager import free_port
+from tests.servers.programs import PATH, free_port, ready
 
-_PATH = "/usr/bin:/usr/local/bin:/usr/sbin"
-PROGRAM = shutil.which("prometheus", path=_PATH)
-PROMTOOL = shutil.which("promtool", path=_PATH)
+PROGRAM = shutil.which("prometheus", path=PATH)
+PROMTOOL = shutil.which("promtool", path=PATH)
 
 CONFIG = """\
 global:
@@ -85,34 +84,14 @@ def running(directory: Path, *, target: str, rules: Path) -> Iterator[Prometheus
     directory.mkdir(exist_ok=True)
     (directory / "prometheus.yml").write_text(CONFIG.format(target=target, rules=rules))
     url = f"http://127.0.0.1:{free_port()}"
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                PROGRAM,
-                f"--config.file={directory / 'prometheus.yml'}",
-                f"--storage.tsdb.path={directory / 'data'}",
-                f"--web.listen-address={url.removeprefix('http://')}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while not _ready(url):
-            alive = process.poll() is None and time.monotonic() < deadline
-            assert alive, f"Prometheus did not start: {(directory / 'log').read_text()}"
-            time.sleep(0.05)
+    words = (
+        PROGRAM,
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address={url.removeprefix('http://')}",
+    )
+    with ready(*words, url=url, log=directory / "log"):
         yield Prometheus(url)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/-/ready", timeout=10).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def promtool(*words: str, stdin: bytes = b"") -> str:
