@@ -22,7 +22,7 @@ from alerts.graph import ServiceGraph
 from alerts.incident import Root
 from alerts.relation import Place, explains, nature, suspects, telling
 from detector.finding import Finding
-from probes.window import EVERY, Pair
+from probes.window import ANY, EVERY, Pair
 
 KEPT: Final = 0.2
 """How much of its vote a finding keeps that others explain."""
@@ -109,8 +109,12 @@ def _healthy(place: Place, pair: Pair, graph: ServiceGraph, changed: Collection[
 
 
 def _pairs_of(place: Place, graph: ServiceGraph) -> list[Pair]:
-    """Return the pairs that a fault at a place would show in."""
+    """Return the pairs that a fault at a place would show in.
+
+    What a listener turns away is of any client, and says nothing of another one.
+    """
     called = graph.called(place.service) if place.side != "client" else []
+    called = [pair for pair in called if pair.client != ANY]
     return called + (graph.calls(place.service) if place.side != "server" else [])
 
 

@@ -128,8 +128,6 @@ def suspects(finding: Finding) -> Mapping[Place, float]:
         at = {(side, side): 1.0}
     elif finding.cause in _OF_CAUSE:
         at = _OF_CAUSE[finding.cause]
-    elif finding.signal == "retransmits":
-        at = _OF_CAUSE["timed_out"]  # the detector names no side where nothing is answered
     else:
         at = _OF_NATURE[nature(finding)]
     names = {"client": client, "server": server}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alerts.budget import Budget
@@ -28,6 +29,8 @@ from tailrace.daemon import Daemon
 from tailrace.history.database import FILE
 from tailrace.history.keeper import Keeper
 from tailrace.history.settings import HistorySettings
+from tailrace.report.past import Line
+from tailrace.report.pictures import drawn
 from tests.alerts.examples import commit, finding
 from tests.program.windows import traffic
 from tests.support.stored_shop import Quiet
@@ -356,3 +359,18 @@ def test_many_incidents_stay_readable(tmp_path: Path, capsys: pytest.CaptureFixt
     lines = capsys.readouterr().out.splitlines()
     assert sum("  root  " in line for line in lines) == 10
     assert sum(line.startswith("WARNING") for line in lines) == 300
+
+
+@pytest.mark.parametrize(
+    ("kept", "label"), [(60, "baseline: 90 % of the hour before"), (2, "baseline")]
+)
+def test_where_little_is_kept_the_band_is_the_detectors_baseline(kept: int, label: str) -> None:
+    change = finding(before=0.002, after=0.02)
+    time = change.onset + np.arange(-kept, 30.0)
+    line = Line(
+        signal=change.signal, unit="s", name="", shade_name="", step_s=1.0, time=time,
+        line=np.where(time < change.onset, 0.002, 0.02), low=None, high=None,
+    )  # fmt: skip
+    svg = drawn(line, title="t", desc="d", since=time[0], until=time[-1], size=(420.0, 190.0),
+                finding=change)  # fmt: skip
+    assert f">{label}<" in svg
