@@ -145,7 +145,7 @@ FAULTS = {
 
 def run(steps, incidents=None, *, seconds=60, restart=False, triggers=()):
     """Take findings second by second as they are detected; return what changed."""
-    incidents = incidents or learned()
+    incidents = learned() if incidents is None else incidents
     changes = []
     for second in range(seconds):
         at = T0 + second
