@@ -161,7 +161,7 @@ class CountBank(Bank):
         factor = self.factor[:, None]
         t["slope"][:, at] = np.log1p((factor - 1.0) * shape / (shape + factor * edge))
         t["mean"][at], t["band"][at], t["shape"][:, at], t["span"][at] = mean, band, shape, span
-        t["pause"][at] = np.log(windows / np.maximum(base[2], 1e-9))
+        t["pause"][at] = log_rarity(base[2], windows)
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""
@@ -228,6 +228,15 @@ def remembered(windows: Floats, seen: Floats) -> Floats:
     more = np.clip((seen - windows) / np.maximum(2.0 * windows, 1.0), 0.0, 1.0)
     equal: Floats = windows * (1.0 + more)
     return equal
+
+
+def log_rarity(empty: Floats, windows: Floats) -> Floats:
+    """Return the most that a window without anything may say of a fall, nats.
+
+    No alternative makes such windows more than certain, so no ratio exceeds one over their share.
+    """
+    most: Floats = np.log(windows / np.maximum(empty, 1e-9))
+    return most
 
 
 def enough_windows(

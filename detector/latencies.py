@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detector import bins as binned
 from detector.bank import Bank, Description, Run
 from detector.bins import BINS
-from detector.blocks import BLOCK, single_variance
+from detector.blocks import BLOCK, HELD_BACK, single_variance
 from detector.counts import prior_of, unknown
 from detector.parts import At, Obs, rows_of
 from detector.settings import DetectorSettings
@@ -47,7 +47,7 @@ PRIOR_BLOCKS = 20.0
 PRIOR_SD, PRIOR_WINDOWS, LEAST_SD, CLIP = 0.15, 30.0, 0.05, np.float32(4.0)
 """Of ln of a window's median about the baseline, as for amounts (`detector.levels`)."""
 SETTLED = 480.0
-"""Windows up to which a baseline may follow at any speed."""
+"""Windows up to which a baseline may follow its band at any speed."""
 
 RUN_FOLD, RUN_FIRST, RUN_BINS = 4, 20, 128
 """Of changes that are told: bins of four buckets each, from 256 ns to near 1,000 s."""
@@ -184,7 +184,8 @@ class LatencyBank(Bank):
     def admits(self, at: At, block: Floats) -> NDArray[np.bool_]:
         """Keep from the baseline what would raise it by more than the least change in an hour.
 
-        A baseline that follows at any speed never sees a leak.
+        A baseline that follows at any speed never sees a leak. A young one follows within its
+        band; what lies beyond is learned when it lasts.
         """
         t, hour = self.table, int(self.seasons.time // 3600.0)
         level = t["base"][0, at] / np.maximum(t["base"][2, at], 1.0)
@@ -194,8 +195,12 @@ class LatencyBank(Bank):
         moved = np.fmin(level, anchor + t["least"][at])
         t["anchor"][at] = anchor = np.where(young, level, np.where(turned, moved, anchor))
         t["since"][at] = hour % 120
-        admitted: NDArray[np.bool_] = block[0] / block[2] <= anchor + t["least"][at]
-        return admitted | young
+        limit = np.where(young, t["upper"][at], anchor + t["least"][at])
+        admitted: NDArray[np.bool_] = block[0] / block[2] <= limit
+        waits = young & ~admitted
+        lasts = waits & (t["held_back"][at] >= HELD_BACK)
+        t["held_back"][at] += waits & ~lasts
+        return admitted | lasts
 
     def count_block(self, at: At, block: list[Floats]) -> None:
         """Add the excess chi-square at the median's edge, and the number of blocks."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detector.bank import Bank, Description, Run
 from detector.blocks import BLOCK, single_variance
-from detector.counts import enough_windows, prior_of, remembered, unknown
+from detector.counts import enough_windows, log_rarity, prior_of, remembered, unknown
 from detector.parts import At, Obs
 from detector.settings import DetectorSettings
 from detector.table import Column
@@ -32,10 +32,15 @@ class LevelBank(Bank):
     """A wandering level with robust normal scores of its logarithm.
 
     Sums are not counts of independent events, so their spread says nothing about their mean;
-    after the logarithm a few standard deviations, a band for the wander and a clip do.
+    after the logarithm a few standard deviations, a band for the wander and a clip do. A window
+    of nothing lies far out on that scale, and is no rarer for it than such windows are: it counts
+    no more than that, as among counts.
 
-    Observations: `value` (B/s or s). Learned: y, y**2, windows, where y = ln(value + offset).
+    Observations: `value` (B/s or s). Learned: y, y**2, windows of nothing, windows, where
+    y = ln(value + offset).
     """
+
+    moments = 4
 
     shift = np.array([1.0, 2.5, -1.0, -2.5], np.float32)
     up = shift > 0.0
@@ -47,6 +52,7 @@ class LevelBank(Bank):
         "band": Column("f4", (), 1.0),
         "upper": Column("f4"),
         "lower": Column("f4"),
+        "pause": Column("f4"),
     }
     kept = ("offset", "least")
     _half_square = (0.5 * shift * shift)[:, None]
@@ -75,6 +81,8 @@ class LevelBank(Bank):
         ratio[2:] = np.maximum((y - t["lower"][at]) / sd, -CLIP)
         ratio *= self.shift[:, None]
         ratio -= self._half_square
+        if len(empty := np.flatnonzero(obs.value == 0.0)):
+            ratio[2:, empty] = np.minimum(ratio[2:, empty], t["pause"][at][empty])
         return ratio
 
     def absorb(self, at: At, obs: Obs) -> None:
@@ -82,7 +90,8 @@ class LevelBank(Bank):
         current, y = self.table["current"], self._y(at, obs)
         current[0, at] += y
         current[1, at] += y * y
-        current[2, at] += np.float32(1.0)
+        current[2, at] += obs.value == 0.0
+        current[3, at] += np.float32(1.0)
 
     def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 20 of them at least."""
@@ -91,16 +100,17 @@ class LevelBank(Bank):
 
     def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
         """Move a block that lies beyond twice the band back to there."""
-        t, (first, second, n) = self.table, block[0]
+        t, (first, second, empty, n) = self.table, block[0]
         mean, level, width = first / n, t["level"][at], 2.0 * t["band"][at]
         target = np.clip(mean, level - width, level + width)
         # The spread about the block's mean stays what it was
-        return [np.stack([target * n, second + n * (target**2 - mean**2), n]), *block[1:]]
+        square = second + n * (target**2 - mean**2)
+        return [np.stack([target * n, square, empty, n]), *block[1:]]
 
     def refresh(self, at: At) -> None:
         """Recompute level, spread and band."""
         t, base = self.table, self.table["base"][:, at]
-        windows = np.maximum(base[2], 1.0)
+        windows = np.maximum(base[3], 1.0)
         level = base[0] / windows
         single = single_variance(level, base[1] / windows, windows)
         wandered, seen = wander(t["spread"][:, at]), t["spread"][4, at]
@@ -114,6 +124,7 @@ class LevelBank(Bank):
         t["sd"][at] = np.maximum(np.sqrt(fast), LEAST_SD)
         edges = self.seasons.within(at, level + band + up, level - band - down)
         t["upper"][at], t["lower"][at] = edges
+        t["pause"][at] = log_rarity(base[2], windows)
 
     def best(self, i: int, run: Run, *, up: bool) -> int:
         """Return the alternative of greatest likelihood."""
@@ -128,7 +139,7 @@ class LevelBank(Bank):
         from scipy import stats  # noqa: PLC0415 - half a second, and only findings need it
 
         del best, up
-        t, learned = self.table, float(self.table["base"][2, i])
+        t, learned = self.table, float(self.table["base"][3, i])
         n = max(float(run.statistics[2]), 1.0)
         new, offset = float(run.statistics[0]) / n, float(t["offset"][i])
         old = float(t["level"][i])

@@ -88,6 +88,19 @@ def test_a_slow_leak_is_told(rate: float, per_minute: float) -> None:
     assert 0 < found[0][0] <= 60.0 * np.log(1.8) / np.log(per_minute)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_baseline_of_two_minutes_does_not_learn_what_gets_slow_after_them(seed: int) -> None:
+    def slows(tick: int, traffic: Traffic) -> Traffic:
+        return replace(traffic, latency_s=0.02 * 1.012 ** max(tick - 130, 0))
+
+    model = PairModel(pair=PAIR, normal=Traffic(request_rate=20.0), fault=slows)
+    detector, found = Detector(), []
+    for tick, window in enumerate(simulate([model], 230, seed=seed, wobble=0.0)):
+        found += [(tick - 130, f.signal, f.direction) for f in detector.update(window)]
+    assert [each[1:] for each in found] == [("request_latency", "up")]
+    assert 0 < found[0][0] <= 90  # at x2.9
+
+
 @pytest.mark.parametrize("period", [60, 300, 1200])
 def test_a_wave_that_has_been_seen_is_no_news(period: int) -> None:
     def wave(tick: int, traffic: Traffic) -> Traffic:
@@ -112,6 +125,19 @@ def test_a_job_that_is_late_once_has_not_stopped() -> None:
         told = detector.update(windows.window([row], time=at, width=10.0, nominal=10.0))
         found += [(tick, f.direction) for f in told if tick > 100]
     assert found == []
+
+
+@pytest.mark.parametrize(("empty", "told"), [(4, []), (12, [("bytes_received", "down")])])
+def test_a_thin_pair_has_not_stopped_after_a_few_empty_windows(
+    empty: int, told: list[tuple[str, str]]
+) -> None:
+    """Three answers a second, all of one size: one window of twenty has none."""
+    rng, detector, found = np.random.default_rng(9), Detector(), []
+    answers = np.concatenate([rng.poisson(3.0, 400), np.zeros(empty), rng.poisson(3.0, 30)])
+    for tick, number in enumerate(answers):
+        row = (PAIR, "bytes_received", 1_000.0 * number, np.nan)
+        found += detector.update(windows.window([row], time=1.7e9 + tick))
+    assert [(f.signal, f.direction) for f in found][:1] == told
 
 
 def test_a_stream_that_was_in_trouble_again_and_again_is_soon_well_again() -> None:

@@ -58,7 +58,7 @@ class Subtle:
             call(f"client-{number:02}", STORE, 3, "--close", "--walk", 0.1,
                  "--source", address_of(number), "--seed", number)  # fmt: skip
         self._leaking = serve("leaking", LEAKING, "--median", MEDIAN_S)
-        call("leaked", LEAKING, 20, "--threads", 2)
+        call("leaked", LEAKING, 40, "--threads", 4)
         self._deployed = serve("deployed", DEPLOYED, "--median", MEDIAN_S, "--spread", 0.2)
         call("user", DEPLOYED, 20, "--threads", 2)
         call("quick-job", WEB, 30, "--every", 20, "--lasts", 3, "--seed", 21)
