@@ -75,27 +75,27 @@ def quantile_by_group_s(
     group: NDArray[np.int64],
     bucket: NDArray[np.int64],
     number: NDArray[np.int64],
-    q: float,
+    q: ArrayLike,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return one quantile of many histograms at once.
+    """Return quantiles of many histograms at once.
 
     Args:
         group: int64[k], which histogram an entry belongs to; ascending.
         bucket: int64[k]; ascending within a group.
         number: int64[k], > 0.
-        q: quantile in [0, 1].
+        q: quantiles in [0, 1], one or an array.
 
     Returns:
-        (groups int64[g] ascending, quantile in seconds float64[g], samples int64[g]).
+        (groups int64[g] ascending, seconds float64[*shape of q, g], samples int64[g]).
     """
     groups, start = np.unique(group, return_index=True)
     if not len(groups):
-        return groups, np.empty(0), np.empty(0, np.int64)
+        return groups, np.empty((*np.shape(q), 0)), np.empty(0, np.int64)
     upto = np.cumsum(number)
     before = upto[start] - number[start]
     total = np.add.reduceat(number, start)
     # the running sum over all groups is ascending, so one search serves every group
-    rank = before + q * total
+    rank = before + np.multiply.outer(np.asarray(q), total)
     last = np.append(start[1:], len(group)) - 1
     at = np.clip(np.searchsorted(upto, rank, side="left"), start, last)
     within = np.clip((rank - (upto[at] - number[at])) / number[at], 0.0, 1.0)

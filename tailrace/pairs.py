@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from detector.calibration import Calibration
 from detector.finding import rfc3339
 from detector.oddity import Habits
-from probes.histogram import quantile_s
+from probes.histogram import quantile_by_group_s
 from probes.identity.service import Service
 from probes.window import Kind, Pair, Window, kind_of
 from tailrace import calibration as calibrations
@@ -186,26 +186,27 @@ def _values(sums: _Sums) -> Iterator[tuple[Pair, str, float | Mapping[str, float
     counted = by_kind[sums.stream % len(sums.signals)] & (sums.count > 0)
     weight = np.where(counted, np.nan_to_num(sums.count), sums.width)
     mean = np.bincount(row, weight * sums.value) / np.bincount(row, weight)
-    order = np.argsort(sums.histogram_stream, kind="stable")
-    sorted_streams = sums.histogram_stream[order]
-    starts = np.searchsorted(sorted_streams, streams, side="left").tolist()
-    ends = np.searchsorted(sorted_streams, streams, side="right").tolist()
-    for at, (stream, value) in enumerate(zip(streams.tolist(), mean.tolist(), strict=True)):
+    latencies = _quantiles(sums)
+    for stream, value in zip(streams.tolist(), mean.tolist(), strict=True):
         pair, signal = divmod(stream, len(sums.signals))
         result: float | Mapping[str, float | None] = value
         if kinds[signal] is Kind.LATENCY:
-            part = order[starts[at] : ends[at]]
-            result = _quantiles(sums.bucket[part], sums.number[part], median=value)
+            # a recording of somebody else's: the medians are all there is
+            result = latencies.get(stream) or {"p50": value, "p90": None, "p99": None}
         yield sums.pairs[pair], sums.signals[signal], result
 
 
-def _quantiles(
-    bucket: NDArray[np.int64], number: NDArray[np.int64], *, median: float
-) -> dict[str, float | None]:
-    if not len(bucket):  # a recording of somebody else's: the medians are all there is
-        return {"p50": median, "p90": None, "p99": None}
-    values = quantile_s(bucket, number, list(_QUANTILES.values())).tolist()
-    return dict(zip(_QUANTILES, values, strict=True))
+def _quantiles(sums: _Sums) -> dict[int, dict[str, float | None]]:
+    """Return by stream the quantiles of its histograms together, seconds."""
+    order = np.lexsort((sums.bucket, sums.histogram_stream))
+    streams, values, _ = quantile_by_group_s(
+        sums.histogram_stream[order],
+        sums.bucket[order],
+        sums.number[order],
+        list(_QUANTILES.values()),
+    )
+    rows = zip(streams.tolist(), values.T.tolist(), strict=True)
+    return {stream: dict(zip(_QUANTILES, row, strict=True)) for stream, row in rows}
 
 
 def _width_s(window: Window) -> float:
