@@ -104,7 +104,7 @@ class Bank(Blocks):
         """Add a window to the block that is open."""
 
     @abstractmethod
-    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+    def ready(self, at: At, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Return which streams have learned enough to be judged; `age` of their pairs, s."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class Bank(Blocks):
         self.refresh(at)
         return at
 
-    def learned_windows(self, at: Ints) -> Floats:
+    def learned_windows(self, at: At) -> Floats:
         """Return how many windows stand behind each baseline."""
         windows: Floats = self.table["base"][-1, at]
         return windows

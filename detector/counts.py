@@ -91,7 +91,7 @@ class CountBank(Bank):
         current[3, at] += np.float32(1.0)
         self.table["width"][at] = obs.trials
 
-    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+    def ready(self, at: At, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 20 of them at least."""
         del age
         return enough_windows(self, at, spacing, warmup_s, 20.0)
@@ -240,7 +240,7 @@ def log_rarity(empty: Floats, windows: Floats) -> Floats:
 
 
 def enough_windows(
-    bank: Bank, at: Ints, spacing: Floats, warmup_s: float, least: float
+    bank: Bank, at: At, spacing: Floats, warmup_s: float, least: float
 ) -> NDArray[np.bool_]:
     """Return which baselines hold `least` windows and the warm-up's length of them."""
     need = np.maximum(np.ceil(warmup_s / spacing), least)

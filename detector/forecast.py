@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.parts import At
 from detector.table import Column, Table
 
 Floats = NDArray[np.float64]
@@ -72,7 +73,7 @@ class Forecast(NamedTuple):
     noise: Floats
 
 
-def forecast(t: Table, at: Ints, value: Floats, time: float) -> Forecast:
+def forecast(t: Table, at: At, value: Floats, time: float) -> Forecast:
     """Return how the windows of streams `at` compare with what was expected.
 
     Args:
@@ -91,8 +92,8 @@ def forecast(t: Table, at: Ints, value: Floats, time: float) -> Forecast:
     return Forecast(value, residual, news, least, np.maximum(t["noise"][at], 0.5 * least))
 
 
-def learn(t: Table, at: Ints, seen: Forecast, time: float, spacing: Floats) -> None:
-    """Take the windows of streams `at` into the averages; `spacing` in seconds."""
+def learn(t: Table, at: At, seen: Forecast, time: float, spacing: Floats) -> None:
+    """Take the windows of streams `at` into the averages; `spacing` float64[m] or [1], seconds."""
     n = t["n"][at] + 1.0
     clip = np.where(n < YOUNG_WINDOWS, YOUNG_CLIP, CLIP)
     gain = np.maximum(1.0 - 0.5 ** (spacing / SCALE_HALF_LIFE_S), 1.0 / (n + 1.0))
@@ -115,10 +116,10 @@ def learn(t: Table, at: Ints, seen: Forecast, time: float, spacing: Floats) -> N
     t["days"][at] += spacing / DAY_S
 
 
-def anchor(t: Table, at: Ints, seen: Forecast, which: NDArray[np.bool_]) -> None:
-    """Put the fast level of the marked streams where they are now: nothing is known of them."""
-    t["fast"][at[which]] = seen.residual[which]
-    t["side"][at[which]] = 0.0
+def anchor(t: Table, at: Ints, residual: Floats) -> None:
+    """Put the fast level of streams `at` where they are now: nothing is known of them."""
+    t["fast"][at] = residual
+    t["side"][at] = 0.0
 
 
 def bucket(time: float) -> int:
@@ -126,7 +127,7 @@ def bucket(time: float) -> int:
     return min(int(time % DAY_S / (DAY_S / BUCKETS)), BUCKETS - 1)
 
 
-def _learn_steps(t: Table, at: Ints, value: Floats, gain: Floats) -> None:
+def _learn_steps(t: Table, at: At, value: Floats, gain: Floats) -> None:
     """Learn how often and how far the value moves; a move's absence says nothing of its size."""
     first = np.isnan(t["last"][at])
     step = np.where(first, 0.0, np.abs(value - t["last"][at]))
@@ -138,7 +139,7 @@ def _learn_steps(t: Table, at: Ints, value: Floats, gain: Floats) -> None:
 
 
 def _learn_season(
-    t: Table, at: Ints, read: tuple[Floats, Floats], here: int, spacing: Floats
+    t: Table, at: At, read: tuple[Floats, Floats], here: int, spacing: Floats
 ) -> None:
     value, pull = read
     n = t["n"][at] + 1.0

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from detector import forecast, surprise
 from detector.bank import Bank, Description, Run
-from detector.blocks import FIRING, JUDGED
+from detector.blocks import FIRING, JUDGED, LEARNING
 from detector.counts import enough_windows
 from detector.episodes import Outcome
 from detector.forecast import Forecast
-from detector.parts import At, Moment, Obs
+from detector.parts import At, Moment, Obs, parts, rows_of
 from detector.peaks import LOW, WEEK_S, Peaks, PooledTable
 from detector.settings import DetectorSettings
 from detector.table import Column
@@ -70,56 +70,82 @@ class GaugeBank(Bank):
 
     def update(self, at: Ints, obs: Obs, moment: Moment) -> Outcome:
         """Take one row per stream of `at` (ascending, unique) and move on by one window."""
-        t = self.table
-        spacing = np.broadcast_to(moment.spacing, len(at)).astype(np.float64)
-        seen = forecast.forecast(t, at, obs.exact, moment.time)
-        lost = np.zeros(len(at), bool)
-        if moment.idle is not None:
-            lost = (moment.idle > LOST_S) & (t["n"][at] > 0)
-        forecast.anchor(t, at, seen, lost)
-        log_z = surprise.log_score(np.where(lost, 0.0, seen.news), seen.noise)
-        raw, level = surprise.surprise(t, at, log_z)
-        ready = self.ready(at, np.zeros(len(at)), spacing, moment.warmup_s)
-        t["live"][at] = np.where(t["live"][at] == FIRING, FIRING, np.where(ready, JUDGED, 0))
-        quiet = ready & (t["live"][at] != FIRING)
-        t["judged"][at] += quiet
-        opened = ready & (raw >= surprise.OPEN)
-        rows = self._follow_episodes(at, seen, opened, moment)
-        t["peak"][at[opened]] = np.maximum(t["peak"][at[opened]], level[opened])
-        alarm = opened & quiet & (level >= LOW)
-        if alarm.any():
-            log_c = np.broadcast_to(moment.log_c, len(at))[alarm].astype(np.float64)
-            per_week = np.exp(-log_c) * WEEK_S / spacing[alarm]
-            alarm[alarm] = level[alarm] >= self.peaks.threshold(per_week)
-            self._fire_gauges(rows[alarm[opened]], level[alarm], moment)
-        watched_s = float(spacing[ready].sum())
-        resolved, adopted = self._close_episodes(at, opened, watched_s, moment)
-        forecast.learn(t, at, seen, moment.time, spacing)
-        surprise.learn(t, at, log_z, spacing)
-        away = (level - MIDDLE) / MIDDLE
-        score = 0.5 + 0.5 * away / (1.0 + np.abs(away))
-        allowed = float(np.exp(-np.broadcast_to(moment.log_c, len(at))[quiet]).sum())
-        judged = int(quiet.sum())
-        return Outcome(at[alarm], resolved, adopted, score, float("nan"), judged, allowed)
+        fired = []
+        scores = np.zeros(len(at)) if moment.scored else np.zeros(0)
+        judged, allowed, watched_s = 0, 0.0, 0.0
+        for low, high, part in parts(at):
+            now, live = moment.part(low, high), self.table["live"]
+            spacing = now.spacing.astype(np.float64)
+            seen, log_z = self._read(part, obs.exact[low:high], now)
+            raw, level = surprise.surprise(self.table, part, log_z)
+            ready = self.ready(part, np.zeros(0), spacing, now.warmup_s)
+            firing = live[part] == FIRING
+            live[part] = np.where(firing, FIRING, np.where(ready, JUDGED, LEARNING))
+            quiet = ready & ~firing
+            self.table["judged"][part] += quiet
+            opened = np.flatnonzero(ready & (raw >= surprise.OPEN))
+            if len(opened):
+                fired.append(self._follow_episodes(part, opened, (seen, level, quiet), now))
+            judged += int(np.count_nonzero(quiet))
+            allowed += now.allowed(quiet)
+            watched_s += float(np.broadcast_to(spacing, len(ready)).sum(where=ready))
+            forecast.learn(self.table, part, seen, moment.time, spacing)
+            surprise.learn(self.table, part, log_z, spacing)
+            if moment.scored:
+                away = (level - MIDDLE) / MIDDLE
+                scores[low:high] = 0.5 + 0.5 * away / (1.0 + np.abs(away))
+        resolved, adopted = self._close_episodes(at, watched_s, moment)
+        alarmed = np.concatenate([*fired, np.zeros(0, np.int64)])
+        return Outcome(alarmed, resolved, adopted, scores, float("nan"), judged, allowed)
+
+    def _read(self, at: At, exact: Floats, now: Moment) -> tuple[Forecast, Floats]:
+        """Return how windows compare with what was expected, and their scores, ln z."""
+        seen = forecast.forecast(self.table, at, exact, now.time)
+        if now.idle is None or not (now.idle > LOST_S).any():
+            return seen, surprise.log_score(seen.news, seen.noise)
+        lost = (now.idle > LOST_S) & (self.table["n"][at] > 0)
+        forecast.anchor(self.table, rows_of(at, np.flatnonzero(lost)), seen.residual[lost])
+        return seen, surprise.log_score(np.where(lost, 0.0, seen.news), seen.noise)
 
     def _follow_episodes(
-        self, at: Ints, seen: Forecast, opened: NDArray[np.bool_], moment: Moment
+        self,
+        at: At,
+        opened: Ints,
+        of_part: tuple[Forecast, Floats, NDArray[np.bool_]],
+        now: Moment,
     ) -> Ints:
-        """Begin and prolong episodes of the streams that surprise; return their rows."""
+        """Begin and prolong episodes of the rows that surprise; return the streams that fire.
+
+        Args:
+            at: the streams of the part.
+            opened: int64[k], its rows that surprise.
+            of_part: of all its rows: what was expected, surprise after habit, whether a row may
+                fire.
+            now: the window.
+        """
+        seen, level, quiet = of_part
         t, e = self.table, self.episodes.table
-        rows = self.episodes.rows_for(at[opened])
+        streams, value, level = rows_of(at, opened), seen.value[opened], level[opened]
+        rows = self.episodes.rows_for(streams)
         begins = np.isnan(e["start"][rows])
-        new, streams = rows[begins], at[opened][begins]
-        e["start"][new], e["run"][:, new], e["seconds"][new] = moment.time, 0.0, 0.0
+        new, fresh = rows[begins], streams[begins]
+        e["start"][new], e["run"][:, new], e["seconds"][new] = now.time, 0.0, 0.0
         e["up"][new] = seen.news[opened][begins] > 0
-        t["episodes"][streams] += 1.0
-        t["peak"][streams] = 0.0
-        t["expected"][streams] = (seen.value - seen.news)[opened][begins]
-        t["origin"][streams] = t["fast"][streams]
-        value = seen.value[opened]
+        t["episodes"][fresh] += 1.0
+        t["peak"][fresh] = 0.0
+        t["expected"][fresh] = (value - seen.news[opened])[begins]
+        t["origin"][fresh] = t["fast"][fresh]
         e["run"][:, rows] += np.stack([value, value**2, np.ones_like(value)])
-        e["seconds"][rows] += moment.spacing_of(np.flatnonzero(opened))
-        return rows
+        e["seconds"][rows] += now.spacing_of(opened)
+        e["calm"][rows] = -1.0  # of this window
+        t["peak"][streams] = np.maximum(t["peak"][streams], level)
+        alarm = np.flatnonzero(quiet[opened] & (level >= LOW))
+        if len(alarm):
+            which = opened[alarm]
+            per_week = WEEK_S / now.spacing_of(which) * np.exp(-now.log_c_of(which))
+            alarm = alarm[level[alarm] >= self.peaks.threshold(per_week.astype(np.float64))]
+            self._fire_gauges(rows[alarm], level[alarm], now)
+        return streams[alarm]
 
     def _fire_gauges(self, rows: Ints, level: Floats, moment: Moment) -> None:
         e = self.episodes.table
@@ -129,13 +155,11 @@ class GaugeBank(Bank):
         e["nats"][rows] = NATS_AT_COMMON + level
         self.table["live"][e["of"][rows]] = FIRING
 
-    def _close_episodes(
-        self, at: Ints, opened: NDArray[np.bool_], watched_s: float, moment: Moment
-    ) -> tuple[Ints, Ints]:
+    def _close_episodes(self, at: Ints, watched_s: float, moment: Moment) -> tuple[Ints, Ints]:
         """End the episodes of streams that are calm; return which findings that ends, and how."""
         t, e = self.table, self.episodes.table
         here, rows = self.episodes.present(at)
-        e["calm"][here] = np.where(opened[rows], 0.0, e["calm"][here] + 1.0)
+        e["calm"][here] += 1.0
         spacing = moment.spacing_of(rows)
         limit = np.maximum(surprise.CLOSE_WINDOWS, surprise.CLOSE_S / spacing)
         over = here[~np.isnan(e["start"][here]) & (e["calm"][here] >= limit)]
@@ -150,12 +174,12 @@ class GaugeBank(Bank):
         self.episodes.prune(moment.end)
         return streams[~stays], streams[stays]
 
-    def learned_windows(self, at: Ints) -> Floats:
+    def learned_windows(self, at: At) -> Floats:
         """Return how many windows stand behind each baseline."""
         windows: Floats = self.table["n"][at]
         return windows
 
-    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+    def ready(self, at: At, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 100 of them at least."""
         del age
         return enough_windows(self, at, spacing, warmup_s, LEAST_WINDOWS)

@@ -172,7 +172,7 @@ class LatencyBank(Bank):
         flat, room = t.flat("open")
         np.add.at(flat, place * room + rows_of(at, row), number.astype(np.uint16))
 
-    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+    def ready(self, at: At, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need 20 samples in 8 windows, and the warm-up since learning began."""
         del spacing
         t = self.table

@@ -93,7 +93,7 @@ class LevelBank(Bank):
         current[2, at] += obs.value == 0.0
         current[3, at] += np.float32(1.0)
 
-    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+    def ready(self, at: At, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the warm-up in windows of its own, and 20 of them at least."""
         del age
         return enough_windows(self, at, spacing, warmup_s, 20.0)

@@ -80,7 +80,7 @@ class RatioBank(Bank):
         current[1, at] += obs.trials
         current[2, at] += np.float32(1.0)
 
-    def ready(self, at: Ints, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
+    def ready(self, at: At, age: Floats, spacing: Floats, warmup_s: float) -> NDArray[np.bool_]:
         """Need the pair to have been watched for the warm-up; the prior covers the rest."""
         del spacing
         done: NDArray[np.bool_] = age - self.table["born"][at] >= warmup_s

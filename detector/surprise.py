@@ -18,10 +18,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.parts import At
 from detector.table import Column, Table
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 COMMON: Final = 0.95
 CLASS_COMMON: Final = 0.7
@@ -52,7 +52,7 @@ COLUMNS: Mapping[str, Column] = {
 `episodes`: how many there were lately; `peak`: the highest surprise of the open episode."""
 
 
-def surprise(t: Table, at: Ints, log_z: Floats) -> tuple[Floats, Floats]:
+def surprise(t: Table, at: At, log_z: Floats) -> tuple[Floats, Floats]:
     """Return surprise, float64[m], before and after habit."""
     n = t["n"][at]
     own = OWN_SHARE * n / (n + COMMON_WINDOWS)
@@ -62,7 +62,7 @@ def surprise(t: Table, at: Ints, log_z: Floats) -> tuple[Floats, Floats]:
     return raw, raw - habit
 
 
-def learn(t: Table, at: Ints, log_z: Floats, spacing: Floats) -> None:
+def learn(t: Table, at: At, log_z: Floats, spacing: Floats) -> None:
     """Take one window's ln z into the tails; episodes are counted by who follows them."""
     mean = _excess(t, at)
     above = log_z - t["common"][at]
@@ -84,7 +84,7 @@ def log_score(news: Floats, noise: Floats) -> Floats:
     return log_z
 
 
-def _excess(t: Table, at: Ints) -> Floats:
+def _excess(t: Table, at: At) -> Floats:
     many = t["exceedances"][at]
     mean: Floats = (many * t["excess"][at] + EXCESS_WINDOWS * CLASS_EXCESS) / (
         many + EXCESS_WINDOWS
