@@ -138,20 +138,33 @@ class Blocks(ABC):
         level: Floats = moments[0] / np.maximum(moments[-1], 1.0)
         return level
 
+    def strayed(self, run: Floats) -> Floats:
+        """Return float32[m]: how far windows of a change lie off its level, ln, beyond chance."""
+        return np.zeros(run.shape[1], np.float32)
+
     def came_back(self, at: Ints, run: Floats) -> None:
         """Remember changes that ended by themselves; `run` has their statistics."""
         if self.excursions and len(at):
             level, band = self.level(at), self.table["band"][at]
-            reached = self.reached(run.astype(np.float32))
-            self.seasons.came_back(at, reached, level + band, level - band)
+            run = run.astype(np.float32)
+            reached, strayed = self.reached(run), self.strayed(run)
+            ends = reached + strayed, reached - strayed
+            self.seasons.came_back(at, ends, (level + band, level - band), run[-1])
             self.refresh(at)
 
-    def came_along(self, at: Ints, moved: Floats) -> None:
-        """Remember that streams have moved by `moved` (float32[1], ln) and back, as others did."""
-        at = at[self.table["live"][at] != LEARNING]
+    def came_along(self, at: Ints, moved: Floats, windows: Floats) -> None:
+        """Remember that streams have moved and come back, as others did, but those still away.
+
+        Args:
+            at: the streams.
+            moved: float32[1], how far, ln.
+            windows: float32[1], for how long.
+        """
+        at = at[self.table["live"][at] == JUDGED]
         if self.excursions and len(at):
             level, band = self.level(at), self.table["band"][at]
-            self.seasons.came_back(at, level + moved, level + band, level - band)
+            ends = level + moved, level + moved
+            self.seasons.came_back(at, ends, (level + band, level - band), windows)
             self.refresh(at)
 
     # Learning
@@ -180,10 +193,18 @@ class Blocks(ABC):
 
     def _close_calm(self, at: At) -> None:
         """Close the blocks of streams that are judged and not suspect."""
-        block = self.table["current"][:, at]
-        if self.seasonal:
-            self.seasons.learn(at, self.deviation(at, block), self.table["band"][at])
+        t = self.table
+        block = t["current"][:, at]
         admitted = self.admits(at, block)
+        if self.seasonal:
+            moved, band = self.deviation(at, block), t["band"][at]
+            self.seasons.learn(at, moved, band)
+            if self.excursions:
+                longer, outlasts = self.seasons.excused(at, moved, band, block[-1])
+                if outlasts.any():
+                    self.refresh(rows_of(at, np.flatnonzero(outlasts)))
+                if longer.any():
+                    admitted = ~longer
         if admitted is not None and not admitted.all():
             self._drop(rows_of(at, np.flatnonzero(~admitted)))
             at = narrow(rows_of(at, np.flatnonzero(admitted)))

@@ -23,6 +23,8 @@ RECOVERED = 14.0
 """Nats of evidence for the baseline, against the change, that end a finding: a lull in failures
 that come by chance is not the end of them."""
 RECOVERY_WINDOWS = 5
+LEAST_TOLD = 4
+"""Windows after which it is looked at again what a change is, and at each doubling."""
 FLAP_S = 900.0
 """A change within this time of the last one's end is flapping: the next end takes twice as long."""
 MOST_FLAPS = 2.0
@@ -201,16 +203,22 @@ class Episodes:
         growth = np.where(t["windows"][rows] > 1.0, np.maximum(growth, 1e-3), np.inf)
         gained = t["first"][rows] - t["floor"][rows]
         before = np.clip(np.floor(gained / growth - 0.5), 0.0, MOST_BACK)
+        if bank.excursions and bank.seasonal:
+            before = np.maximum(before, bank.seasons.forgiven(t["of"][rows]))
         again = moment.time - t["ended"][rows] < FLAP_S
         t["flaps"][rows] = np.where(again, t["flaps"][rows] + 1.0, 0.0)
         t["onset"][rows] = t["start"][rows] - before * spacing
         t["fire"][rows] = np.where(t["up"][rows] > 0, 1, -1)
-        for row in rows.tolist():
-            t["best"][row] = bank.best(
-                int(t["of"][row]), bank.run_of(row), up=bool(t["up"][row] > 0)
-            )
+        self._explain(bank, rows)
         t["detected"][rows], t["nats"][rows] = moment.end, nats
         t.reset(rows, ("told_windows", "recovery", "calm"))
+
+    def _explain(self, bank: Bank, rows: Ints) -> None:
+        """Find the alternatives that explain the changes of rows best."""
+        t = self.table
+        for row in rows.tolist():
+            up = bool(t["fire"][row] > 0)
+            t["best"][row] = bank.best(int(t["of"][row]), bank.run_of(row), up=up)
 
     def _recover(
         self,
@@ -233,6 +241,9 @@ class Episodes:
         lasts = calm == 0
         t["run"][:, rows[lasts]] += added[0][:, lasts]
         t["seconds"][rows[lasts]] += added[1][lasts]
+        # What was found soon may be less, or more, than it seemed to be
+        told = t["told_windows"][rows].astype(np.int64)
+        self._explain(bank, rows[lasts & (told >= LEAST_TOLD) & (told & (told - 1) == 0)])
         hold = RECOVERY_WINDOWS * 2.0 ** np.minimum(t["flaps"][rows], MOST_FLAPS)
         back = (recovery >= RECOVERED) & (calm >= hold)
         lasting = moment.end - t["detected"][rows] >= moment.adopt_s

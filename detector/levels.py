@@ -98,6 +98,12 @@ class LevelBank(Bank):
         del age
         return enough_windows(self, at, spacing, warmup_s, 20.0)
 
+    def strayed(self, run: Floats) -> Floats:
+        """Return float32[m]: two standard deviations of the logarithms."""
+        n = np.maximum(run[-1], 1.0)
+        off: Floats = 2.0 * np.sqrt(np.maximum(run[1] / n - (run[0] / n) ** 2, 0.0))
+        return off
+
     def clipped(self, at: At, block: list[Floats]) -> list[Floats]:
         """Move a block that lies beyond twice the band back to there."""
         t, (first, second, empty, n) = self.table, block[0]

@@ -10,15 +10,16 @@ job is told two or three times and then no more. A week later two thirds of it a
 keeps the shape of a week.
 
 Excursions are how far rates have gone, at any hour, and come back by themselves: a job that runs
-every ten minutes is told when it runs first, and again only if it does more. They fade by half in
-twelve hours without a further one. Latencies and failures have no such memory: that they come and
-go does not make them less bad.
+every ten minutes is told when it runs first, and again only if it does more, or does not end: what
+lasts twice as long as any before is no excursion. They fade by half in twelve hours without a
+further one. Latencies and failures have no such memory: that they come and go does not make them
+less bad.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,22 @@ MARGIN = np.float32(0.25)
 """The next excursion may go this much (ln) further."""
 TOLD = np.float32(0.5)
 """How much of a move counts that was told as a change."""
+LONGER, LEAST_LONGER = np.float32(2.0), np.float32(16.0)
+"""An excursion may last so many times as long as the longest before, and so many windows more."""
+MOST_AWAY = np.float32(2.0)
+"""What has lasted so many times as long without being told is learned after all."""
+
+
+class Excused(NamedTuple):
+    """Blocks of some streams; bool[m] each.
+
+    Attributes:
+        longer: which last longer than any before, and are not to be learned as they may be news.
+        outlasts: which have lasted too long for an excursion.
+    """
+
+    longer: NDArray[np.bool_]
+    outlasts: NDArray[np.bool_]
 
 
 class Seasons:
@@ -47,7 +64,8 @@ class Seasons:
 
     `rise`, `fall` (bytes, by hour of the day, UTC): moves beyond the band on earlier days; `peak`,
     `trough`: in the hour that goes on; `hour`: which one that is; `high`, `low`: the levels (ln)
-    that excursions reached; NaN without one.
+    that excursions reached; NaN without one; `longest`: of them, windows; `away`: for how many
+    windows one has lasted so far, negative when that was too long for one.
     """
 
     def __init__(self, table: Table, level: Callable[[Ints], Floats], *, falls: bool) -> None:
@@ -64,6 +82,7 @@ class Seasons:
         if falls:
             columns |= {"fall": Column("i1", (HOURS,)), "trough": Column("f4")}
             columns |= {"high": Column("f4", (), np.nan), "low": Column("f4", (), np.nan)}
+            columns |= {"longest": Column("f4"), "away": Column("f4")}
         return columns
 
     def learn(self, at: At, moved: Floats, band: Floats, *, firing: bool = False) -> None:
@@ -121,18 +140,55 @@ class Seasons:
         t = self.table
         return np.fmax(upper, t["high"][at]), np.fmin(lower, t["low"][at])
 
-    def came_back(self, at: Ints, reached: Floats, upper: Floats, lower: Floats) -> None:
+    def excused(self, at: At, moved: Floats, band: Floats, windows: Floats) -> Excused:
+        """Return which blocks last longer than any excursion, and which too long for one.
+
+        Of the latter the excursions are forgotten, so that what goes on is news. What is further
+        away than any excursion is news as it is.
+
+        Args:
+            at: streams that have a baseline.
+            moved: float32[m], ln of the block's level over the baseline's.
+            band: float32[m], half width of the band, ln.
+            windows: float32[m], of the block.
+        """
+        t, (up, down) = self.table, self.widening(at)
+        level, away = self._level(at), t["away"][at]
+        above, below = moved > band + up, moved < -band - down
+        known = above & (level + moved <= t["high"][at]) | below & (level + moved >= t["low"][at])
+        limit = LONGER * t["longest"][at] + LEAST_LONGER
+        lasts = np.where(known & (away >= 0.0), away + windows, 0.0)
+        outlasts = lasts > limit
+        if outlasts.any():
+            gone = rows_of(at, np.flatnonzero(outlasts))
+            t["high"][gone] = t["low"][gone] = np.nan
+        # Evidence takes some windows; meanwhile what it is of shall not be learned
+        waits = (above | below) & (away < 0.0) & (away > -MOST_AWAY * limit)
+        t["away"][at] = np.where(waits, away - windows, np.where(outlasts, -lasts, lasts))
+        return Excused((lasts > 0.0) | waits, outlasts)
+
+    def forgiven(self, at: Ints) -> Floats:
+        """Return float32[m]: windows that were taken for an excursion until it lasted too long."""
+        windows: Floats = np.maximum(-self.table["away"][at], 0.0)
+        return windows
+
+    def came_back(
+        self, at: Ints, reached: Floats, edges: tuple[Floats, Floats], windows: Floats
+    ) -> None:
         """Take note of changes that have ended by themselves.
 
         Args:
             at: streams.
-            reached: float32[m], ln of the level of the change.
-            upper: float32[m], ln of the band's upper edge.
-            lower: float32[m], ln of its lower edge.
+            reached: float32[m] each, ln of how high and how low the change went.
+            edges: float32[m] each, ln of the band's upper and lower edge.
+            windows: float32[m] or [1], how long it lasted.
         """
-        t = self.table
-        for sign, name, edge in ((1.0, "high", upper), (-1.0, "low", lower)):
-            beyond, known = np.float32(sign) * (reached - edge) > 0.0, t[name][at]
-            further = reached + np.float32(sign) * MARGIN
+        t, (upper, lower) = self.table, edges
+        t["longest"][at] = np.maximum(t["longest"][at], windows + self.forgiven(at))
+        t["away"][at] = 0.0
+        sides = ((1.0, "high", upper), (-1.0, "low", lower))
+        for (sign, name, edge), level in zip(sides, reached, strict=True):
+            beyond, known = np.float32(sign) * (level - edge) > 0.0, t[name][at]
+            further = level + np.float32(sign) * MARGIN
             goes_on = np.float32(sign) * (further - known) <= 0.0
             t[name][at] = np.where(beyond & ~goes_on, further, known)

@@ -110,9 +110,13 @@ class Told:
         codes = [signals.index(each) for each in FLOWS if each in signals]
         others = self._catalog.of(np.full(len(codes), pair), np.array(codes))
         moved = np.array([np.log(ended.ratio)], np.float32)
+        lasted = (ended.ended or ended.detected) - ended.onset
+        spacing = float(self._catalog.streams["spacing"][stream])
+        windows = np.array([lasted / max(spacing, 1e-3)], np.float32)
         for other in others[(others >= 0) & (others != stream)].tolist():
             bank = self._banks[self._catalog.streams["bank"][other]]
-            bank.came_along(self._catalog.streams["local"][[other]].astype(np.int64), moved)
+            local = self._catalog.streams["local"][[other]].astype(np.int64)
+            bank.came_along(local, moved, windows)
 
     def presences(self, out: Presences, end: float) -> list[Finding]:
         """Return the findings of pairs that came, fell silent, or did so no longer."""
