@@ -21,7 +21,7 @@ from tailrace.history.doctor import history_check
 from tailrace.history.reader import HistoryReader
 from tailrace.history.service import History
 from tailrace.history.settings import HistorySettings, Tier
-from tests.program.test_daemon import Listener
+from tests.program.listening import Listener
 from tests.program.test_run_injected import play
 from tests.program.windows import WEB_API, traffic
 
