@@ -153,11 +153,6 @@ def test_the_doctor_has_a_line_for_it(tmp_path: Path) -> None:
 # The configuration
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "tailrace.toml"
-
-
 def test_settings(file: Path) -> None:
     assert config.Config().history.settings() == HistorySettings()
     file.write_text(
