@@ -29,7 +29,9 @@ from typing import Any
 
 from probes.endpoints import Where, mapped
 from probes.identity.kubernetes import KubernetesNames, KubernetesSettings
-from tests.support.kubernetes import Cluster, endpoints, managed, owner, pod, served, service
+from tests.support.kubernetes import served
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.kubernetes_objects import endpoints, managed, owner, pod, service
 
 _DEPLOYMENTS, _NODES = 250, 100
 _PADDING = 5_000

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from alerts.grouping import Incidents
+from hypothesis import strategies as st
+
+from alerts.grouping import Change, Incidents
+from alerts.incident import Trigger
 from detector.finding import Finding, State, finding_id
 from probes.window import Pair, Window
 from tests.program.windows import window
@@ -87,3 +91,33 @@ def silent(pair: Pair, **more: Any) -> Finding:
 def over(finding: Finding, after_s: float = 30.0, state: State = "resolved") -> Finding:
     """Return a finding as it is when it has ended, so long after its onset."""
     return dataclasses.replace(finding, state=state, ended=finding.onset + after_s)
+
+
+def run(
+    steps: Sequence[Finding],
+    incidents: Incidents | None = None,
+    *,
+    seconds: int = 60,
+    restart: bool = False,
+    triggers: Iterable[Trigger] = (),
+) -> tuple[list[Change], Incidents]:
+    """Take findings second by second as they are detected; return what changed."""
+    incidents = learned() if incidents is None else incidents
+    changes: list[Change] = []
+    for second in range(seconds):
+        at = T0 + second
+        due = [f for f in steps if at <= (f.ended or f.detected) < at + 1]
+        changes += incidents.update(calm(at - 1), due, triggers if second == 0 else ())
+        if restart:
+            incidents = Incidents.from_bytes(incidents.to_bytes())
+    return changes, incidents
+
+
+FINDING = st.tuples(
+    st.sampled_from(list(RATES)),
+    st.sampled_from([slow, failing, busy, fallen, silent]),
+    st.integers(0, 100),  # onset
+    st.integers(1, 20),  # until it is found
+    st.integers(1, 200),  # until it ends
+    st.sampled_from(["resolved", "adopted"]),
+)

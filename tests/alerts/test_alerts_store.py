@@ -20,8 +20,7 @@ from alerts.policy import Route, Rules
 from alerts.store import Store
 from probes.window import Pair
 from tests.alerts.examples import T0, commit, ended, finding, incident, numbered
-from tests.alerts.shop import learned
-from tests.alerts.test_alerts_grouping import FINDING
+from tests.alerts.shop import FINDING, learned
 
 
 @pytest.fixture

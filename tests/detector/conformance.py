@@ -1,18 +1,35 @@
-"""Windows that ask everything of an engine, whichever it is."""
+"""The engines, and windows that ask everything of one, whichever it is."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-from traffic import PairModel, Traffic, between, simulate
+from traffic import PairModel, Rows, Traffic, between, simulate
 
+from detector import engines
 from detector.engine import Detector
 from detector.engines import Engine
 from detector.finding import Finding
+from detector.settings import DetectorSettings
 from probes.window import Histograms, Pair, Window
 
+MODELS = (
+    *engines.KNOWN,
+    "river-holt-winters(seasonality=20)",
+    "river:anomaly.HalfSpaceTrees(n_trees=3, height=4, window_size=50)",  # with a seed
+    "river:anomaly.GaussianScorer",  # supervised
+)
+PAIR = Pair("web", "api", 8080)
 SIGNALS = ("connections", "requests", "bytes_sent", "connect_errors", "request_latency", "cpu")
+
+
+def fresh(model: str) -> Engine:
+    return engines.new(DetectorSettings(model=model))
+
+
+def restarted(engine: Engine, model: str) -> Engine:
+    return engines.restore(engine.to_bytes(), DetectorSettings(model=model))
 
 
 def eventful(ticks: int = 260) -> list[Window]:
@@ -26,6 +43,33 @@ def eventful(ticks: int = 260) -> list[Window]:
         PairModel(pair=Pair("e", "web", 80), normal=Traffic(request_rate=2, connection_rate=0.3)),
     ]
     return list(simulate(models, ticks, seed=3))
+
+
+def gross(ticks: int = 320) -> list[Window]:
+    """One pair: its requests stop, its latency is twenty times as long, half its connects fail."""
+    change = between(200, 260, request_rate=0.0, refused=0.5, latency_s=0.04, connection_rate=20.0)
+    normal = Traffic(connection_rate=20.0)
+    slow = between(200, 260, latency_s=0.04)
+    models = [
+        PairModel(pair=PAIR, normal=normal, fault=change),
+        PairModel(pair=Pair("cron", "db", 5432), normal=normal, fault=slow),
+    ]
+    return list(simulate(models, ticks, wobble=0.02, tail=0.2, seed=11))
+
+
+def constant(ticks: int, *, change: int | None = None) -> list[Window]:
+    """Windows without any chance in them; from `change` on all is other than before."""
+    windows = []
+    for tick in range(ticks):
+        now = change is not None and tick >= change
+        rows = Rows()
+        rows.add(0, "requests", 400.0 if now else 100.0)
+        rows.add(0, "connections", 5.0)
+        rows.add(0, "bytes_sent", 100.0 if now else 30_000.0)
+        rows.add(0, "connect_errors", 0.4 if now else 0.0, 50.0)
+        rows.add_latency(0, "request_latency", np.full(100, 0.1 if now else 0.002))
+        windows.append(rows.window(1.7e9 + tick, (PAIR,)))
+    return windows
 
 
 def told(detector: Detector | Engine, windows: list[Window]) -> list[Finding]:

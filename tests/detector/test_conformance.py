@@ -1,4 +1,4 @@
-"""What must hold of our own detector whatever the data; test_engines.py asks the rest of all."""
+"""What must hold of our own detector whatever the data; test_engines*.py ask the rest of all."""
 
 from __future__ import annotations
 

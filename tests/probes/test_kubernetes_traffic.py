@@ -15,18 +15,9 @@ from probes.identity.kubernetes import KubernetesSettings
 from probes.identity.sources import NamingSettings
 from probes.observer import Observer
 from probes.window import Pair
-from tests.support.kubernetes import (
-    Cluster,
-    Said,
-    Served,
-    endpoints,
-    managed,
-    meta,
-    owner,
-    pod,
-    served,
-    service,
-)
+from tests.support.kubernetes import Served, served
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.kubernetes_objects import Said, endpoints, managed, meta, owner, pod, service
 from tests.support.nat import Routed, routed, within
 from tests.support.pods import Container, pod_container
 from tests.support.traffic import hear, running, wait_for

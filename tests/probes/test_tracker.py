@@ -1,16 +1,14 @@
-"""From sweeps to windows: the arithmetic, with groups written by hand."""
+"""From sweeps to pairs, with groups written by hand: whose a group is, and how long it is kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from bpf import layout
 from probes.endpoints import address_text, mapped
-from probes.histogram import bucket_of
 from probes.programs import Snapshot
 from probes.window import Pair
 from tests.support.groups import BOTH, PAIR, table
@@ -160,63 +158,6 @@ def test_our_own_connections_are_nobody_s(tmp_path: Path) -> None:
     assert run.sweep(theirs) == {}
 
 
-def test_both_ends_latencies_find_their_pair(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    slow, quick = int(bucket_of(5_000_000)), int(bucket_of(3_000_000))
-    seen = run.sweep(
-        BOTH, [(2, "request", slow, 3, 3), (3, "request", quick, 3, 3), (9, "request", 1, 1, 1)]
-    )
-    value, count = seen[PAIR, "request_latency"]
-    assert value == pytest.approx(0.005, rel=0.06)
-    assert count == 3
-    assert seen[PAIR, "server_latency"][0] == pytest.approx(0.003, rel=0.06)
-    assert run.window.histograms.number.sum() == 6
-
-
-def test_a_sample_that_stands_for_many_shifts_the_shape_and_not_the_number(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    quick, slow = int(bucket_of(1_000_000)), int(bucket_of(10_000_000))
-    # a busy connection with one request in 30 timed, and ten calm ones with all
-    seen = run.sweep(BOTH, [(2, "request", quick, 100, 3000), (2, "request", slow, 900, 900)])
-    value, count = seen[PAIR, "request_latency"]
-    assert count == 1000
-    assert value == pytest.approx(0.001, rel=0.06)
-    number = dict(zip(run.window.histograms.bucket, run.window.histograms.number, strict=True))
-    assert number == {quick: 769, slow: 231}
-
-
-def test_both_ends_segments_make_the_retransmits(tmp_path: Path) -> None:
-    seen = _Run(tmp_path).sweep(
-        [
-            _client(2, link=3, segments=90, retransmits=1),
-            _server(3, peer=2, segments=110, retransmits=9, timeouts=2),
-        ]
-    )
-    assert seen[PAIR, "retransmits"] == (0.05, 200)
-
-
-def test_who_is_to_blame_for_a_stall(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    seen = run.sweep([_client(2, link=3, stalls=1, active=2), _server(3, peer=2, active=2)])
-    assert seen[PAIR, "stalls"] == (0.25, 4)
-    assert {"by_server": 1} in run.window.causes.values()
-
-
-def test_datagrams(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    udp = {"transport": layout.UDP, "port": 53}
-    seen = run.sweep(
-        [
-            _client(2, link=3, established=1, datagrams=8, refused=2, bytes_out=80, **udp),
-            _server(3, peer=2, datagrams=6, drops=2, **udp),
-        ]
-    )
-    pair = Pair("web", "api", 53, "udp")
-    assert seen[pair, "connect_errors"] == (0.2, 10)
-    assert seen[pair, "drops"] == (0.125, 16)
-    assert seen[pair, "bytes_sent"][0] == 80
-
-
 def test_too_many_clients_are_folded(tmp_path: Path) -> None:
     run = _Run(tmp_path, most_pairs=2)
     seen = run.sweep([_server(i, remote=f"10.1.0.{i}", bytes_in=1) for i in range(2, 7)])
@@ -272,22 +213,6 @@ def test_addresses() -> None:
     assert address_text(mapped("::1")) == "::1"
 
 
-def test_a_client_that_reads_by_splice_has_its_requests_from_the_server(tmp_path: Path) -> None:
-    # no hook tells of splice(2) out of a socket, only the socket's own positions
-    run = _Run(tmp_path)
-    bucket = int(bucket_of(5_000_000))
-    seen = run.sweep(
-        [
-            _client(2, link=3, established=1, bytes_out=10, bytes_in=99),
-            _server(3, peer=2, established=1, bytes_in=10, bytes_out=99, requests=4),
-        ],
-        [(3, "request", bucket, 4, 4)],
-    )
-    assert seen[PAIR, "requests"][0] == 4
-    assert seen[PAIR, "request_latency"][0] == pytest.approx(0.005, rel=0.06)
-    assert seen[PAIR, "server_latency"][1] == 4
-
-
 def test_a_sender_of_datagrams_waits_for_the_name_of_the_receiver(tmp_path: Path) -> None:
     run = _Run(tmp_path)
     udp = {"transport": layout.UDP, "port": 53}
@@ -302,109 +227,3 @@ def test_a_sender_of_datagrams_waits_for_the_name_of_the_receiver(tmp_path: Path
     assert seen[elsewhere._replace(client="dig"), "requests"][0] == 1
     assert (elsewhere, "bytes_sent") not in seen
     assert run.sweep([first, second])[elsewhere, "bytes_sent"][0] == 7
-
-
-def _waiting(run: _Run, kind: str, seconds: float) -> Any:
-    bucket = int(bucket_of(int(seconds * 1e9)))
-    return run.sweep(BOTH, [(2, kind, bucket, 1, 1), (3, kind, bucket, 1, 1)])
-
-
-def test_who_waits_from_the_beginning_does_so_on_purpose(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    run.sweep(BOTH)
-    assert (PAIR, "waits") not in run.sweep(BOTH)
-    run.second = 150
-    seen = _waiting(run, "wait", 40)
-    assert seen[PAIR, "waits"][0] == 1
-    assert not {(PAIR, "request_latency"), (PAIR, "server_latency")} & seen.keys()
-    run.second = 3000
-    assert run.sweep(BOTH)[PAIR, "waits"][0] == 0
-    assert _waiting(run, "wait", 25)[PAIR, "waits"][0] == 1
-    # and over a restart of the daemon
-    later = _Run(tmp_path)
-    later.restore(run.save())
-    later.second = 3100
-    assert _waiting(later, "wait", 12)[PAIR, "waits"][0] == 1
-    # what is quick is a request all the same
-    assert _waiting(later, "request", 0.2)[PAIR, "request_latency"][1] == 1
-
-
-def _jobs(run: _Run, woken: int, other: int = 0, requests: int = 0) -> Any:
-    """Sweep a server's answers of 0.2 s: after another client's word, and not."""
-    bucket = int(bucket_of(2 * 10**8))
-    number = woken + other
-    ends = [BOTH[0], _server(3, peer=2, established=1, requests=requests)]
-    asked = [(2, "request", bucket, number, number)]
-    at_server = [(3, "woken", bucket, woken, woken), (3, "request", bucket, other, other)]
-    return run.sweep(ends, [each for each in (*asked, *at_server) if each[3]])
-
-
-def test_who_waits_for_what_others_say_waits_on_purpose(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    for _ in range(2):
-        seen = _jobs(run, woken=3, other=1)
-        assert seen[PAIR, "request_latency"][1] == 4
-        assert seen[PAIR, "server_latency"][1] == 4
-        assert (PAIR, "waits") not in seen
-    # likely: until it turns out that it is not
-    assert (PAIR, "request_latency") not in _jobs(run, woken=2)
-    assert _jobs(run, woken=0, other=10)[PAIR, "request_latency"][1] == 10
-    # sure: for good
-    assert _jobs(run, woken=20)[PAIR, "waits"][0] == 20
-    later = _Run(tmp_path)
-    later.restore(run.save())  # over a restart of the daemon, too
-    seen = _jobs(later, woken=0, other=30)
-    assert seen[PAIR, "waits"][0] == 30
-    assert not {(PAIR, "request_latency"), (PAIR, "server_latency")} & seen.keys()
-
-
-@pytest.mark.parametrize(
-    ("woken", "other", "per_s"), [(1, 2, 0), (0, 5, 0), (1, 3, 1000), (6, 10, 1500), (9, 1, 3000)]
-)
-def test_a_slow_server_near_whose_answers_others_ask_is_slow(
-    tmp_path: Path, woken: int, other: int, per_s: int
-) -> None:
-    run = _Run(tmp_path)
-    for second in range(1, 50):
-        seen = _jobs(run, woken, other, per_s * second)
-        assert seen[PAIR, "request_latency"][1] == woken + other
-
-
-def test_a_server_that_begins_to_hang_is_slow(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    run.sweep(BOTH)
-    later = _Run(tmp_path)
-    later.restore(run.save())  # a new daemon does not make an old pair new
-    for each, second in ((run, 140), (later, 300)):
-        each.second = second
-        seen = _waiting(each, "wait", 11)
-        assert seen[PAIR, "request_latency"][0] == pytest.approx(11, rel=0.06)
-        assert seen[PAIR, "server_latency"][1] == 1
-        assert (PAIR, "waits") not in seen
-
-
-def test_messages_that_nobody_asked_for_are_waits(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-    run.sweep(BOTH)
-    run.second = 500
-    pushed = [_client(2, link=3, requests=3, waits=3, established=1), BOTH[1]]
-    assert run.sweep(pushed)[PAIR, "waits"][0] == 3
-    seen = run.sweep(pushed, [(2, "wait", int(bucket_of(11 * 10**9)), 1, 1)])
-    assert seen[PAIR, "waits"][0] == 1
-    assert (PAIR, "request_latency") not in seen
-
-
-def test_busy_groups_time_fewer_requests(tmp_path: Path) -> None:
-    run = _Run(tmp_path)
-
-    def paced(requests: int) -> dict[int, int]:
-        run.sweep([_client(2, requests=requests), _client(3, requests=0)])
-        slots, interval = run.tracker.paced
-        return dict(zip(slots.tolist(), interval.tolist(), strict=True))
-
-    assert paced(0) == {}
-    assert paced(3_000) == {}
-    assert paced(23_000) == {2: 8}
-    assert paced(43_000) == {}
-    assert paced(1_043_000) == {2: 32}
-    assert paced(1_043_100) == {2: 1}

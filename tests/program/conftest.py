@@ -15,3 +15,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(state.VARIABLE, str(tmp_path / "state"))
     monkeypatch.delenv("TAILRACE_CONFIG", raising=False)
     monkeypatch.setattr("tailrace.config.SYSTEM_PATH", tmp_path / "none.toml")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return where a configuration goes."""
+    return tmp_path / "tailrace.toml"

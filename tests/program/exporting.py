@@ -21,7 +21,7 @@ from tailrace.condition import Condition
 from tailrace.daemon import Daemon
 from tailrace.export.exporter import Exporter
 from tailrace.export.settings import ExportSettings
-from tests.program.test_daemon import Listener
+from tests.program.listening import Listener
 
 SCENARIO = """\
 about = "each kind of traffic there is, and a fault that becomes an incident"

@@ -1,11 +1,10 @@
-"""The command line, as people and programs meet it."""
+"""The command line, as people and programs meet it: help, options, errors, reports, settings."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 import os
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from alerts.store import Store
 from detector.finding import Finding, finding_id
 from probes.errors import ProbeError
 from probes.window import Pair
-from tailrace import recording, state
+from tailrace import state
 from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.pairs import PairTable, publish
-from tests.program.windows import WEB_API, traffic, window
+from tests.program.windows import WEB_API, traffic
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -197,78 +196,6 @@ def test_explain(stored: list[Finding], capsys: pytest.CaptureFixture[str]) -> N
     assert "no finding with id 'zzz'" in capsys.readouterr().err
 
 
-def test_pairs_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = PairTable()
-    for each in traffic(3):
-        table.add(each)
-    (tmp_path / "state").mkdir()
-    publish(
-        tmp_path / "state" / state.PAIRS,
-        table,
-        now=time.time(),
-        window_s=1.0,
-        condition=Condition(),
-    )
-    assert main(["pairs", "-o", "json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["client"], row["server"], row["port"], row["transport"]) == (*WEB_API,)
-    assert 150 < row["requests"] < 250
-    assert row["request_latency"]["p50"] == pytest.approx(0.002, rel=0.1)
-    assert main(["pairs", "-o", "csv"]) == 0
-    (flat,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert float(flat["request_latency_p99"]) == row["request_latency"]["p99"]
-    assert main(["pairs"]) == 0
-    assert "api:8080" in capsys.readouterr().out
-
-
-def test_the_odd_pair_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "state").mkdir()
-
-    def shown(windows: int) -> str:
-        table = PairTable()
-        for tick in range(windows):
-            rows = []
-            for i, name in enumerate("abcdef"):
-                rate = 90.0 + 10.0 * i + tick % 5
-                rate *= 4.0 if name == "d" and tick >= 50 else 1.0
-                rows.append((Pair(name, "api", 80), "requests", rate, math.nan))
-                rows.append((Pair(name, "api", 80), "bytes_sent", 300.0 * rate, math.nan))
-            table.add(window(rows, time=1.7e9 + tick))
-        file = tmp_path / "state" / state.PAIRS
-        publish(file, table, now=time.time(), window_s=1.0, condition=Condition())
-        assert main(["pairs", "--sort", "odd", "-o", "jsonl"]) == 0
-        return capsys.readouterr().out
-
-    rows = [json.loads(line) for line in shown(60).splitlines()]
-    assert rows[0]["client"] == "d"
-    assert rows[0]["oddity"] > 2 * rows[1]["oddity"]
-    assert rows[0]["deviation"]["rate"] > 5
-    assert rows[0]["deviation"].keys() == {"rate", "bytes"}
-    assert main(["pairs", "--sort", "odd"]) == 0
-    captured = capsys.readouterr()
-    first = next(line for line in captured.out.splitlines() if "api:80" in line)
-    assert first.split()[0] == "d"
-    assert "rate +" in first
-    assert "distance from what pairs do now" in captured.err
-    rows = [json.loads(line) for line in shown(20).splitlines()]
-    assert [row["client"] for row in rows] == list("abcdef")
-    assert main(["pairs", "--sort", "odd"]) == 0
-    assert "once a daemon has seen 30 windows" in capsys.readouterr().err
-
-
-def test_pairs_of_a_daemon_that_died(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "state").mkdir()
-    publish(
-        tmp_path / "state" / state.PAIRS,
-        PairTable(),
-        now=time.time() - 60,
-        window_s=1.0,
-        condition=Condition(),
-    )
-    assert main(["pairs"]) == 1
-    assert "the daemon has stopped working" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("command", [["run"], ["record", "x.csv"], ["pairs", "--live"], ["pairs"]])
 def test_a_host_that_cannot_be_watched(
     command: list[str],
@@ -283,51 +210,6 @@ def test_a_host_that_cannot_be_watched(
     monkeypatch.chdir(tmp_path)
     assert main(command) == 1
     assert capsys.readouterr().err.endswith("error: no CAP_BPF: run as root\n")
-
-
-def test_replay_is_repeatable_and_scores_every_row(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "a.parquet"
-    with recording.create(file) as recorder:
-        for each in traffic(180, slow_from=120):
-            recorder.write(each)
-    outputs = []
-    for number in range(2):
-        scores = tmp_path / f"{number}.csv"
-        assert main(["replay", str(file), "--scores", str(scores), "-o", "jsonl"]) == 0
-        captured = capsys.readouterr()
-        assert captured.err.splitlines()[-1].startswith("720 rows in 180 windows, ")
-        outputs.append((captured.out, scores.read_bytes()))
-    assert outputs[0] == outputs[1]
-    assert "request_latency" in outputs[0][0]
-    rows = list(csv.DictReader(io.StringIO(outputs[0][1].decode())))
-    assert len(rows) == 720
-
-    # by another engine
-    knobs = tmp_path / "knobs.toml"
-    knobs.write_text('[detector]\nmodel = "river-page-hinkley"\n')
-    assert main(["replay", str(file), "--config", str(knobs), "-o", "jsonl"]) == 0
-    captured = capsys.readouterr()
-    found = [json.loads(line) for line in captured.out.splitlines()]
-    assert "judged by river-page-hinkley: false_alerts does not hold for it" in captured.err
-    assert found[0]["signal"] == "request_latency"
-    assert [each["significance"] for each in found] == [0.0] * len(found)
-    assert all(0.0 <= float(row["score"]) <= 1.0 for row in rows)
-    latency = [float(row["score"]) for row in rows if row["signal"] == "request_latency"]
-    assert min(latency[121:125]) > max(latency[100:119])
-
-
-def test_a_broken_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text(
-        "time,client,server,port,signal,value,count\n1,a,b,80,rtt,x,\n2,a,b,80,rtt,1,\n"
-    )
-    assert main(["replay", str(file)]) == 1
-    assert capsys.readouterr().err == (
-        f"error: {file}:2: value 'x' is not a number\n"
-        "  remedy: write a number, or nothing when unknown\n"
-    )
 
 
 def test_config_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,37 +247,6 @@ def test_alert_test_fails_with_one_message(
     assert "s3cret" not in said
     assert main(["alert", "test", "b", "--config", str(file)]) == 2
     assert "no receiver is named `b`" in capsys.readouterr().err
-
-
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
-    file = tmp_path / "a.csv"
-    with recording.create(file) as recorder:
-        for second in range(300):
-            rows = [(Pair(f"c{i}", "s", i), "requests", 1.0, math.nan) for i in range(50)]
-            recorder.write(window(rows, time=float(second)))
-    table = PairTable()
-    for each in recording.read([file]):
-        table.add(each)
-    directory = tmp_path / "state"
-    directory.mkdir()
-    publish(
-        directory / state.PAIRS, table, now=time.time() + 60, window_s=1.0, condition=Condition()
-    )
-    read, write = os.pipe()
-    os.close(read)
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "tailrace", "pairs", "-o", "jsonl"],
-            stdout=write,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            check=False,
-        )
-    finally:
-        os.close(write)
-    assert ended.stderr == ""
-    assert ended.returncode == 0
 
 
 def test_the_state_directory(tmp_path: Path) -> None:

@@ -55,11 +55,6 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "alerting.md").read_text(encoding=
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "tailrace.toml"
-
-
 def test_all_of_it(file: Path) -> None:
     file.write_text(FULL)
     rules = config.read(file).notification_rules()

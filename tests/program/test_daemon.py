@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alerts.errors import StoreError
-from alerts.incident import Incident
 from alerts.policy import Route, Rules
 from alerts.store import Store
-from detector import engines
 from detector.engine import Detector
 from detector.finding import Finding
 from detector.settings import DetectorSettings
-from probes.window import Window
 from tailrace import pairs, recording
 from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.daemon import Daemon
-from tailrace.observe import windows_within
-from tailrace.restore import detector_of, incidents_of
-from tailrace.status import Status, finding_line, status_line
-from tests.program.windows import WEB_API, traffic, window
-
-
-class Listener:
-    """A voice that remembers."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-        self.findings: list[Finding] = []
-        self.incidents: list[Incident] = []
-        self.statuses: list[Status] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def finding(self, finding: Finding) -> None:
-        self.findings.append(finding)
-
-    def incident(self, incident: Incident) -> None:
-        self.incidents.append(incident)
-
-    def status(self, status: Status) -> None:
-        self.statuses.append(status)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-
-class Bell:
-    """A deliverer that only counts."""
-
-    rung = 0
-
-    def wake(self) -> None:
-        self.rung += 1
-
-    def health(self) -> dict[str, Any]:
-        return {}
-
-
-def incident() -> Iterator[Window]:
-    return traffic(240, slow_from=120, slow_until=180)
+from tests.program.listening import Bell, Listener, incident, lines
+from tests.program.windows import traffic, window
 
 
 def test_what_is_due_later_is_told_then(tmp_path: Path) -> None:
@@ -104,10 +44,6 @@ def test_what_is_due_later_is_told_then(tmp_path: Path) -> None:
     assert [one.event for one in told] == ["firing", "resolved"]
     assert 30.0 <= told[0].created - found.detected < 32.0
     assert bell.rung == 2
-
-
-def lines(findings: Sequence[Finding]) -> str:
-    return "".join(json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in findings)
 
 
 def test_an_incident_from_window_to_report(
@@ -168,73 +104,6 @@ def test_an_incident_from_window_to_report(
     assert "Evidence" in said
 
 
-def test_a_restart_in_the_middle_changes_nothing(tmp_path: Path) -> None:
-    whole, halves = Listener(), Listener()
-    windows = list(incident())
-    messages = []
-    with Store.open(tmp_path / "a") as store:
-        store.register_receivers(["pager"])
-        Daemon(detector=Detector(DetectorSettings()), store=store, voice=whole).run(windows)
-        messages.append([(row.id, row.payload) for row in store.outbox.deliveries()])
-    for part in (windows[:124], windows[124:130], windows[130:195], windows[195:]):
-        with Store.open(tmp_path / "b") as store:
-            store.register_receivers(["pager"])
-            detector = detector_of(store, DetectorSettings(), note=halves.note)
-            open_ = incidents_of(store, detector, now=part[0].time, note=halves.note)
-            Daemon(detector=detector, store=store, voice=halves, incidents=open_).run(part)
-            told = [(row.id, row.payload) for row in store.outbox.deliveries()]
-    assert lines(halves.findings) == lines(whole.findings)
-    assert [told] == messages
-    assert len(told) == 2
-    assert halves.notes == ["no baselines yet: nothing is judged before 45s of traffic were seen"]
-
-
-def test_baselines_that_cannot_be_read_are_set_aside(tmp_path: Path) -> None:
-    notes: list[str] = []
-    with Store.open(tmp_path) as store:
-        store.save_snapshot("detector", b"from another time", now=0.0)
-        detector = detector_of(store, DetectorSettings(), note=notes.append)
-        assert detector.firing() == []
-        assert store.snapshot("detector-unreadable") == b"from another time"
-    assert "the stored baselines cannot be used" in notes[0]
-
-
-@pytest.mark.parametrize("model", ["tailrace", "river-adwin"])
-def test_another_engines_baselines_are_set_aside(tmp_path: Path, model: str) -> None:
-    before = "river-adwin" if model == "tailrace" else "tailrace"
-    notes: list[str] = []
-    with Store.open(tmp_path) as store:
-        detector = detector_of(store, DetectorSettings(model=before), note=notes.append)
-        Daemon(detector=detector, store=store, voice=Listener()).run(traffic(80))
-        again = detector_of(store, DetectorSettings(model=before), note=notes.append)
-        assert again.learning() == detector.learning()
-        assert sum(again.learning()) > 0
-        other = detector_of(store, DetectorSettings(model=model), note=notes.append)
-        assert tuple(other.learning()) == (0, 0)
-        assert store.snapshot("detector-unreadable") == detector.to_bytes()
-    assert len(notes) == 2
-    assert f'the state of the model "{before}", and [detector] model is "{model}"' in notes[1]
-    assert "set aside, learning anew" in notes[1]
-
-
-@pytest.mark.parametrize("model", engines.KNOWN)
-def test_every_engine_runs_in_the_daemon(tmp_path: Path, model: str) -> None:
-    """And goes on after a restart as if there had been none."""
-    whole, halves = Listener(), Listener()
-    windows, knobs = list(incident()), DetectorSettings(model=model)
-    with Store.open(tmp_path / "a") as store:
-        detector = detector_of(store, knobs, note=whole.note)
-        Daemon(detector=detector, store=store, voice=whole).run(windows)
-    for part in (windows[:130], windows[130:]):
-        with Store.open(tmp_path / "b") as store:
-            detector = detector_of(store, knobs, note=halves.note)
-            Daemon(detector=detector, store=store, voice=halves).run(part)
-    assert ("request_latency", "up", "firing") in {
-        (f.signal, f.direction, f.state) for f in whole.findings
-    }
-    assert lines(halves.findings) == lines(whole.findings)
-
-
 def test_what_cannot_be_stored_is_stored_later(tmp_path: Path) -> None:
     class Full:
         """A store whose disk is full for a while."""
@@ -277,14 +146,6 @@ def test_what_cannot_be_stored_is_stored_later(tmp_path: Path) -> None:
     assert voice.notes[0].startswith("stored again, with ")
 
 
-def test_the_end_fails_when_nothing_could_be_stored(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
-        daemon = Daemon(detector=Detector(DetectorSettings()), store=store, voice=Listener())
-        store.close()
-        with pytest.raises(StoreError):
-            daemon.run(traffic(2))
-
-
 def test_a_recording_that_fails_does_not_stop_the_watch(tmp_path: Path) -> None:
     voice = Listener()
     recorder = recording.create(tmp_path / "a.csv")
@@ -317,36 +178,6 @@ def test_current_pairs_are_there_while_it_runs_only(tmp_path: Path) -> None:
         assert set(rows[0]["request_latency"]) == {"p50", "p90", "p99"}
         daemon.run([])
     assert not file.exists()
-
-
-def test_limits() -> None:
-    assert windows_within(None, 1.0) is None
-    assert windows_within(30.0, 1.0) == 30
-    assert windows_within(0.3, 0.1) == 3
-    assert windows_within(0.5, 1.0) == 1
-    assert windows_within(2.5, 1.0) == 3
-
-
-def test_it_stops_at_its_limit_and_when_told(tmp_path: Path) -> None:
-    def make(store: Store) -> tuple[Daemon, Listener]:
-        voice = Listener()
-        return Daemon(detector=Detector(DetectorSettings()), store=store, voice=voice), voice
-
-    with Store.open(tmp_path) as store:
-        daemon, voice = make(store)
-        endless = traffic(10**9)
-        daemon.run(endless, limit=7)
-        assert len(voice.statuses) == 7
-        daemon, voice = make(store)
-
-        def stopping() -> Iterator[Window]:
-            for second, each in enumerate(endless):
-                if second == 3:
-                    daemon.stop()
-                yield each
-
-        daemon.run(stopping())
-        assert len(voice.statuses) == 3
 
 
 def test_an_empty_window_is_counted_and_nothing_else(tmp_path: Path) -> None:
@@ -394,81 +225,3 @@ def test_a_change_of_what_is_measured_is_said_once_and_so_is_loss(tmp_path: Path
         "watching cost has been well below its budget of 0.5 % of a core: everything is measured"
     ]
     assert [each.condition.level for each in voice.statuses] == levels
-
-
-PROGRAM = textwrap.dedent(
-    """
-    import sys, time
-    from pathlib import Path
-    from alerts.store import Store
-    from detector.engine import Detector
-    from tailrace import observe, status
-    from tailrace.daemon import Daemon
-    from tests.program.windows import traffic
-
-    def slowly():
-        for window in traffic(10**6):
-            yield window
-            time.sleep(0.01)
-
-    with Store.open(Path(sys.argv[1])) as store, status.voice() as voice:
-        daemon = Daemon(detector=Detector(), store=store, voice=voice)
-        with observe.stopped_by_signals(daemon.stop) as interrupt:
-            daemon.run(slowly())
-        voice.note("stopped")
-    sys.exit(interrupt.exit_code)
-    """
-)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_signals_stop_it_with_a_last_snapshot(tmp_path: Path, number: int, code: int) -> None:
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        stderr=subprocess.PIPE,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        time.sleep(0.3)
-        process.send_signal(number)
-        rest = process.stderr.read()
-        assert process.wait(10) == code
-    assert "event=status" in first
-    assert rest.splitlines()[-1].endswith("event=note text=stopped")
-    assert "Traceback" not in rest
-    with Store.open(tmp_path, read_only=True) as store:
-        snapshot = store.snapshot("detector")
-    assert snapshot is not None
-    learning, judged = Detector.from_bytes(snapshot).learning()
-    assert learning + judged > 0
-
-
-def test_the_status_line() -> None:
-    status = Status(uptime_s=75, windows=75, pairs=3, learning=0, judged=21, firing=1, lost=0,
-                    pending=0)  # fmt: skip
-    assert status_line(status) == "up 1m15s · window 75 · 3 pairs · 21 streams judged · 1 firing"
-    status = Status(uptime_s=5, windows=5, pairs=1, learning=9, judged=0, firing=0, lost=2,
-                    pending=4)  # fmt: skip
-    assert status_line(status) == (
-        "up 5s · window 5 · 1 pairs · 0 streams judged · 9 learning · 0 firing"
-        " · 2 samples lost · 4 messages pending"
-    )
-
-
-def test_a_finding_as_a_line() -> None:
-    finding = Finding(
-        id="0123456789abcdef", pair=WEB_API, signal="requests", direction="up", onset=0.0,
-        detected=5.0, before=10.0, after=30.0, ratio=3.0, unit="1/s", significance=9.0, cause="",
-        state="firing",
-    )  # fmt: skip
-    assert finding_line(finding) == (
-        "00:00:05  firing    01234567  "
-        "requests of web -> api:8080 rose from 10.0 req/s to 30.0 req/s (3.0x)"
-    )
-    ended = dataclasses.replace(finding, state="resolved", ended=65.0)
-    assert finding_line(ended).startswith("00:01:05  resolved  01234567  ")
-    assert finding_line(ended).endswith("(3.0x), for 65 s")

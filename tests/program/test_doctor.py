@@ -19,7 +19,9 @@ from tailrace import doctor, state
 from tailrace.cli import main
 from tailrace.condition import Condition
 from tailrace.pairs import PairTable, publish
-from tests.support.kubernetes import Cluster, pod, served
+from tests.support.kubernetes import served
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.kubernetes_objects import pod
 
 pytestmark = pytest.mark.usefixtures("alone")
 

@@ -26,7 +26,7 @@ from tailrace.export.sender import Sender
 from tailrace.export.settings import ExportSettings, OtlpSettings
 from tailrace.export.totals import Totals
 from tests.alerts import examples
-from tests.program.test_daemon import Listener, incident
+from tests.program.listening import Listener, incident
 from tests.program.test_export_totals import HOSTILE, busy
 from tests.program.windows import WEB_API, window
 from tests.servers.base import Answer

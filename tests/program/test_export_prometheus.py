@@ -21,7 +21,7 @@ from tailrace.export import health_families, pair_families
 from tailrace.export.exporter import Exporter
 from tailrace.export.settings import ExportSettings, OtlpSettings
 from tests.program import exporting
-from tests.program.test_daemon import Listener
+from tests.program.listening import Listener
 from tests.program.windows import traffic
 from tests.servers import prometheus
 from tests.servers.otlp import OtlpServer

@@ -25,7 +25,7 @@ from tailrace.export import exporter, server
 from tailrace.export.checks import export_checks
 from tailrace.export.exporter import Exporter
 from tailrace.export.settings import ExportSettings
-from tests.program.test_daemon import Listener
+from tests.program.listening import Listener
 from tests.program.windows import traffic
 from tests.servers.prometheus import promtool
 

@@ -21,7 +21,7 @@ from tailrace.history.doctor import history_check
 from tailrace.history.reader import HistoryReader
 from tailrace.history.service import History
 from tailrace.history.settings import HistorySettings, Tier
-from tests.program.test_daemon import Listener
+from tests.program.listening import Listener
 from tests.program.test_run_injected import play
 from tests.program.windows import WEB_API, traffic
 
@@ -151,11 +151,6 @@ def test_the_doctor_has_a_line_for_it(tmp_path: Path) -> None:
 
 
 # The configuration
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "tailrace.toml"
 
 
 def test_settings(file: Path) -> None:

@@ -18,11 +18,6 @@ from tests.program.test_run_injected import play  # noqa: F401 - a fixture
 from tests.program.windows import traffic
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "tailrace.toml"
-
-
 def test_by_default_this_host_only() -> None:
     page = config.Config().page
     assert (page.enabled, page.listen, page.password_file) == (True, DEFAULT_LISTEN, None)

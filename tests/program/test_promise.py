@@ -27,7 +27,7 @@ from tailrace.condition import Condition
 from tailrace.daemon import Daemon
 from tailrace.pairs import PairTable, publish
 from tests.alerts.examples import commit
-from tests.program.test_daemon import Listener
+from tests.program.listening import Listener
 from tests.program.windows import WEB_API, traffic
 
 pytestmark = pytest.mark.usefixtures("alone")

@@ -8,9 +8,11 @@ import io
 import pytest
 import structlog
 
+from detector.finding import Finding
 from tailrace.condition import Condition
-from tailrace.status import Logs, Status, Terminal, status_line, voice
+from tailrace.status import Logs, Status, Terminal, finding_line, status_line, voice
 from tests.alerts.examples import ended, finding, incident
+from tests.program.windows import WEB_API
 
 
 class Tty(io.StringIO):
@@ -108,3 +110,30 @@ def test_a_terminal_has_the_root_of_an_incident_and_how_long_it_was() -> None:
     assert f"INCIDENT {fires.id[:8]} {fires.severity}: " in shown
     assert f"probably {fires.root.service}" in shown
     assert "over after 90 s" in shown
+
+
+def test_the_status_line() -> None:
+    one = Status(uptime_s=75, windows=75, pairs=3, learning=0, judged=21, firing=1, lost=0,
+                 pending=0)  # fmt: skip
+    assert status_line(one) == "up 1m15s · window 75 · 3 pairs · 21 streams judged · 1 firing"
+    one = Status(uptime_s=5, windows=5, pairs=1, learning=9, judged=0, firing=0, lost=2,
+                 pending=4)  # fmt: skip
+    assert status_line(one) == (
+        "up 5s · window 5 · 1 pairs · 0 streams judged · 9 learning · 0 firing"
+        " · 2 samples lost · 4 messages pending"
+    )
+
+
+def test_a_finding_as_a_line() -> None:
+    rise = Finding(
+        id="0123456789abcdef", pair=WEB_API, signal="requests", direction="up", onset=0.0,
+        detected=5.0, before=10.0, after=30.0, ratio=3.0, unit="1/s", significance=9.0, cause="",
+        state="firing",
+    )  # fmt: skip
+    assert finding_line(rise) == (
+        "00:00:05  firing    01234567  "
+        "requests of web -> api:8080 rose from 10.0 req/s to 30.0 req/s (3.0x)"
+    )
+    over = dataclasses.replace(rise, state="resolved", ended=65.0)
+    assert finding_line(over).startswith("00:01:05  resolved  01234567  ")
+    assert finding_line(over).endswith("(3.0x), for 65 s")

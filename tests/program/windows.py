@@ -1,4 +1,4 @@
-"""Windows made by hand, for the tests beside this file."""
+"""Windows made by hand, and what recordings are called and begin with, for the tests here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from probes.histogram import bucket_of
 from probes.window import Histograms, Kind, Mark, Pair, Window, kind_of
 
 WEB_API = Pair("web", "api", 8080)
+NAMES = ["a.csv", "a.csv.gz", "a.parquet"]  # of recordings, one of each kind
+HEADER = "time,client,server,port,signal,value,count\n"
 
 Row = tuple[Pair, str, float, float]
 

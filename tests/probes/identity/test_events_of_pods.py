@@ -12,7 +12,9 @@ from probes.identity.happenings import Happenings
 from probes.identity.kubernetes import KubernetesNames, KubernetesSettings
 from probes.identity.resolver import Services
 from probes.identity.service_event import ServiceEvent
-from tests.support.kubernetes import Cluster, managed, owner, pod, served
+from tests.support.kubernetes import served
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.kubernetes_objects import managed, owner, pod
 from tests.support.traffic import wait_for
 
 pytest.importorskip("kubernetes", reason="an extra")

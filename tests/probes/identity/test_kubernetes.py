@@ -15,16 +15,9 @@ from probes.endpoints import Where, mapped
 from probes.identity.kubernetes import KubernetesNames, KubernetesSettings
 from probes.identity.kubernetes_api import IN_CLUSTER, NODE_FILES, found_config
 from probes.identity.kubernetes_watch import Pace
-from tests.support.kubernetes import (
-    Cluster,
-    Said,
-    managed,
-    owner,
-    pod,
-    served,
-    service,
-    write_kubeconfig,
-)
+from tests.support.kubernetes import served, write_kubeconfig
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.kubernetes_objects import Said, managed, owner, pod, service
 from tests.support.traffic import free_port, wait_for
 
 pytest.importorskip("kubernetes", reason="an extra")

@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 from probes.endpoints import Where, mapped
 from probes.identity.kubernetes import KubernetesNames, KubernetesSettings
 from probes.identity.kubernetes_watch import Pace
-from tests.support.kubernetes import (
-    Cluster,
-    Faults,
-    Said,
-    endpoints,
-    managed,
-    owner,
-    pod,
-    served,
-    service,
-)
+from tests.support.kubernetes import served
+from tests.support.kubernetes_cluster import Cluster, Faults
+from tests.support.kubernetes_objects import Said, endpoints, managed, owner, pod, service
 from tests.support.traffic import wait_for
 
 pytest.importorskip("kubernetes", reason="an extra")

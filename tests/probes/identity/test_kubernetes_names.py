@@ -19,7 +19,7 @@ from probes.identity.kubernetes_objects import (
     slice_of,
 )
 from probes.identity.service import Service
-from tests.support.kubernetes import Said, endpoints, managed, owner, pod, service
+from tests.support.kubernetes_objects import Said, endpoints, managed, owner, pod, service
 
 _INSTANCE, _NAME = "app.kubernetes.io/instance", "app.kubernetes.io/name"
 _READ = {
