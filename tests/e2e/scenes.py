@@ -152,7 +152,8 @@ def new_client(directory: Path) -> Iterator[Scene]:
 @contextmanager
 def all_scenes(directory: Path) -> Iterator[list[Scene]]:
     """Run every scene's services at once."""
-    tripled = {("requests", "up")}
+    # they rise together, and whichever is sure first tells it
+    tripled = {(signal, "up") for signal in ("requests", "bytes_sent", "bytes_received")}
     stopped = {("requests", "down"), ("silent_pair", "gone")}
     with ExitStack() as stack:
         yield [

@@ -22,7 +22,8 @@ from tests.support.traffic import wait_for
 pytestmark = [pytest.mark.kernel, pytest.mark.soak]
 
 LEARNING_S, FAULT_S, OVER_WITHIN_S = 75.0, 20.0, 120.0
-ONSET_S = 3.0
+ONSET_S = 5.0
+"""Beside the other tests; `scripts/bench incidents` has the host for itself and asks for 3 s."""
 FAULTS = ("redis stopped", "slow new version")
 
 

@@ -134,19 +134,28 @@ def test_the_budget_is_checked_before_anything_runs() -> None:
 def test_what_runs_in_our_own_time_is_not_counted_twice() -> None:
     with closing(Programs()) as programs_, CostMeter(programs_.loaded) as meter:
         programs_.attach()
+        walks = {
+            target.program
+            for way in programs_.loaded.chosen.values()
+            for target in (way.targets if way else ())
+            if target.kind == "iter"
+        }
+
+        def spent() -> tuple[int, int]:
+            """Return what the walks took and what all others did, ns."""
+            took = {name: ns for name, (ns, _) in programs_.run_time_ns().items()}
+            own = sum(ns for name, ns in took.items() if name in walks)
+            return own, sum(took.values()) - own
+
         with _talking():
             meter.update(0.0)
             began = time.monotonic()
             while time.monotonic() - began < 0.3:
                 programs_.sweep()
+            own, least = spent()
             counted = meter.update(1.0)
-        spent = {name: ns for name, (ns, _) in programs_.run_time_ns().items()}
-        walks = [
-            target.program
-            for way in programs_.loaded.chosen.values()
-            for target in (way.targets if way else ())
-            if target.kind == "iter"
-        ]
-        assert sum(spent.pop(name) for name in walks) > 0
-        # the programs run for the whole host: a few times between the meter's look and its end
-        assert counted == pytest.approx(sum(spent.values()), rel=0.2)
+            _, most = spent()
+        assert own > 0
+        # the programs run for the whole host, and meanwhile too
+        assert counted is not None
+        assert least <= counted <= most
