@@ -61,6 +61,30 @@ def test_a_burst_that_is_worse_than_before_is_told() -> None:
     assert [tick // 100 for tick, _, direction in found if direction == "up"] == [4, 16]
 
 
+@pytest.mark.parametrize("factor", [3.0, 0.4])
+@pytest.mark.parametrize("lasted", [30, 60])
+def test_a_change_that_once_came_back_by_itself_is_told_when_it_does_not(
+    factor: float, lasted: int
+) -> None:
+    def moves(tick: int, traffic: Traffic) -> Traffic:
+        now = factor if 400 <= tick < 400 + lasted or tick >= 1500 else 1.0
+        return replace(traffic, request_rate=30.0 * now, connection_rate=5.0 * now)
+
+    detector, told = Detector(), []
+    model = PairModel(pair=PAIR, fault=moves)
+    for tick, window in enumerate(simulate([model], 1800, seed=2, wobble=0.1)):
+        told += [(tick, f) for f in detector.update(window) if f.state == "firing"]
+        if tick == 1560:
+            detector = Detector.from_bytes(detector.to_bytes())
+    late = [(tick, f) for tick, f in told if tick > 500]
+    assert len(late) == 1
+    tick, finding = late[0]
+    assert finding.direction == ("up" if factor > 1.0 else "down")
+    # longer than before; up to twice as long, some windows more, and what evidence takes
+    assert 1500 + lasted < tick < 1500 + 2 * lasted + 120
+    assert abs(finding.onset - 1.7e9 - 1500) <= 30.0
+
+
 def test_what_gets_better_and_is_as_before_again_and_again_is_told_twice() -> None:
     def quick(tick: int, traffic: Traffic) -> Traffic:
         return replace(traffic, latency_s=0.0003 if tick > 400 and tick // 100 % 2 else 0.001)
