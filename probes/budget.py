@@ -28,14 +28,18 @@ _OVER_S: Final = 10.0
 _UNDER_S: Final = 60.0
 _UNDER_MOST_S: Final = 3600.0
 _TAKEN_BACK_S: Final = 600.0
+_WORTH, _WORTHLESS = 0.25, 0.0625
+"""The programs' part of what is used, from which on a higher level is worth it, and below which a
+lower one costs nothing."""
 
 
 class Budget:
     """Decides the level from what was used. It has no clock of its own.
 
     The share of a core in use, smoothed over 5 s, raises the level when it stays above the limit
-    for 10 s, and lowers it when it stays below half of the limit for 60 s. A level is judged by
-    its own cost only: the average begins anew with each.
+    for 10 s and the programs are more than a quarter of it, and lowers it when it stays below half
+    of the limit for 60 s or they are next to nothing of it. A level is judged by its own cost only:
+    the average begins anew with each.
 
     Doing less makes it cost less, which must not be the reason to do more again, or the level
     would swing for ever under a steady load. So a step down that had to be taken back within ten
@@ -114,9 +118,10 @@ class Budget:
     def _judge(self, now_s: float, share: float, programs: float | None) -> None:
         over, under = share > self._limit, share < self._limit / 2
         if programs is not None:
-            # a level lessens what the programs do, and nothing else
-            over = over and programs > self._limit / 4
-            under = under or programs < self._limit / 8
+            # A level lessens what the programs do, and nothing else: where this process is what
+            # costs, fewer samples would save next to nothing
+            over = over and programs > _WORTH * share
+            under = under or programs < _WORTHLESS * share
         possible = (over and self.level < max(Level)) or (under and self.level > min(Level))
         if not possible:
             self._since_s = None

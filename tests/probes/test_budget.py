@@ -47,7 +47,7 @@ class _Run:
 
 def test_what_the_programs_do_not_use_they_cannot_save() -> None:
     run = _Run()
-    assert run.spend(600, _LIMIT * 3, bpf=0.05) == Level.FULL
+    assert run.spend(600, _LIMIT * 3, bpf=0.2) == Level.FULL
     assert run.spend(60, _LIMIT * 3, bpf=0.5) == Level.SPARSE_REQUESTS
     # the traffic goes, this process stays as busy as it was
     assert run.spend(300, _LIMIT * 3, bpf=0.02) == Level.FULL

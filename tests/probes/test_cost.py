@@ -45,6 +45,13 @@ def _talking() -> Iterator[int]:
             client.terminate()
 
 
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a level follow after a second, not ten, and where the programs cost next to nothing."""
+    monkeypatch.setattr(budget, "_OVER_S", 1.0)
+    monkeypatch.setattr(budget, "_WORTH", 0.0)
+    monkeypatch.setattr(budget, "_WORTHLESS", 0.0)
+
+
 def _samples(watch: Watch, port: int, signal: str, windows: slice) -> list[float]:
     """The samples behind a latency, window by window."""
     found = []
@@ -58,7 +65,7 @@ def _samples(watch: Watch, port: int, signal: str, windows: slice) -> list[float
 def test_above_the_budget_less_is_sampled_and_everything_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(budget, "_OVER_S", 1.0)  # ten seconds, in earnest
+    _impatient(monkeypatch)
     port = free_port()
     with python(programs.BINARY_SERVER, "127.0.0.1", port, 0) as server:
         assert hear(server) == "ready"
@@ -82,7 +89,7 @@ def test_above_the_budget_less_is_sampled_and_everything_counted(
 def test_above_the_budget_round_trips_are_sampled_in_every_fifth_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(budget, "_OVER_S", 1.0)
+    _impatient(monkeypatch)
     with _talking() as port, _watching(1e-9) as watch:
         watch.settle(3)
         assert all(_samples(watch, port, "rtt", slice(-2, None)))
