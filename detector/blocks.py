@@ -129,7 +129,7 @@ class Blocks(ABC):
         """Return float32[m]: what a deviation from `level` is measured in."""
         return np.ones_like(level)
 
-    def level(self, at: Ints) -> Floats:
+    def level(self, at: At) -> Floats:
         """Return float32[m]: ln of the baseline's level."""
         return self.reached(self.table["base"][:, at])
 
@@ -166,6 +166,12 @@ class Blocks(ABC):
             ends = level + moved, level + moved
             self.seasons.came_back(at, ends, (level + band, level - band), windows)
             self.refresh(at)
+
+    def forgiven(self, at: Ints) -> Floats:
+        """Return float32[m]: windows for which a change was taken for an excursion that ends."""
+        if not (self.seasonal and self.falls):
+            return np.zeros(len(at), np.float32)
+        return self.seasons.forgiven(at)
 
     # Learning
 

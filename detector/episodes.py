@@ -203,8 +203,7 @@ class Episodes:
         growth = np.where(t["windows"][rows] > 1.0, np.maximum(growth, 1e-3), np.inf)
         gained = t["first"][rows] - t["floor"][rows]
         before = np.clip(np.floor(gained / growth - 0.5), 0.0, MOST_BACK)
-        if bank.excursions and bank.seasonal:
-            before = np.maximum(before, bank.seasons.forgiven(t["of"][rows]))
+        before = np.maximum(before, bank.forgiven(t["of"][rows]))
         again = moment.time - t["ended"][rows] < FLAP_S
         t["flaps"][rows] = np.where(again, t["flaps"][rows] + 1.0, 0.0)
         t["onset"][rows] = t["start"][rows] - before * spacing

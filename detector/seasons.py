@@ -68,7 +68,7 @@ class Seasons:
     windows one has lasted so far, negative when that was too long for one.
     """
 
-    def __init__(self, table: Table, level: Callable[[Ints], Floats], *, falls: bool) -> None:
+    def __init__(self, table: Table, level: Callable[[At], Floats], *, falls: bool) -> None:
         self.table, self._level = table, level
         self.time = 0.0
         self._sides = (("rise", "peak"), ("fall", "trough")) if falls else (("rise", "peak"),)
@@ -168,12 +168,16 @@ class Seasons:
         return Excused((lasts > 0.0) | waits, outlasts)
 
     def forgiven(self, at: Ints) -> Floats:
-        """Return float32[m]: windows that were taken for an excursion until it lasted too long."""
+        """Return float32[m]: windows for which a change was taken for an excursion that ends."""
         windows: Floats = np.maximum(-self.table["away"][at], 0.0)
         return windows
 
     def came_back(
-        self, at: Ints, reached: Floats, edges: tuple[Floats, Floats], windows: Floats
+        self,
+        at: Ints,
+        reached: tuple[Floats, Floats],
+        edges: tuple[Floats, Floats],
+        windows: Floats,
     ) -> None:
         """Take note of changes that have ended by themselves.
 
