@@ -43,6 +43,8 @@ TOLD = np.float32(0.5)
 """How much of a move counts that was told as a change."""
 LONGER, LEAST_LONGER = np.float32(2.0), np.float32(16.0)
 """An excursion may last so many times as long as the longest before, and so many windows more."""
+MOST_WINDOWS = np.float32(2000.0)
+"""Longest excursion that is counted: whole windows, as half precision holds them."""
 MOST_AWAY = np.float32(2.0)
 """What has lasted so many times as long without being told is learned after all."""
 
@@ -82,7 +84,7 @@ class Seasons:
         if falls:
             columns |= {"fall": Column("i1", (HOURS,)), "trough": Column("f4")}
             columns |= {"high": Column("f4", (), np.nan), "low": Column("f4", (), np.nan)}
-            columns |= {"longest": Column("f4"), "away": Column("f4")}
+            columns |= {"longest": Column("f2"), "away": Column("f2")}
         return columns
 
     def learn(self, at: At, moved: Floats, band: Floats, *, firing: bool = False) -> None:
@@ -153,10 +155,10 @@ class Seasons:
             windows: float32[m], of the block.
         """
         t, (up, down) = self.table, self.widening(at)
-        level, away = self._level(at), t["away"][at]
+        level, away = self._level(at), t["away"][at].astype(np.float32)
         above, below = moved > band + up, moved < -band - down
         known = above & (level + moved <= t["high"][at]) | below & (level + moved >= t["low"][at])
-        limit = LONGER * t["longest"][at] + LEAST_LONGER
+        limit = LONGER * t["longest"][at].astype(np.float32) + LEAST_LONGER
         lasts = np.where(known & (away >= 0.0), away + windows, 0.0)
         outlasts = lasts > limit
         if outlasts.any():
@@ -169,7 +171,7 @@ class Seasons:
 
     def forgiven(self, at: Ints) -> Floats:
         """Return float32[m]: windows for which a change was taken for an excursion that ends."""
-        windows: Floats = np.maximum(-self.table["away"][at], 0.0)
+        windows: Floats = np.maximum(-self.table["away"][at].astype(np.float32), 0.0)
         return windows
 
     def came_back(
@@ -188,7 +190,8 @@ class Seasons:
             windows: float32[m] or [1], how long it lasted.
         """
         t, (upper, lower) = self.table, edges
-        t["longest"][at] = np.maximum(t["longest"][at], windows + self.forgiven(at))
+        lasted = np.minimum(windows + self.forgiven(at), MOST_WINDOWS)
+        t["longest"][at] = np.maximum(t["longest"][at], lasted)
         t["away"][at] = 0.0
         sides = ((1.0, "high", upper), (-1.0, "low", lower))
         for (sign, name, edge), level in zip(sides, reached, strict=True):

@@ -122,7 +122,8 @@ def test_without_a_budget_it_is_measured_only() -> None:
         assert 0 < cost.user < 1.5
         assert 0 < cost.kernel < 2
         assert cost.total == cost.user + cost.kernel
-        assert all(_samples(watch, port, "rtt", slice(-2, None)))
+        # in nearly every window, not in every fifth
+        assert np.count_nonzero(_samples(watch, port, "rtt", slice(-5, None))) >= 3
         more = {"missed", "malformed", "overruns", "translations"}
         assert set(watch.observer.lost) == {*layout.LOST_KINDS, *more}
 
