@@ -206,11 +206,11 @@ class Blocks(ABC):
             moved, band = self.deviation(at, block), t["band"][at]
             self.seasons.learn(at, moved, band)
             if self.excursions:
-                longer, outlasts = self.seasons.excused(at, moved, band, block[-1])
+                away, outlasts = self.seasons.excused(at, moved, band, block[-1])
                 if outlasts.any():
                     self.refresh(rows_of(at, np.flatnonzero(outlasts)))
-                if longer.any():
-                    admitted = ~longer
+                if away.any():
+                    admitted = ~away
         if admitted is not None and not admitted.all():
             self._drop(rows_of(at, np.flatnonzero(~admitted)))
             at = narrow(rows_of(at, np.flatnonzero(admitted)))

@@ -53,11 +53,11 @@ class Excused(NamedTuple):
     """Blocks of some streams; bool[m] each.
 
     Attributes:
-        longer: which last longer than any before, and are not to be learned as they may be news.
-        outlasts: which have lasted too long for an excursion.
+        away: which are an excursion or go on from one, and are not learned: they may become news.
+        outlasts: which have now lasted too long for an excursion.
     """
 
-    longer: NDArray[np.bool_]
+    away: NDArray[np.bool_]
     outlasts: NDArray[np.bool_]
 
 
@@ -143,7 +143,7 @@ class Seasons:
         return np.fmax(upper, t["high"][at]), np.fmin(lower, t["low"][at])
 
     def excused(self, at: At, moved: Floats, band: Floats, windows: Floats) -> Excused:
-        """Return which blocks last longer than any excursion, and which too long for one.
+        """Return which blocks only excursions account for, and which go on for too long for that.
 
         Of the latter the excursions are forgotten, so that what goes on is news. What is further
         away than any excursion is news as it is.

@@ -85,6 +85,20 @@ def test_a_change_that_once_came_back_by_itself_is_told_when_it_does_not(
     assert abs(finding.onset - 1.7e9 - 1500) <= 30.0
 
 
+def test_what_was_adopted_says_nothing_of_when_the_next_change_began() -> None:
+    def moves(tick: int, traffic: Traffic) -> Traffic:
+        now = 3.0 if 400 <= tick < 460 or tick >= 1500 else 1.0
+        requests = 30.0 * now * (0.2 if tick >= 3000 else 1.0)
+        return replace(traffic, request_rate=requests, connection_rate=5.0 * now)
+
+    detector, told = Detector(), []
+    for tick, window in enumerate(simulate([PairModel(pair=PAIR, fault=moves)], 3040, seed=1)):
+        told += [(tick, f) for f in detector.update(window)]
+    late = [(f.state, f.direction) for tick, f in told if tick > 1500]
+    assert late == [("firing", "up"), ("adopted", "up"), ("firing", "down")]
+    assert abs(told[-1][1].onset - 1.7e9 - 3000) <= 3.0
+
+
 def test_what_gets_better_and_is_as_before_again_and_again_is_told_twice() -> None:
     def quick(tick: int, traffic: Traffic) -> Traffic:
         return replace(traffic, latency_s=0.0003 if tick > 400 and tick // 100 % 2 else 0.001)
