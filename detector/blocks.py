@@ -96,6 +96,11 @@ class Blocks(ABC):
         return self.seasonal and self.falls
 
     @property
+    def habits(self) -> bool:
+        """Whether the model itself remembers what came back by itself, one way or another."""
+        return self.excursions
+
+    @property
     def _carried(self) -> tuple[tuple[str, str, str], ...]:
         return (("current", "held", "base"), *self.carried)
 
@@ -109,10 +114,20 @@ class Blocks(ABC):
         """Return a block, as `carried` has it, with its influence on a baseline bounded."""
         return block
 
-    def admits(self, at: At, block: Floats) -> NDArray[np.bool_] | None:
-        """Return which blocks may be learned at all; None for every one."""
-        del at, block
-        return None
+    def admits(self, at: At, block: Floats, moved: Floats) -> NDArray[np.bool_] | None:
+        """Return which blocks may be learned at all; None for every one.
+
+        Args:
+            at: streams that are judged.
+            block: float32[moments, m], their blocks.
+            moved: float32[m], as `deviation`; empty where no day's shape is kept.
+        """
+        if not self.excursions:
+            return None
+        away, outlasts = self.seasons.excused(at, moved, self.table["band"][at], block[-1])
+        if outlasts.any():
+            self.refresh(rows_of(at, np.flatnonzero(outlasts)))
+        return ~away if away.any() else None
 
     def count_block(self, at: At, block: list[Floats]) -> None:  # noqa: B027 - optional
         """Learn from a whole block what is particular to the model."""
@@ -169,9 +184,7 @@ class Blocks(ABC):
 
     def forgiven(self, at: Ints) -> Floats:
         """Return float32[m]: windows for which a change was taken for an excursion that ends."""
-        if not (self.seasonal and self.falls):
-            return np.zeros(len(at), np.float32)
-        return self.seasons.forgiven(at)
+        return self.seasons.forgiven(at) if self.excursions else np.zeros(len(at), np.float32)
 
     # Learning
 
@@ -200,17 +213,11 @@ class Blocks(ABC):
     def _close_calm(self, at: At) -> None:
         """Close the blocks of streams that are judged and not suspect."""
         t = self.table
-        block = t["current"][:, at]
-        admitted = self.admits(at, block)
+        block, moved = t["current"][:, at], np.zeros(0, np.float32)
         if self.seasonal:
-            moved, band = self.deviation(at, block), t["band"][at]
-            self.seasons.learn(at, moved, band)
-            if self.excursions:
-                away, outlasts = self.seasons.excused(at, moved, band, block[-1])
-                if outlasts.any():
-                    self.refresh(rows_of(at, np.flatnonzero(outlasts)))
-                if away.any():
-                    admitted = ~away
+            moved = self.deviation(at, block)
+            self.seasons.learn(at, moved, t["band"][at])
+        admitted = self.admits(at, block, moved)
         if admitted is not None and not admitted.all():
             self._drop(rows_of(at, np.flatnonzero(~admitted)))
             at = narrow(rows_of(at, np.flatnonzero(admitted)))

@@ -61,8 +61,8 @@ class GaugeBank(Bank):
         self.table = PooledTable(self.table.columns, self.peaks)
 
     @property
-    def excursions(self) -> bool:
-        """Say that streams remember what came back: by `detector.surprise`, not by the band."""
+    def habits(self) -> bool:
+        """Say yes: `detector.surprise` remembers episodes."""
         return True
 
     def configure(self, at: Ints, signals: Sequence[str], settings: DetectorSettings) -> None:

@@ -181,19 +181,20 @@ class LatencyBank(Bank):
         done: NDArray[np.bool_] = (age - t["born"][at] >= warmup_s) & enough
         return done
 
-    def admits(self, at: At, block: Floats) -> NDArray[np.bool_]:
+    def admits(self, at: At, block: Floats, moved: Floats) -> NDArray[np.bool_]:
         """Keep from the baseline what would raise it by more than the least change in an hour.
 
         A baseline that follows at any speed never sees a leak. A young one follows within its
         band; what lies beyond is learned when it lasts.
         """
+        del moved
         t, hour = self.table, int(self.seasons.time // 3600.0)
         level = t["base"][0, at] / np.maximum(t["base"][2, at], 1.0)
         anchor = t["anchor"][at]
         young = np.isnan(anchor) | (t["base"][2, at] < SETTLED)
         turned = (t["since"][at] != hour % 120) & ~young
-        moved = np.fmin(level, anchor + t["least"][at])
-        t["anchor"][at] = anchor = np.where(young, level, np.where(turned, moved, anchor))
+        followed = np.fmin(level, anchor + t["least"][at])
+        t["anchor"][at] = anchor = np.where(young, level, np.where(turned, followed, anchor))
         t["since"][at] = hour % 120
         limit = np.where(young, t["upper"][at], anchor + t["least"][at])
         admitted: NDArray[np.bool_] = block[0] / block[2] <= limit

@@ -94,7 +94,7 @@ class Told:
             findings.append(self._end(number, "resolved", end))
             if findings[-1].signal in FLOWS:
                 self._flows_come_along(number, findings[-1])
-            if not bank.excursions:
+            if not bank.habits:
                 habit[number] = min(habit[number] + HABIT_NATS, MOST_HABIT_NATS)
         for i, number, row in stream_of(outcome.adopted):
             findings.append(self._end(number, "adopted", end))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from detector.blocks import JUDGED
 from detector.counts import CountBank
 from detector.episodes import Suspects
 from detector.parts import Moment, Obs
@@ -51,3 +52,33 @@ def test_a_change_begins_where_its_own_evidence_does(before: list[float], onset:
     rise = [each + (before[-1] if len(before) > 10 else 0.0) for each in RISE]
     rise = [each for each in rise if not before or each > before[-1]]
     assert onset_of([*before, *rise]) == pytest.approx(onset, abs=1.5)
+
+
+def test_what_a_change_is_is_looked_at_again_while_it_lasts() -> None:
+    bank, at = CountBank(), np.array([0])
+    bank.add(np.zeros(1), ["requests"], DetectorSettings())
+    for _ in range(20):
+        for rate in (28.0, 29.0, 30.0, 30.0, 30.0, 30.0, 31.0, 32.0):
+            obs = Obs(np.array([rate], np.float32), np.ones(1, np.float32))
+            bank.absorb(at, obs)
+            bank._close_blocks(at, at[:0])
+    bank.table["live"][:] = JUDGED
+
+    def window(number: int, rate: float, *, alarm: bool = False) -> int:
+        moment = Moment(
+            time=float(number), end=number + 1.0, number=number, log_c=np.full(1, ALARM_NATS),
+            spacing=np.ones(1, np.float32), idle=None, age=lambda _: np.zeros(1), warmup_s=0.0,
+            adopt_s=600.0, scored=False, alternatives=len(bank.up), pause_s=3.0,
+        )  # fmt: skip
+        bank.table["r"][:, 0] = np.where(bank.up, np.exp(ALARM_NATS), 0.0)
+        fired = at if alarm else at[:0]
+        obs = Obs(np.array([rate], np.float32), np.ones(1, np.float32))
+        suspects = Suspects(at, fired, np.exp(np.full(len(fired), ALARM_NATS)))
+        bank.episodes.follow(bank, at, obs, moment, suspects)
+        return int(bank.episodes.table["best"][0])
+
+    first = window(0, 400.0, alarm=True)
+    assert bank.factor[first] == 8.0
+    later = [window(number, 70.0) for number in range(1, 65)]
+    assert bank.factor[later[0]] == 8.0
+    assert bank.factor[later[-1]] == pytest.approx(1.6)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from detector import state
+from detector import parts, state
 from detector.engine import Detector
 from detector.finding import Finding
 from detector.peaks import LOW, MOST, PRIOR_WEEKS, WEEK_S, Peaks
@@ -214,3 +216,34 @@ def test_without_experience_the_prior_stands_in() -> None:
     assert (np.diff(levels) > 0).all()
     few = experienced(1.0, 0.5, 1, 1, 0)
     assert few.rates()[0] == pytest.approx(Peaks().rates()[0], rel=1.5 / PRIOR_WEEKS + 0.2)
+
+
+def test_streams_do_not_depend_on_how_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = noise(1, 40, 3)
+    values[900:930, ::7] += 80.0
+    values[1100:, 3::11] += 60.0
+    # some windows lack some streams
+    cut = [
+        dataclasses.replace(
+            window,
+            pair=window.pair[rows],
+            signal=window.signal[rows],
+            value=window.value[rows],
+            count=window.count[rows],
+        )
+        for i, window in enumerate(windows(values))
+        for rows in [np.flatnonzero(np.arange(40) % 5 != i % 9)]
+    ]
+    budget = DetectorSettings(false_alerts_per_week=2000.0)
+
+    def run() -> tuple[list[Finding], list[list[float]]]:
+        detector, found, scored = Detector(budget), [], []
+        for window in cut:
+            found += detector.update(window)
+            scored.append(detector.scores().tolist())
+        return found, scored
+
+    whole = run()
+    assert len({f.pair for f in whole[0]}) >= 6
+    monkeypatch.setattr(parts, "CHUNK", 8)  # not the thousands that fit a cache
+    assert run() == whole
